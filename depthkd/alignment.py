@@ -1,0 +1,160 @@
+"""Closed-form alignment of a prediction to a target: batched, masked, without iteration.
+
+Maps are `[batch, height, width]`; `mask` is true where both are valid. Sums run in float64, results
+come back in the input's dtype, and nothing here makes the host wait for the device.
+"""
+
+from enum import StrEnum
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from depthkd.batch import Ambiguity, DepthSpace, Quantity
+
+Map = Float[Tensor, "batch height width"]
+Mask = Bool[Tensor, "batch height width"]
+PerImage = Float[Tensor, " batch"]
+
+
+class Fit(StrEnum):
+    """What is fitted, per image, before two maps are compared."""
+
+    SCALE_AND_SHIFT = "scale_and_shift"  # least squares
+    SCALE = "scale"  # least squares through the origin
+    MEDIAN = "median"  # median to median, and mean absolute deviation to mean absolute deviation
+    MEDIAN_SCALE = "median_scale"  # median to median by a factor alone
+    NONE = "none"
+
+
+def masked_mean(values: Map, mask: Mask) -> PerImage:
+    """Mean over the valid pixels of each image; 0 where an image has none."""
+    total = torch.where(mask, values, 0).flatten(1).sum(1)
+    return total / mask.flatten(1).sum(1).clamp(min=1)
+
+
+def masked_median(
+    values: Float[Tensor, "*rows pixels"], mask: Bool[Tensor, "*rows pixels"]
+) -> Float[Tensor, "*rows"]:
+    """True median over the valid pixels of each row; the lower one of two middles; 0 where none is valid."""
+    median = torch.where(mask, values, torch.nan).nanmedian(dim=-1).values
+    return torch.where(mask.any(dim=-1), median, 0)
+
+
+def median_and_deviation(values: Map, mask: Mask) -> tuple[PerImage, PerImage]:
+    """Median and mean absolute deviation from it over the valid pixels: the shift and scale of SSI losses."""
+    median = masked_median(values.flatten(1), mask.flatten(1))
+    return median, masked_mean((values - median[:, None, None]).abs(), mask)
+
+
+def fit_scale_and_shift(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, PerImage]:
+    """Scale s and shift t that minimise the sum of (s * prediction + t - target)^2 over the mask.
+
+    A constant prediction gets scale 0 and the target's mean; an empty mask gets 0 and 0.
+    """
+    p, t, m = (x.flatten(1).double() for x in (prediction, target, mask))
+    p, t = torch.where(m > 0, p, 0), torch.where(m > 0, t, 0)
+    count = m.sum(1).clamp(min=1)
+    mean_p, mean_t = p.sum(1) / count, t.sum(1) / count
+    centred = (p - mean_p[:, None]) * m
+    variance = centred.square().sum(1)
+    # Below the rounding of float32 input, a variance is noise: the prediction is constant there.
+    floor = (mean_p.square() * count) * torch.finfo(torch.float32).eps ** 2
+    decided = variance > floor
+    scale = torch.where(decided, (centred * t).sum(1) / torch.where(decided, variance, 1), 0)
+    shift = mean_t - scale * mean_p
+    return scale.to(prediction.dtype), shift.to(prediction.dtype)
+
+
+def fit_scale(prediction: Map, target: Map, mask: Mask) -> PerImage:
+    """Scale s that minimises the sum of (s * prediction - target)^2 over the mask; 0 for an all-zero prediction."""
+    p, t, m = (x.flatten(1).double() for x in (prediction, target, mask))
+    p, t = torch.where(m > 0, p, 0), torch.where(m > 0, t, 0)
+    square = p.square().sum(1)
+    scale = torch.where(square > 0, (p * t).sum(1) / torch.where(square > 0, square, 1), 0)
+    return scale.to(prediction.dtype)
+
+
+def fit_median(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, PerImage]:
+    """Scale and shift that carry the prediction's median and mean absolute deviation to the target's."""
+    median_p, deviation_p = median_and_deviation(prediction, mask)
+    median_t, deviation_t = median_and_deviation(target, mask)
+    scale = torch.where(deviation_p > 0, deviation_t / torch.where(deviation_p > 0, deviation_p, 1), 0)
+    return scale, median_t - scale * median_p
+
+
+def fit_median_scale(prediction: Map, target: Map, mask: Mask) -> PerImage:
+    """Scale that carries the prediction's median to the target's."""
+    median_p = masked_median(prediction.flatten(1), mask.flatten(1))
+    median_t = masked_median(target.flatten(1), mask.flatten(1))
+    return torch.where(median_p != 0, median_t / torch.where(median_p != 0, median_p, 1), 0)
+
+
+def fit_maps(prediction: Map, target: Map, mask: Mask, fit: Fit) -> tuple[PerImage, PerImage]:
+    """Scale and shift of the named fit; both maps must be in one quantity."""
+    zero = prediction.new_zeros(len(prediction))
+    match fit:
+        case Fit.SCALE_AND_SHIFT:
+            return fit_scale_and_shift(prediction, target, mask)
+        case Fit.SCALE:
+            return fit_scale(prediction, target, mask), zero
+        case Fit.MEDIAN:
+            return fit_median(prediction, target, mask)
+        case Fit.MEDIAN_SCALE:
+            return fit_median_scale(prediction, target, mask), zero
+        case Fit.NONE:
+            return zero + 1, zero
+
+
+def convert(values: Map, space: DepthSpace, quantity: Quantity, floor: float = 1e-6) -> Map:
+    """The same surface as depth or as disparity; values under `floor` are raised to it before the division.
+
+    Raises:
+        ValueError: `space` has an unknown offset, so that 1/x means nothing.
+    """
+    if space.quantity is quantity:
+        return values
+    space.inverse()
+    return 1.0 / values.clamp(min=floor)
+
+
+def align(
+    prediction: Map,
+    prediction_space: DepthSpace,
+    target: Map,
+    target_space: DepthSpace,
+    mask: Mask,
+    fit: Fit,
+    quantity: Quantity,
+) -> Map:
+    """The prediction after the fit, as `quantity`, in the target's unit.
+
+    The fit happens in `quantity`, and both maps are brought there first: a target of depth is
+    inverted for a fit in disparity, a metric prediction too. An affine prediction of the other
+    quantity cannot be.
+
+    Raises:
+        ValueError: a map cannot be brought into `quantity`, or the fit cannot remove the
+            prediction's ambiguity; the sentence names both spaces.
+    """
+    for what, space in (("prediction", prediction_space), ("target", target_space)):
+        if space.quantity is not quantity and not space.invertible:
+            raise ValueError(
+                f"a fit in {quantity} needs the {what} as {quantity}, but it is '{space}', which "
+                f"cannot be inverted before its offset is known (prediction '{prediction_space}', "
+                f"target '{target_space}')"
+            )
+    if fit is Fit.NONE and prediction_space.ambiguity is not Ambiguity.METRIC:
+        raise ValueError(
+            f"a prediction in '{prediction_space}' must be fitted before it is compared with a "
+            f"target in '{target_space}'; without a fit only 'metric' predictions can be"
+        )
+    if fit in (Fit.SCALE, Fit.MEDIAN_SCALE) and prediction_space.ambiguity is Ambiguity.AFFINE:
+        raise ValueError(
+            f"a scale alone cannot align a prediction in '{prediction_space}' with a target in "
+            f"'{target_space}': its offset is unknown too"
+        )
+    p = convert(prediction, prediction_space, quantity)
+    t = convert(target, target_space, quantity)
+    scale, shift = fit_maps(p, t, mask, fit)
+    return scale[:, None, None] * p + shift[:, None, None]

@@ -1,0 +1,32 @@
+"""One decoded sample, and the sentence for one that cannot be decoded."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, UInt8
+
+from depthkd.batch import DepthSpace
+
+
+class BadSample(Exception):  # noqa: N818 - it is what it says: a sample, and bad
+    """A sample that cannot be used; the sentence names the file, the sample and the reason."""
+
+
+@dataclass
+class Sample:
+    """An image with what is known about it, as arrays in memory.
+
+    `depth` is in `space` (metres for metric depth), `mask` is true where it is valid, `intrinsics`
+    are a 3x3 matrix in pixels with the centre of the top-left pixel at (0, 0). `windows` are
+    further views of parts of `image`, all of one size, and `boxes` says where each lies in it:
+    (top, left, height, width) as fractions of the image.
+    """
+
+    key: str
+    image: UInt8[np.ndarray, "height width 3"]
+    depth: Float32[np.ndarray, "height width"] | None = None
+    mask: Bool[np.ndarray, "height width"] | None = None
+    intrinsics: Float64[np.ndarray, "3 3"] | None = None
+    space: DepthSpace | None = None
+    windows: UInt8[np.ndarray, "count window_height window_width 3"] | None = None
+    boxes: Float32[np.ndarray, "count 4"] | None = None

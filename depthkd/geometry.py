@@ -1,0 +1,70 @@
+"""Pinhole cameras: intrinsics that follow crops, resizes and flips; distance <-> z; back-projection.
+
+Pixel coordinates put the *centre* of the top-left pixel at (0, 0), as OpenCV and KITTI do. Where a
+data set puts the image's corner there (Hypersim), subtract 0.5 from its principal point first.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Intrinsics = Float[Tensor, "*batch 3 3"]
+Map = Float[Tensor, "*batch height width"]
+
+
+def intrinsics_matrix(fx: float, fy: float, cx: float, cy: float) -> Float[Tensor, "3 3"]:
+    """The 3x3 pinhole matrix; focal lengths and principal point in pixels."""
+    return torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+
+
+def crop_intrinsics(intrinsics: Intrinsics, top: float, left: float) -> Intrinsics:
+    """The camera of the crop whose top-left pixel was at row `top` and column `left`."""
+    cropped = intrinsics.clone()
+    cropped[..., 0, 2] -= left
+    cropped[..., 1, 2] -= top
+    return cropped
+
+
+def resize_intrinsics(intrinsics: Intrinsics, scale_y: float, scale_x: float) -> Intrinsics:
+    """The camera after a resize by `scale_y` (new height / old) and `scale_x`.
+
+    The image's corner stays where it is, so pixel centres move by half a pixel.
+    """
+    resized = intrinsics.clone()
+    resized[..., 0, 0] *= scale_x
+    resized[..., 1, 1] *= scale_y
+    resized[..., 0, 2] = (resized[..., 0, 2] + 0.5) * scale_x - 0.5
+    resized[..., 1, 2] = (resized[..., 1, 2] + 0.5) * scale_y - 0.5
+    return resized
+
+
+def flip_intrinsics(intrinsics: Intrinsics, width: int) -> Intrinsics:
+    """The camera of the horizontally mirrored image of `width` pixels."""
+    flipped = intrinsics.clone()
+    flipped[..., 0, 2] = (width - 1) - flipped[..., 0, 2]
+    return flipped
+
+
+def pixel_rays(intrinsics: Intrinsics, height: int, width: int) -> Float[Tensor, "*batch 3 height width"]:
+    """Each pixel's viewing ray, scaled to z = 1: x to the right, y down, z forward."""
+    rows = torch.arange(height, dtype=intrinsics.dtype, device=intrinsics.device)
+    columns = torch.arange(width, dtype=intrinsics.dtype, device=intrinsics.device)
+    fx, fy, cx, cy = (intrinsics[..., i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    x = ((columns - cx) / fx)[..., None, :].expand(*intrinsics.shape[:-2], height, width)
+    y = ((rows - cy) / fy)[..., :, None].expand(*intrinsics.shape[:-2], height, width)
+    return torch.stack([x, y, torch.ones_like(x)], dim=-3)
+
+
+def distance_to_z(distance: Map, intrinsics: Intrinsics) -> Map:
+    """Distance from the camera's centre (Hypersim's "depth") -> z, both in the same unit."""
+    return distance / pixel_rays(intrinsics, *distance.shape[-2:]).norm(dim=-3)
+
+
+def z_to_distance(z: Map, intrinsics: Intrinsics) -> Map:
+    """z -> distance from the camera's centre, both in the same unit."""
+    return z * pixel_rays(intrinsics, *z.shape[-2:]).norm(dim=-3)
+
+
+def back_project(z: Map, intrinsics: Intrinsics) -> Float[Tensor, "*batch 3 height width"]:
+    """z-depth -> points in the camera's frame (x right, y down, z forward), in the unit of z."""
+    return pixel_rays(intrinsics, *z.shape[-2:]) * z[..., None, :, :]

@@ -1,0 +1,98 @@
+"""DepthModel: what students, teachers and baselines have in common."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from depthkd.batch import DepthSpace
+
+Image = Float[Tensor, "batch 3 height width"]
+
+
+class DepthOutput(NamedTuple):
+    """What a network returns: `depth` in the model's space, float32, and the encoder's last patch
+    features where it has them (channels last, as tokens)."""
+
+    depth: Float[Tensor, "batch height width"]
+    features: Float[Tensor, "batch tokens channels"] | None = None
+
+
+class DepthModel(nn.Module):
+    """A network from RGB in [0, 1] to a depth map in a declared space.
+
+    The model owns its normalisation. `forward` runs at the size that it is given, rounded to the
+    nearest `multiple` (or at `fixed_size`, where the network knows only one), and answers at the
+    size that it ran at; `predict` restores the size.
+    """
+
+    space: DepthSpace
+    multiple: int = 1
+    fixed_size: tuple[int, int] | None = None
+    licence: str = "unknown"
+    source: str = "unnamed"  # hub id, path or class: what reports and checkpoints call it
+
+    @abstractmethod
+    def forward(self, image: Image) -> DepthOutput:
+        """RGB in [0, 1] -> depth in `self.space` at the (rounded) input size."""
+
+    @abstractmethod
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """The pre-trained part, which learns ten times slower than the rest."""
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """All parameters that are not the encoder's."""
+        encoder = {id(p) for p in self.encoder_parameters()}
+        return (p for p in self.parameters() if id(p) not in encoder)
+
+    def rounded(self, height: int, width: int) -> tuple[int, int]:
+        """The size at which an image of this size runs."""
+        if self.fixed_size is not None:
+            return self.fixed_size
+        m = self.multiple
+        return max(m, round(height / m) * m), max(m, round(width / m) * m)
+
+    def fit_input(self, image: Image) -> Image:
+        """The image resized to the size at which it runs, where that differs."""
+        size = self.rounded(*image.shape[-2:])
+        return image if tuple(image.shape[-2:]) == size else resize_image(image, size)
+
+    @torch.no_grad()
+    def predict(self, image: Image, resolution: int | None = None) -> Float[Tensor, "batch height width"]:
+        """Depth at the image's own size, float32, in eval mode.
+
+        Args:
+            image: RGB in [0, 1].
+            resolution: the shorter side at which the network runs, in pixels; the image's own
+                size where None.
+        """
+        height, width = image.shape[-2:]
+        was_training = self.training
+        self.eval()
+        try:
+            if resolution is not None:
+                scale = resolution / min(height, width)
+                image = resize_image(image, self.rounded(round(height * scale), round(width * scale)))
+            depth = self(image).depth
+        finally:
+            self.train(was_training)
+        return resize_map(depth.float(), (height, width))
+
+
+def resize_image(image: Image, size: tuple[int, int]) -> Image:
+    """Bicubic, antialiased, clipped to [0, 1]."""
+    resized = F.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
+    return resized.clamp(0.0, 1.0)
+
+
+def resize_map(
+    depth: Float[Tensor, "batch height width"], size: tuple[int, int]
+) -> Float[Tensor, "batch new_height new_width"]:
+    """Bilinear, corners of the image kept; for predictions, which are smooth."""
+    if tuple(depth.shape[-2:]) == size:
+        return depth
+    return F.interpolate(depth[:, None], size, mode="bilinear", align_corners=False)[:, 0]
