@@ -1,0 +1,1 @@
+"""Distil monocular depth networks from other depth networks."""

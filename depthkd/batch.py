@@ -1,8 +1,9 @@
 """What a batch holds, and what the numbers of a depth map mean."""
 
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Float32, UInt8
@@ -112,15 +113,16 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """A batch whose tensors are on `device`."""
-        return replace(self, **{k: v.to(device, non_blocking=non_blocking) for k, v in self._tensors().items()})
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
         """A batch in page-locked memory, which copies to a GPU in the background."""
-        return replace(self, **{k: v.pin_memory() for k, v in self._tensors().items()})
+        return self._with_tensors(Tensor.pin_memory)
 
-    def _tensors(self) -> dict[str, Tensor]:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Self:
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = {name: change(v) if isinstance(v, Tensor) else v for name, v in values.items()}
+        return type(self)(**changed)
 
 
 TrainingBatch = dict[str, Batch]  # source name -> its share of the batch

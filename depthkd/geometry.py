@@ -57,14 +57,20 @@ def pixel_rays(intrinsics: Intrinsics, height: int, width: int) -> Float[Tensor,
 
 def distance_to_z(distance: Map, intrinsics: Intrinsics) -> Map:
     """Distance from the camera's centre (Hypersim's "depth") -> z, both in the same unit."""
-    return distance / pixel_rays(intrinsics, *distance.shape[-2:]).norm(dim=-3)
+    return distance / _ray_length(intrinsics, distance)
 
 
 def z_to_distance(z: Map, intrinsics: Intrinsics) -> Map:
     """z -> distance from the camera's centre, both in the same unit."""
-    return z * pixel_rays(intrinsics, *z.shape[-2:]).norm(dim=-3)
+    return z * _ray_length(intrinsics, z)
 
 
 def back_project(z: Map, intrinsics: Intrinsics) -> Float[Tensor, "*batch 3 height width"]:
     """z-depth -> points in the camera's frame (x right, y down, z forward), in the unit of z."""
     return pixel_rays(intrinsics, *z.shape[-2:]) * z[..., None, :, :]
+
+
+def _ray_length(intrinsics: Intrinsics, like: Map) -> Map:
+    rays = pixel_rays(intrinsics, *like.shape[-2:])
+    length: Tensor = torch.linalg.vector_norm(rays, dim=-3)
+    return length

@@ -1,0 +1,1 @@
+"""Loss terms, one idea a file."""

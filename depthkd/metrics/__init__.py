@@ -1,0 +1,1 @@
+"""Figures: a function and its torchmetrics class side by side."""

@@ -1,0 +1,1 @@
+"""Data sets as training sources, one a file."""
