@@ -67,7 +67,7 @@ def fit_scale_and_shift(prediction: Map, target: Map, mask: Mask) -> tuple[PerIm
 
 
 def fit_scale(prediction: Map, target: Map, mask: Mask) -> PerImage:
-    """Scale s that minimises the sum of (s * prediction - target)^2 over the mask; 0 for a prediction of zeros."""
+    """Scale s that minimises the sum of (s * prediction - target)^2 over the mask; 0 if that is all zeros."""
     p, t, m = (x.flatten(1).double() for x in (prediction, target, mask))
     p, t = torch.where(m > 0, p, 0), torch.where(m > 0, t, 0)
     square = p.square().sum(1)

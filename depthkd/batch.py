@@ -121,8 +121,10 @@ class Batch:
 
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Self:
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed = {name: change(v) if isinstance(v, Tensor) else v for name, v in values.items()}
-        return type(self)(**changed)
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                values[name] = change(value)
+        return type(self)(**values)
 
 
 TrainingBatch = dict[str, Batch]  # source name -> its share of the batch

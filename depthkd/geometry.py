@@ -5,6 +5,7 @@ data set puts the image's corner there (Hypersim), subtract 0.5 from its princip
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -68,6 +69,28 @@ def z_to_distance(z: Map, intrinsics: Intrinsics) -> Map:
 def back_project(z: Map, intrinsics: Intrinsics) -> Float[Tensor, "*batch 3 height width"]:
     """z-depth -> points in the camera's frame (x right, y down, z forward), in the unit of z."""
     return pixel_rays(intrinsics, *z.shape[-2:]) * z[..., None, :, :]
+
+
+def crop_boxes(
+    depth: Float[Tensor, "batch height width"], boxes: Float[Tensor, "batch count 4"], size: tuple[int, int]
+) -> Float[Tensor, "batch count new_height new_width"]:
+    """Each box of each map, resampled bilinearly to `size`.
+
+    A box is (top, left, height, width) as fractions of the map; a pixel of the result stands for
+    the same place in the scene as the pixel of an image that was cropped to the box and resized
+    to `size` by its corners.
+    """
+    top, left, tall, wide = boxes.unbind(-1)
+    rows = (torch.arange(size[0], device=depth.device, dtype=depth.dtype) + 0.5) / size[0]
+    columns = (torch.arange(size[1], device=depth.device, dtype=depth.dtype) + 0.5) / size[1]
+    y = (top[..., None] + rows * tall[..., None]) * 2 - 1
+    x = (left[..., None] + columns * wide[..., None]) * 2 - 1
+    batch, count = boxes.shape[:2]
+    shape = (batch, count, *size)
+    grid = torch.stack([x[..., None, :].expand(shape), y[..., :, None].expand(shape)], dim=-1)
+    grid = grid.reshape(batch, count * size[0], size[1], 2)
+    sampled = F.grid_sample(depth[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled.reshape(shape)
 
 
 def _ray_length(intrinsics: Intrinsics, like: Map) -> Map:
