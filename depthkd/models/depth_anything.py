@@ -1,0 +1,143 @@
+"""Depth Anything V1 and V2 (Yang et al., CVPR and NeurIPS 2024), and two small ones of the same make."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from transformers import Dinov2Backbone
+
+from depthkd.models.huggingface import (
+    HuggingFaceDepth,
+    load_network,
+    load_safetensors,
+    read_config,
+    read_licence,
+)
+
+Size = Literal["tiny", "mini", "small", "base", "large", "giant"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One row of the architecture's table."""
+
+    hidden: int
+    layers: int
+    heads: int
+    stages: tuple[int, int, int, int]  # the encoder layers that V2's neck reads, counted from 1
+    neck: tuple[int, int, int, int]
+    fusion: int
+    swiglu: bool = False
+    patch: int = 14
+    image_size: int = 518
+    head_hidden: int = 32
+
+
+SHAPES: dict[str, Shape] = {
+    "tiny": Shape(48, 4, 3, (1, 2, 3, 4), (16, 24, 32, 48), 24, patch=8, image_size=96, head_hidden=16),
+    "mini": Shape(96, 6, 3, (1, 2, 4, 6), (24, 32, 48, 64), 32, patch=8, image_size=96, head_hidden=16),
+    "small": Shape(384, 12, 6, (3, 6, 9, 12), (48, 96, 192, 384), 64),
+    "base": Shape(768, 12, 12, (3, 6, 9, 12), (96, 192, 384, 768), 128),
+    "large": Shape(1024, 24, 16, (5, 12, 18, 24), (256, 512, 1024, 1024), 256),
+    "giant": Shape(1536, 40, 24, (10, 20, 30, 40), (1536, 1536, 1536, 1536), 384, swiglu=True),
+}
+
+
+class DepthAnything(HuggingFaceDepth):
+    """A Depth Anything network built from its table; random weights unless `weights` names some.
+
+    Args:
+        size: "small" to "giant" are the papers'; "tiny" (a student) and "mini" (its teacher) learn
+            from scratch on two cores in minutes, at about 96x128 pixels.
+        version: 2 reads encoder layers spread over the depth, 1 the last four.
+        metric_max_depth: the metres at which the metric (sigmoid) head saturates, 20 indoors and 80
+            outdoors; None is the relative head (affine disparity).
+        patch: pixels a side of a patch; the size's own where None (14, tiny and mini 8).
+        weights: hub id or folder. Of a DINOv2 it fills the encoder; of a Depth Anything with the
+            same kind of head everything, and else the encoder alone, as metric fine-tuning does.
+        licence: of the weights; what their card says where None.
+        gradient_checkpointing: recompute the encoder's activations in the backward pass.
+
+    Raises:
+        ValueError: no such size or version, or weights that do not fit.
+        FileNotFoundError: the weights cannot be found.
+    """
+
+    def __init__(
+        self,
+        size: Size = "small",
+        version: int = 2,
+        metric_max_depth: float | None = None,
+        patch: int | None = None,
+        weights: str | None = None,
+        licence: str | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        config = depth_anything_config(size, version, metric_max_depth, patch)
+        super().__init__(config=config, licence=licence, gradient_checkpointing=gradient_checkpointing)
+        self.source = f"DepthAnything {size} V{version}"
+        if weights is not None:
+            fill_from(self.network, weights)
+            self.licence = licence or read_licence(weights)
+            self.source = f"{self.source} from {weights}"
+
+
+def depth_anything_config(
+    size: Size = "small", version: int = 2, metric_max_depth: float | None = None, patch: int | None = None
+) -> dict[str, Any]:
+    """The transformers configuration of one row of the table.
+
+    Raises:
+        ValueError: no such size or version.
+    """
+    if size not in SHAPES:
+        raise ValueError(f"Depth Anything has no size '{size}'; it would be one of {', '.join(SHAPES)}")
+    if version not in (1, 2):
+        raise ValueError(f"Depth Anything has no version {version}; it would be 1 or 2")
+    shape = SHAPES[size]
+    patch = patch or shape.patch
+    last_four = range(shape.layers - 3, shape.layers + 1)
+    return {
+        "model_type": "depth_anything",
+        "backbone_config": {
+            "model_type": "dinov2",
+            "hidden_size": shape.hidden,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "use_swiglu_ffn": shape.swiglu,
+            "image_size": shape.image_size,
+            "patch_size": patch,
+            "out_indices": list(shape.stages if version == 2 else last_four),
+            "apply_layernorm": True,
+            "reshape_hidden_states": False,
+        },
+        "patch_size": patch,
+        "reassemble_hidden_size": shape.hidden,
+        "neck_hidden_sizes": list(shape.neck),
+        "fusion_hidden_size": shape.fusion,
+        "head_hidden_size": shape.head_hidden,
+        "depth_estimation_type": "relative" if metric_max_depth is None else "metric",
+        "max_depth": 1 if metric_max_depth is None else metric_max_depth,
+    }
+
+
+def fill_from(network: Any, weights: str) -> None:
+    """Copy the weights of a hub id or folder into a Depth Anything network, or into its encoder.
+
+    Raises:
+        ValueError: they are of another architecture or size.
+    """
+    kind = read_config(weights).get("model_type")
+    if kind == "dinov2":
+        target, source = network.backbone, load_safetensors(Dinov2Backbone, weights)
+    elif kind == "depth_anything":
+        target, source = network, load_network(weights)
+        if source.config.depth_estimation_type != network.config.depth_estimation_type:
+            target, source = network.backbone, source.backbone
+    else:
+        raise ValueError(f"the weights '{weights}' are a '{kind}'; it would be depth_anything or dinov2")
+    try:
+        target.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f"the weights '{weights}' are of another size: {str(error).splitlines()[1].strip()}"
+        ) from error

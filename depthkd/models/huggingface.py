@@ -1,0 +1,299 @@
+"""The DPT family through transformers: Depth Anything, Distill Any Depth, DPT and MiDaS."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import yaml
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, DPTConfig
+from transformers import DPTForDepthEstimation, DPTImageProcessor
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils import cached_file
+
+from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
+from depthkd.models.model import DepthModel, DepthOutput, Image, resize_map
+
+FAMILIES = {
+    "depth_anything": (DepthAnythingConfig, DepthAnythingForDepthEstimation),
+    "dpt": (DPTConfig, DPTForDepthEstimation),
+}
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Part of the checkpoints, but never part of the result: DDP must not wait for their gradients.
+UNUSED = (
+    "neck.fusion_stage.layers.0.residual_layer1.",
+    "backbone.embeddings.mask_token",
+    "backbone.beit.embeddings.mask_token",
+    "dpt.layernorm.",
+)
+LICENCES = {  # of checkpoints whose card is not at hand offline
+    "depth-anything/Depth-Anything-V2-Small-hf": "apache-2.0",
+    "depth-anything/Depth-Anything-V2-Base-hf": "cc-by-nc-4.0",
+    "depth-anything/Depth-Anything-V2-Large-hf": "cc-by-nc-4.0",
+}
+
+
+class HuggingFaceDepth(DepthModel):
+    """A depth network that *is* the transformers class (in `network`), whatever it was built from.
+
+    Hub checkpoints load as they are, and what `save_pretrained` writes loads back, here and in
+    `transformers.pipeline("depth-estimation")`. Space, normalisation, multiple and licence follow
+    from the configuration files; an argument overrides them.
+
+    Args:
+        source: hub id or local folder (config.json and safetensors; pickled weights are refused).
+        config: a transformers configuration with its `model_type` (depth_anything or dpt) instead
+            of a source; the weights are then random.
+        space: what the output means: "affine disparity", or "metric depth" for metric heads.
+        mean: of the normalisation of RGB in [0, 1].
+        std: likewise.
+        multiple: of the input's sides, in pixels.
+        licence: of the weights.
+        revision: branch, tag or commit on the hub.
+        gradient_checkpointing: recompute the encoder's activations in the backward pass.
+
+    Raises:
+        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
+        ValueError: the model type is another, or the weights are pickled or do not fit.
+    """
+
+    def __init__(
+        self,
+        source: str | None = None,
+        config: dict[str, Any] | None = None,
+        space: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        multiple: int | None = None,
+        licence: str | None = None,
+        revision: str | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        if (source is None) == (config is None):
+            raise ValueError("give HuggingFaceDepth either a source (hub id or folder) or a config")
+        if config is not None:
+            self.network = random_network(config)
+            self.source, card_licence, stored = f"random {config['model_type']}", "unknown", {}
+        else:
+            assert source is not None
+            self.network = load_network(source, revision)
+            self.source, card_licence = source, read_licence(source, revision)
+            stored = read_json(source, "preprocessor_config.json", revision)
+        self.config = self.network.config
+        self.space = DepthSpace.parse(space or getattr(self.config, "depth_space", None) or self._space())
+        self.multiple = multiple or self._multiple()
+        self.licence = licence or card_licence
+        self.mean = tuple(mean or stored.get("image_mean") or IMAGENET_MEAN)
+        self.std = tuple(std or stored.get("image_std") or IMAGENET_STD)
+        for name, parameter in self.network.named_parameters():
+            if name.startswith(UNUSED):
+                parameter.requires_grad_(False)
+        if gradient_checkpointing:
+            self.network.gradient_checkpointing_enable()
+
+    def forward(self, image: Image) -> DepthOutput:
+        """RGB in [0, 1] -> float32 depth at the rounded size, and the last stage's patch tokens.
+
+        The encoder and the neck run in the ambient precision, the head in float32: its values
+        overflow float16.
+        """
+        image = self.fit_input(image)
+        height, width = image.shape[-2:]
+        mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        stages = self._encode(((image - mean) / std).to(next(self.network.parameters()).dtype))
+        patch = self._patch_size()
+        hidden = self.network.neck(stages, height // patch, width // patch)
+        with torch.autocast(image.device.type, enabled=False):
+            floats = [h.float() for h in hidden]
+            if self.config.model_type == "depth_anything":
+                depth = self.network.head(floats, height // patch, width // patch)
+            else:
+                depth = self.network.head(floats)
+        last = stages[-1]
+        features = last.flatten(2).transpose(1, 2) if last.ndim == 4 else last[:, 1:]
+        return DepthOutput(resize_map(depth, (height, width)), features)
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """The backbone's."""
+        return self._encoder().parameters()
+
+    def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
+        """Write config.json, model.safetensors and preprocessor_config.json.
+
+        Args:
+            folder: made where it is missing.
+            image_size: the shorter side at which the pipeline will run it, in pixels; the
+                encoder's own where None.
+        """
+        self.config.depth_space = str(self.space)
+        self.network.save_pretrained(folder)
+        encoder = (
+            self.config if getattr(self.network, "backbone", None) is None else self.config.backbone_config
+        )
+        side = image_size or _first(encoder.image_size)
+        DPTImageProcessor(
+            size={"height": side, "width": side},
+            keep_aspect_ratio=True,
+            ensure_multiple_of=self.multiple,
+            image_mean=list(self.mean),
+            image_std=list(self.std),
+            do_pad=False,
+        ).save_pretrained(folder)
+
+    def _encode(self, pixels: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        """The stages that the neck wants; as in the transformers classes' own forward."""
+        if getattr(self.network, "backbone", None) is not None:
+            return list(self.network.backbone(pixels).feature_maps)
+        output = self.network.dpt(pixels, output_hidden_states=True)
+        layers, chosen = output.hidden_states[1:], self.config.backbone_out_indices
+        if self.config.is_hybrid:
+            return [*output.intermediate_activations, *(layers[i] for i in chosen[2:])]
+        return [layers[i] for i in chosen]
+
+    def _encoder(self) -> nn.Module:
+        backbone: nn.Module | None = getattr(self.network, "backbone", None)
+        encoder: nn.Module = self.network.dpt if backbone is None else backbone
+        return encoder
+
+    def _space(self) -> DepthSpace:
+        return (
+            METRIC_DEPTH
+            if getattr(self.config, "depth_estimation_type", "") == "metric"
+            else AFFINE_DISPARITY
+        )
+
+    def _patch_size(self) -> int:
+        if self.config.model_type == "dpt" and getattr(self.network, "backbone", None) is not None:
+            return _first(self.config.backbone_config.patch_size)
+        return _first(self.config.patch_size)
+
+    def _multiple(self) -> int:
+        if self.config.model_type == "depth_anything":
+            return self._patch_size()
+        backbone = self.config.backbone_config
+        if backbone is not None and backbone.model_type == "swinv2":
+            return self._patch_size() * 2 ** (len(backbone.depths) - 1)
+        return 2 * self._patch_size()  # DPT's coarsest map has half as many rows as there are patches
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        if next(self.network.head.parameters()).dtype in (torch.float16, torch.bfloat16):
+            self.network.head.float()
+        return self
+
+
+def random_network(config: dict[str, Any]) -> Any:
+    """The transformers network of a configuration, with random weights.
+
+    The neck and the head begin at torch's defaults, as in the papers' own code; transformers'
+    would give nearly constant maps. The last bias begins at 1, above the ReLU that ends a relative
+    head, or half of all starts would be dead.
+
+    Raises:
+        ValueError: the model type is not one of the DPT family's.
+    """
+    config_class, network_class = _family(config, "the config")
+    network = network_class(config_class.from_dict(config))
+    for module in [*network.neck.modules(), *network.head.modules()]:
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            module.reset_parameters()
+    last = [m for m in network.head.modules() if isinstance(m, nn.Conv2d)][-1]
+    if getattr(network.config, "depth_estimation_type", "relative") == "relative":
+        nn.init.ones_(last.bias)
+    return network
+
+
+def load_network(source: str, revision: str | None = None) -> Any:
+    """The transformers network of a hub id or a folder, in float32, from safetensors alone.
+
+    Raises:
+        FileNotFoundError: there is no such folder or repository, or the hub cannot be reached.
+        ValueError: the model type is another, or the weights are pickled or do not fit.
+    """
+    _, network_class = _family(read_config(source, revision), f"'{source}'")
+    return load_safetensors(network_class, source, revision)
+
+
+def load_safetensors(network_class: Any, source: str, revision: str | None = None) -> Any:
+    """A transformers class with the weights of a hub id or folder; complete, float32, safetensors.
+
+    Raises:
+        ValueError: the weights are pickled or incomplete.
+    """
+    try:
+        network, info = network_class.from_pretrained(
+            source, revision=revision, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    except OSError as error:
+        raise ValueError(
+            f"'{source}' has no readable model.safetensors; pickled weights (.bin, .pth) are refused, "
+            "so convert them to safetensors first"
+        ) from error
+    missing = sorted(k for k in info["missing_keys"] if not k.startswith(UNUSED))
+    if missing:
+        raise ValueError(f"the weights of '{source}' lack {len(missing)} tensors, '{missing[0]}' among them")
+    return network
+
+
+def read_config(source: str, revision: str | None = None) -> dict[str, Any]:
+    """config.json of a hub id or folder.
+
+    Raises:
+        FileNotFoundError: there is none, or the hub cannot be reached.
+    """
+    try:
+        config: dict[str, Any] = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
+    except OSError as error:
+        where = (
+            "the folder" if Path(source).is_dir() else "neither a folder nor, from here, a hub repository:"
+        )
+        raise FileNotFoundError(
+            f"{where} '{source}' with a config.json; check the name, the network, HF_HUB_OFFLINE and your login"
+        ) from error
+    return config
+
+
+def read_json(source: str, name: str, revision: str | None = None) -> dict[str, Any]:
+    """A JSON file of a hub id or folder; empty where there is none."""
+    path = _optional_file(source, name, revision)
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    return values
+
+
+def read_licence(source: str, revision: str | None = None) -> str:
+    """The licence that the model card names, or "unknown"."""
+    if source in LICENCES:
+        return LICENCES[source]
+    card = _optional_file(source, "README.md", revision)
+    parts = card.read_text(encoding="utf-8").split("---", 2) if card else []
+    if len(parts) < 3 or parts[0].strip():
+        return "unknown"
+    front = yaml.safe_load(parts[1])
+    return str(front.get("license", "unknown")) if isinstance(front, dict) else "unknown"
+
+
+def _optional_file(source: str, name: str, revision: str | None) -> Path | None:
+    found = cached_file(
+        source,
+        name,
+        revision=revision,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return Path(found) if found else None
+
+
+def _family(config: dict[str, Any], whose: str) -> tuple[Any, Any]:
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
+        raise ValueError(f"{whose} has model_type '{kind}'; it would be one of {', '.join(FAMILIES)}")
+    return FAMILIES[kind]
+
+
+def _first(size: int | Sequence[int]) -> int:
+    return size if isinstance(size, int) else int(size[0])
