@@ -118,6 +118,33 @@ def convert(values: Map, space: DepthSpace, quantity: Quantity, floor: float = 1
     return 1.0 / values.clamp(min=floor)
 
 
+def check_alignment(
+    prediction_space: DepthSpace, target_space: DepthSpace, fit: Fit, quantity: Quantity
+) -> None:
+    """Whether a prediction in one space can be compared with a target in the other after `fit` in `quantity`.
+
+    Raises:
+        ValueError: a map cannot be brought into `quantity`, or the fit does not remove what is
+            unknown; the sentence names both spaces.
+    """
+    spaces = f"(prediction '{prediction_space}', target '{target_space}')"
+    for what, space in (("prediction", prediction_space), ("target", target_space)):
+        if space.quantity is not quantity and not space.invertible:
+            raise ValueError(
+                f"a fit in {quantity} needs the {what} as {quantity}, but it is '{space}', which "
+                f"cannot be inverted before its offset is known {spaces}"
+            )
+        if fit is Fit.NONE and space.ambiguity is not Ambiguity.METRIC:
+            raise ValueError(
+                f"without a fit only 'metric' maps can be compared, but the {what} is '{space}' {spaces}"
+            )
+        if fit in (Fit.SCALE, Fit.MEDIAN_SCALE) and space.ambiguity is Ambiguity.AFFINE:
+            raise ValueError(
+                f"the fit '{fit}' finds a scale alone, but the {what} is '{space}', whose offset is "
+                f"unknown too {spaces}"
+            )
+
+
 def align(
     prediction: Map,
     prediction_space: DepthSpace,
@@ -134,26 +161,9 @@ def align(
     quantity cannot be.
 
     Raises:
-        ValueError: a map cannot be brought into `quantity`, or the fit cannot remove the
-            prediction's ambiguity; the sentence names both spaces.
+        ValueError: see `check_alignment`.
     """
-    for what, space in (("prediction", prediction_space), ("target", target_space)):
-        if space.quantity is not quantity and not space.invertible:
-            raise ValueError(
-                f"a fit in {quantity} needs the {what} as {quantity}, but it is '{space}', which "
-                f"cannot be inverted before its offset is known (prediction '{prediction_space}', "
-                f"target '{target_space}')"
-            )
-    if fit is Fit.NONE and prediction_space.ambiguity is not Ambiguity.METRIC:
-        raise ValueError(
-            f"a prediction in '{prediction_space}' must be fitted before it is compared with a "
-            f"target in '{target_space}'; without a fit only 'metric' predictions can be"
-        )
-    if fit in (Fit.SCALE, Fit.MEDIAN_SCALE) and prediction_space.ambiguity is Ambiguity.AFFINE:
-        raise ValueError(
-            f"a scale alone cannot align a prediction in '{prediction_space}' with a target in "
-            f"'{target_space}': its offset is unknown too"
-        )
+    check_alignment(prediction_space, target_space, fit, quantity)
     p = convert(prediction, prediction_space, quantity)
     t = convert(target, target_space, quantity)
     scale, shift = fit_maps(p, t, mask, fit)

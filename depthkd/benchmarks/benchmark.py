@@ -1,0 +1,211 @@
+"""A benchmark is labelled samples and a Protocol; the Protocol says what its figures mean."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from depthkd.alignment import Fit, align, check_alignment, convert
+from depthkd.batch import DepthSpace, Quantity
+from depthkd.formats.sample import Sample
+from depthkd.metrics.depth import depth_metrics
+
+Map = Float[Tensor, "batch height width"]
+Mask = Bool[Tensor, "batch height width"]
+PerImage = Float[Tensor, " batch"]
+
+FIT_NAMES = {
+    Fit.SCALE_AND_SHIFT: "least-squares scale and shift",
+    Fit.SCALE: "least-squares scale",
+    Fit.MEDIAN: "median and mean-deviation scale and shift",
+    Fit.MEDIAN_SCALE: "median scale",
+    Fit.NONE: "no fit",
+}
+SMALLEST_DEPTH = 1e-6  # Marigold's, where no range says otherwise
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a prediction is fitted to the truth and scored against it, as data.
+
+    Args:
+        name: what tables call it.
+        fit: what is fitted per image over the valid pixels.
+        fit_quantity: where the fit happens; None: in the model's own quantity.
+        score_quantity: where the fitted prediction and the truth are compared.
+        min_depth, max_depth: a pixel is valid strictly between them, and the fitted prediction is
+            clipped to them; in the truth's unit (metres, where it is metric). None: no bound.
+        min_disparity: a fitted disparity is raised to it before it is inverted, in 1 / the truth's unit.
+        skip_zeros: leave pixels whose predicted disparity is exactly 0 out of the fit (not out of
+            the score). Networks that end in a ReLU put the sky there. Marigold's code leaves out
+            all that is not positive, which is the same for those networks, but would drop half an
+            image of a network whose disparities are signed.
+        resolution: the shorter side at which models run, in pixels; None: the image's own size.
+    """
+
+    name: str
+    fit: Fit
+    fit_quantity: Quantity | None
+    score_quantity: Quantity
+    min_depth: float | None = 1e-3
+    max_depth: float | None = 80.0
+    min_disparity: float = 1e-3
+    skip_zeros: bool = False
+    resolution: int | None = None
+
+    def __post_init__(self) -> None:
+        lowest = SMALLEST_DEPTH if self.min_depth is None else self.min_depth
+        if lowest <= 0 or (self.max_depth is not None and self.max_depth <= lowest):
+            raise ValueError(
+                f"protocol '{self.name}': depths must lie in 0 < min_depth < max_depth, not "
+                f"min_depth={self.min_depth}, max_depth={self.max_depth}"
+            )
+        if self.min_disparity <= 0:
+            raise ValueError(
+                f"protocol '{self.name}': min_disparity must be above 0, not {self.min_disparity}"
+            )
+
+    @classmethod
+    def named(cls, name: "str | Protocol", **changes: Any) -> "Protocol":
+        """The preset of that name (see `PROTOCOLS`), with some of its fields changed.
+
+        Raises:
+            ValueError: there is none; the sentence lists those that exist.
+        """
+        if isinstance(name, Protocol):
+            return replace(name, **changes)
+        if name not in PROTOCOLS:
+            known = ", ".join(f"'{n}'" for n in PROTOCOLS)
+            raise ValueError(f"'{name}' is not a protocol; it would be one of {known}")
+        return replace(PROTOCOLS[name], **changes)
+
+    def check(self, prediction_space: DepthSpace, truth_space: DepthSpace) -> None:
+        """Whether predictions in that space can be scored under this protocol.
+
+        Raises:
+            ValueError: they cannot; the sentence names the protocol, both spaces and the reason.
+        """
+        try:
+            check_alignment(prediction_space, truth_space, self.fit, self._fit_quantity(prediction_space))
+            for quantity in Quantity:
+                if truth_space.quantity is not quantity:
+                    truth_space.inverse()
+        except ValueError as error:
+            raise ValueError(f"protocol '{self.name}': {error}") from error
+
+    def valid(self, truth: Map, truth_space: DepthSpace, mask: Mask) -> Mask:
+        """The mask's pixels whose truth is finite, positive and strictly within the range of depths."""
+        depth = convert(truth, truth_space, Quantity.DEPTH)
+        valid = mask & torch.isfinite(truth) & (truth > 0)
+        if self.min_depth is not None:
+            valid = valid & (depth > self.min_depth)
+        if self.max_depth is not None:
+            valid = valid & (depth < self.max_depth)
+        return valid
+
+    def aligned(
+        self,
+        prediction: Map,
+        prediction_space: DepthSpace,
+        truth: Map,
+        truth_space: DepthSpace,
+        mask: Mask,
+    ) -> Map:
+        """The prediction as depth in the truth's unit: fitted, inverted where it was disparity, clipped.
+
+        Raises:
+            ValueError: the spaces do not fit the protocol, or the maps have different sizes.
+        """
+        self.check(prediction_space, truth_space)
+        if prediction.shape != truth.shape:
+            raise ValueError(
+                f"protocol '{self.name}': the prediction is {list(prediction.shape)}, but the truth "
+                f"is {list(truth.shape)}; resize the prediction first"
+            )
+        quantity = self._fit_quantity(prediction_space)
+        valid = self.valid(truth, truth_space, mask)
+        fit_mask = valid
+        if self.skip_zeros and quantity is Quantity.DISPARITY:
+            nonzero = valid & (prediction != 0)
+            fit_mask = torch.where(nonzero.flatten(1).any(1)[:, None, None], nonzero, valid)
+        safe_truth = torch.where(valid, truth, 1.0)
+        fitted = align(prediction, prediction_space, safe_truth, truth_space, fit_mask, self.fit, quantity)
+        if quantity is Quantity.DISPARITY:
+            fitted = 1.0 / fitted.clamp(min=self.min_disparity)
+        return fitted.clamp(min=self.min_depth or SMALLEST_DEPTH, max=self.max_depth)
+
+    def score(
+        self,
+        prediction: Map,
+        prediction_space: DepthSpace,
+        truth: Map,
+        truth_space: DepthSpace,
+        mask: Mask,
+    ) -> dict[str, PerImage]:
+        """Every depth metric of each image (see `depth_metrics`); NaN for images without a valid pixel.
+
+        `truth` and `mask` are the sample's; the range of depths is applied here.
+
+        Raises:
+            ValueError: the spaces do not fit the protocol, or the maps have different sizes.
+        """
+        depth = self.aligned(prediction, prediction_space, truth, truth_space, mask)
+        valid = self.valid(truth, truth_space, mask)
+        true_depth = convert(torch.where(valid, truth, 1.0), truth_space, Quantity.DEPTH)
+        if self.score_quantity is Quantity.DISPARITY:
+            return depth_metrics(1.0 / depth, 1.0 / true_depth, valid)
+        return depth_metrics(depth, true_depth, valid)
+
+    def _fit_quantity(self, prediction_space: DepthSpace) -> Quantity:
+        return self.fit_quantity or prediction_space.quantity
+
+    def __str__(self) -> str:
+        parts = [FIT_NAMES[self.fit]]
+        if self.fit is not Fit.NONE:
+            parts[0] += f" in {self.fit_quantity or 'the quantity that the model predicts'}"
+        parts.append(f"scored in {self.score_quantity}")
+        low = 0 if self.min_depth is None else self.min_depth
+        parts.append(
+            f"valid depth {low:g} to {'infinity' if self.max_depth is None else f'{self.max_depth:g}'}"
+        )
+        parts.append(f"run at {'native size' if self.resolution is None else f'{self.resolution} px'}")
+        return f"{self.name}: " + ", ".join(parts)
+
+
+PROTOCOLS = {
+    "marigold": Protocol("marigold", Fit.SCALE_AND_SHIFT, None, Quantity.DEPTH, skip_zeros=True),
+    "depth_anything": Protocol("depth_anything", Fit.SCALE_AND_SHIFT, Quantity.DISPARITY, Quantity.DISPARITY),
+    "metric": Protocol("metric", Fit.NONE, Quantity.DEPTH, Quantity.DEPTH),
+    "median": Protocol("median", Fit.MEDIAN_SCALE, Quantity.DEPTH, Quantity.DEPTH),
+}
+
+
+class Benchmark(ABC):
+    """Labelled samples in a fixed order, and the protocol under which models are scored on them."""
+
+    name: str
+    protocol: Protocol
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many samples it has."""
+
+    @abstractmethod
+    def sample(self, index: int) -> Sample:
+        """Sample `index`, with `depth`, `mask` and `space`.
+
+        Raises:
+            BadSample: it cannot be decoded.
+        """
+
+    def samples(self) -> Iterator[Sample]:
+        """All samples in order.
+
+        Raises:
+            BadSample: one cannot be decoded.
+        """
+        return (self.sample(i) for i in range(len(self)))

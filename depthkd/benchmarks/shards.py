@@ -1,0 +1,74 @@
+"""Any labelled shards as a benchmark."""
+
+from bisect import bisect_right
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+
+from depthkd.benchmarks.benchmark import Benchmark, Protocol
+from depthkd.formats.sample import BadSample, Sample
+from depthkd.formats.samples import decode_sample
+from depthkd.formats.tar import TarIndex, expand_urls, index_tar
+
+
+class ShardBenchmark(Benchmark):
+    """The labelled samples of tar shards, in their order.
+
+    Args:
+        urls: shards, as for training: paths, "{000..019}" ranges.
+        name: what tables call it; the first shard's name where None.
+        protocol: a preset's name, or a Protocol.
+        min_depth, max_depth: the valid range, in the truth's unit; None: no bound. They replace the
+            protocol's.
+        limit: at most so many samples, spread evenly over all.
+    """
+
+    def __init__(
+        self,
+        urls: str | list[str],
+        name: str | None = None,
+        protocol: str | Protocol = "marigold",
+        min_depth: float | None = 1e-3,
+        max_depth: float | None = 80.0,
+        limit: int | None = None,
+    ) -> None:
+        self.urls = urls
+        self.name = name or Path(urls if isinstance(urls, str) else urls[0]).stem
+        self.protocol = Protocol.named(protocol, min_depth=min_depth, max_depth=max_depth)
+        if limit is not None and limit < 1:
+            raise ValueError(f"benchmark '{self.name}': limit must be at least 1, not {limit}")
+        self.limit = limit
+
+    @cached_property
+    def _indices(self) -> list[TarIndex]:
+        """Built on first use: a config with many benchmarks must not read them all to start."""
+        indices = [index_tar(path) for path in expand_urls(self.urls)]
+        if not any(len(index) for index in indices):
+            raise ValueError(f"benchmark '{self.name}': there is no sample in {self.urls}")
+        return indices
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(len(index) for index in self._indices))
+
+    def __len__(self) -> int:
+        total = self._ends[-1]
+        return total if self.limit is None else min(self.limit, total)
+
+    def sample(self, index: int) -> Sample:
+        """Sample `index` of those that `limit` leaves.
+
+        Raises:
+            BadSample: it cannot be decoded, or has no label.
+            IndexError: there are not so many.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"benchmark '{self.name}' has {len(self)} samples, so no index {index}")
+        place = index * self._ends[-1] // len(self)
+        shard = bisect_right(self._ends, place)
+        tar = self._indices[shard]
+        i = place - (self._ends[shard] - len(tar))
+        sample = decode_sample(tar.keys[i], tar.read(i), where=tar.path, labelled=True)
+        if sample.depth is None or sample.mask is None or sample.space is None:
+            raise BadSample(f"{tar.path}: sample '{sample.key}' has no depth label to be scored against")
+        return sample
