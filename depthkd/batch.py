@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float32, UInt8
@@ -111,20 +111,20 @@ class Batch:
             return self.image.float().div_(255.0)
         return self.image.float()
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """A batch whose tensors are on `device`."""
         return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> Self:
+    def pin_memory(self) -> "Batch":
         """A batch in page-locked memory, which copies to a GPU in the background."""
         return self._with_tensors(Tensor.pin_memory)
 
-    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Self:
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         for name, value in values.items():
             if isinstance(value, Tensor):
                 values[name] = change(value)
-        return type(self)(**values)
+        return Batch(**values)
 
 
 TrainingBatch = dict[str, Batch]  # source name -> its share of the batch

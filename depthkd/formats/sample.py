@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 from depthkd.batch import DepthSpace
 
 
-class BadSample(Exception):  # noqa: N818 - it is what it says: a sample, and bad
+class BadSample(ValueError):  # noqa: N818 - it is what it says: a sample, and bad
     """A sample that cannot be used; the sentence names the file, the sample and the reason."""
 
 

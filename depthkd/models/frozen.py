@@ -1,7 +1,6 @@
 """A teacher: a DepthModel that nothing trains, saves, copies or switches to training mode."""
 
 from collections.abc import Callable
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -38,10 +37,10 @@ class Frozen:
         features = None if output.features is None else output.features.float()
         return DepthOutput(output.depth.float(), features)
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "Frozen":
         """Move the model; returns itself."""
         self.model.to(device)
         return self
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> "Frozen":
         return self

@@ -1,0 +1,80 @@
+"""How a run is saved: whole or not at all, on optimiser steps only, and read without unpickling."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from depthkd.runs import CHECKPOINT, read_checkpoint
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """Writes under a temporary name and renames, so that the last checkpoint is always a whole one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write, flush to disk, rename."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.writing")
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read tensors and plain values; nothing else is ever unpickled."""
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete a checkpoint that a newer one replaces."""
+        Path(path).unlink(missing_ok=True)
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps `checkpoints/last.ckpt` of the run folder up to date.
+
+    Args:
+        every_n_train_steps: optimiser steps between two saves; the last step is saved too.
+    """
+
+    def __init__(self, every_n_train_steps: int = 500) -> None:
+        super().__init__(
+            filename=Path(CHECKPOINT).stem,
+            every_n_train_steps=every_n_train_steps,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+            auto_insert_metric_name=False,
+        )
+        self._seen_step = -1
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save into the run folder, whatever the logger does."""
+        self.dirpath = str(Path(trainer.default_root_dir) / Path(CHECKPOINT).parent)
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the step at which this process took over."""
+        super().on_train_start(trainer, pl_module)
+        self._seen_step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Save only after an optimiser step: gradients that are being accumulated are in no checkpoint."""
+        if trainer.global_step == self._seen_step:
+            return
+        self._seen_step = trainer.global_step
+        super().on_train_batch_end(trainer, *args, **kwargs)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validation saves nothing: the steps do."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of training, unless its step was just saved."""
+        if self._last_global_step_saved != trainer.global_step:
+            self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))

@@ -1,0 +1,86 @@
+"""Configs that build on each other: `base: other.yaml`, and several `--config` that merge deeply.
+
+jsonargparse replaces a whole mapping where a second YAML names it; here mappings merge key by key,
+lists and values are replaced, and a changed `class_path` drops the arguments of the old class.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Tree = dict[str, Any]
+
+
+def merge(under: Tree, over: Tree) -> Tree:
+    """`over` laid upon `under`, mapping by mapping."""
+    if "class_path" in over and over["class_path"] != under.get("class_path"):
+        return over
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
+    """A config with its chain of bases merged in; a base is relative to the file that names it.
+
+    Raises:
+        FileNotFoundError: the file, or one that it builds on, does not exist.
+        ValueError: it is not YAML, not a mapping, or builds on itself.
+    """
+    if not path.is_file():
+        named = f", which {above[-1]} names as its base," if above else ""
+        raise FileNotFoundError(f"the config {path}{named} does not exist")
+    if path.resolve() in [p.resolve() for p in above]:
+        raise ValueError(f"the config {path} builds on itself, by way of {above[-1]}")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        line = f" at line {place.line + 1}" if place is not None else ""
+        raise ValueError(
+            f"the config {path} is not valid YAML{line}: {getattr(error, 'problem', error)}"
+        ) from error
+    if not isinstance(tree, dict):
+        raise ValueError(
+            f"the config {path} holds {type(tree).__name__}, but it should hold keys such as 'model:'"
+        )
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    return merge(load_config(path.parent / base, (*above, path)), tree)
+
+
+def compose(arguments: list[str]) -> tuple[list[str], str | None]:
+    """All `--config FILE` of a command line as one, in the place of the first; and a run's name from them.
+
+    The name is the last file's path under `configs/`, without its suffix.
+    """
+    tree: Tree = {}
+    rest: list[str] = []
+    last: Path | None = None
+    words = iter(arguments)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag not in ("--config", "-c"):
+            rest.append(word)
+            continue
+        value = value if equals else next(words, "")
+        if not value:
+            raise ValueError(f"{flag} wants a file, such as {flag} configs/cross_context.yaml")
+        last = Path(value)
+        tree = merge(tree, load_config(last))
+    if last is None:
+        return rest, None
+    return ["--config", yaml.safe_dump(tree, sort_keys=False), *rest], run_name(last)
+
+
+def run_name(config: Path) -> str:
+    """What a run of this config is called: configs/tiny/cross_context.yaml -> tiny/cross_context."""
+    parts = config.with_suffix("").parts
+    if "configs" in parts:
+        parts = parts[len(parts) - parts[::-1].index("configs") :]
+        return "/".join(parts)
+    return parts[-1]

@@ -1,0 +1,69 @@
+"""Depth Anything V2 (arXiv 2406.09414): its first stage, a teacher trained on labelled synthetic images."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from depthkd.alignment import convert
+from depthkd.batch import Batch, TrainingBatch
+from depthkd.losses.gradient import normalized_gradient_matching
+from depthkd.losses.normalization import global_loss
+from depthkd.methods.method import Method
+from depthkd.methods.optimization import Optimization
+from depthkd.models.model import DepthModel
+
+
+@dataclass(frozen=True)
+class SupervisedWeights:
+    """Depth Anything V2, section 6: L_ssi : L_gm = 1 : 2."""
+
+    scale_shift_invariant: float = 1.0
+    gradient: float = 2.0
+
+
+class SupervisedDepth(Method):
+    """Trains a student on labelled images with the scale-and-shift-invariant loss and gradient matching.
+
+    The truth is brought into the student's quantity first; a disparity student learns from 1/depth.
+
+    Args:
+        student: the network that learns.
+        weights: of the two terms.
+        optimization: optimiser, schedule and moving average.
+        scales: of gradient matching.
+        seed: of everything random in training.
+
+    Raises:
+        ValueError: a source has no labels, or labels that cannot become the student's quantity.
+    """
+
+    def __init__(
+        self,
+        student: DepthModel,
+        weights: SupervisedWeights = SupervisedWeights(),
+        optimization: Optimization = Optimization(),
+        scales: int = 4,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(student, optimization, weights, {}, seed)
+        self.scales = scales
+
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Both terms over all labelled sources."""
+        return self.mean_over_images([self._per_image(name, part) for name, part in batch.items()])
+
+    def _per_image(self, name: str, part: Batch) -> dict[str, Tensor]:
+        if part.depth is None or part.mask is None or part.space is None:
+            raise ValueError(
+                f"data.train.{name} has no depth, but SupervisedDepth learns from labels: use labelled shards"
+            )
+        truth = convert(part.depth, part.space, self.student.space.quantity)
+        image = part.images()
+        depth = self.student_depth(image)
+        self.keep_picture(image, truth, depth)
+        terms = {}
+        if self.used("scale_shift_invariant"):
+            terms["scale_shift_invariant"] = global_loss(depth, truth, part.mask)
+        if self.used("gradient"):
+            terms["gradient"] = normalized_gradient_matching(depth, truth, part.mask, self.scales)
+        return terms

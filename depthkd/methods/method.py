@@ -1,0 +1,151 @@
+"""Method: what all trainers share; a method's file adds its losses and reads like its paper."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from depthkd.batch import Batch, TrainingBatch
+from depthkd.methods.optimization import Optimization, averaged_copy, update_average
+from depthkd.methods.validation import Validation
+from depthkd.models.frozen import Frozen
+from depthkd.models.model import DepthModel, resize_map
+
+Image = Float[Tensor, "batch 3 height width"]
+Map = Float[Tensor, "batch height width"]
+PerImage = Float[Tensor, " batch"]
+Teacher = Callable[[], DepthModel]
+
+
+class Method(LightningModule):
+    """Trains `student`: sums the weighted losses, logs each, steps, averages, validates, saves.
+
+    A method names its teachers in `teachers`, builds nothing before training starts, and returns
+    from `losses` one scalar a term: the mean over the images of their per-image values.
+
+    Args:
+        student: the network that learns.
+        optimization: optimiser, schedule and moving average.
+        weights: a dataclass with one weight for each term that `losses` can return; 0 switches it off.
+        teachers: name -> how to build it; they are never part of a checkpoint.
+        seed: of everything random in training.
+    """
+
+    def __init__(
+        self,
+        student: DepthModel,
+        optimization: Optimization,
+        weights: Any,
+        teachers: dict[str, Teacher],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.optimization = optimization
+        self.weights: dict[str, float] = asdict(weights)
+        self.teacher_factories = teachers
+        self.teachers: dict[str, Frozen] = {}
+        self.seed = seed
+        self.validation = Validation(self)
+        self.latest: dict[str, Tensor] = {}  # maps of the last training batch, for the log's pictures
+        if optimization.ema_decay is not None:
+            self.student_average = averaged_copy(student)
+
+    @abstractmethod
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Term -> its mean over the batch's images."""
+
+    def evaluated(self) -> DepthModel:
+        """The student as tests and exports see it: the moving average, where there is one."""
+        return self.student_average if self.optimization.ema_decay is not None else self.student
+
+    def student_depth(self, image: Image) -> Map:
+        """The student's depth at the image's size, float32, with gradients."""
+        size = (image.shape[-2], image.shape[-1])
+        return resize_map(self.student(image).depth.float(), size)
+
+    def keep_picture(self, image: Image, target: Map, student: Map) -> None:
+        """Keep the first images of this batch for the log: what was learned from, what came out."""
+        kept = {"image": image, "target": target, "student": student}
+        self.latest = {name: tensor[:4].detach() for name, tensor in kept.items()}
+
+    @staticmethod
+    def mean_over_images(parts: list[dict[str, PerImage]]) -> dict[str, Tensor]:
+        """Per-image values of several sources -> one mean a term over all their images."""
+        return {term: torch.cat([part[term] for part in parts]).mean() for term in parts[0]}
+
+    def used(self, term: str) -> bool:
+        """Whether a term has a weight at all."""
+        return self.weights[term] != 0
+
+    # Training
+
+    def setup(self, stage: str) -> None:
+        """Build the teachers, on the device, when training starts and not before."""
+        if stage == "fit" and not self.teachers:
+            device = self.trainer.strategy.root_device
+            self.teachers = {name: Frozen(make, device) for name, make in self.teacher_factories.items()}
+
+    def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
+        """Seed dropout and its like by the batch, so that a resumed run draws what the first would have."""
+        processed = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        torch.manual_seed(hash((self.seed, processed, self.global_rank)) % 2**63)
+
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
+        """The weighted sum of the losses; each is logged under its own name."""
+        losses = self.losses(batch)
+        total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+        size = sum(len(part) for part in batch.values())
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()}, batch_size=size)
+        return total
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then let the moving average follow."""
+        super().optimizer_step(*args, **kwargs)
+        if self.optimization.ema_decay is not None:
+            update_average(self.student_average, self.student, self.optimization.ema_decay)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW and its schedule over `trainer.max_steps`."""
+        if self.trainer.max_steps < 1:
+            raise ValueError(
+                "trainer.max_steps is not set: the stream has no end, so say how many steps to train"
+            )
+        others = [p for name, child in self.named_children() for p in self._own(name, child)]
+        optimizer = self.optimization.optimizer(self.student, others)
+        scheduler = self.optimization.scheduler(optimizer, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @staticmethod
+    def _own(name: str, child: nn.Module) -> list[nn.Parameter]:
+        return [] if name in ("student", "student_average") else list(child.parameters())
+
+    # Validation and checkpoints
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Score one sample of one benchmark under that benchmark's protocol."""
+        self.validation.step(batch, batch_idx, dataloader_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all ranks."""
+        self.validation.finish()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the weights are: method, space, and the teachers that they learned from."""
+        checkpoint["depthkd"] = {
+            "method": f"{type(self).__module__}.{type(self).__qualname__}",
+            "space": str(self.student.space),
+            "student": self.student.source,
+            "averaged": self.optimization.ema_decay is not None,
+            "teachers": {
+                name: {"source": teacher.model.source, "licence": teacher.model.licence}
+                for name, teacher in self.teachers.items()
+            },
+        }

@@ -1,0 +1,92 @@
+"""Parameter groups, schedule and the running average of weights: what every method trains with."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from depthkd.models.model import DepthModel
+
+Schedule = Literal["constant", "polynomial", "cosine"]
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """AdamW over two groups, the encoder slower than the head, under one schedule.
+
+    Attributes:
+        learning_rate: of the head (Distill Any Depth, section 4.1: 5e-5).
+        encoder_factor: the encoder learns at `encoder_factor * learning_rate` (Depth Anything V2: 1 to 10).
+        betas: of AdamW.
+        weight_decay: of AdamW; 0 for norms, biases and other vectors.
+        schedule: of both groups, from the first step to `trainer.max_steps`.
+        power: of the polynomial schedule.
+        warmup_steps: optimiser steps of linear warm-up before it.
+        ema_decay: keep an exponential moving average of the student's weights, if given; it is
+            then what validation, tests and exports use.
+    """
+
+    learning_rate: float = 5e-5
+    encoder_factor: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    schedule: Schedule = "polynomial"
+    power: float = 0.9
+    warmup_steps: int = 0
+    ema_decay: float | None = None
+
+    def optimizer(self, student: DepthModel, others: list[nn.Parameter]) -> AdamW:
+        """AdamW over encoder, head and the method's `others`, each split by whether it decays."""
+        groups = []
+        for parameters, rate in (
+            (list(student.encoder_parameters()), self.encoder_factor * self.learning_rate),
+            ([*student.head_parameters(), *others], self.learning_rate),
+        ):
+            trainable = [p for p in parameters if p.requires_grad]
+            for decays in (True, False):
+                group = [p for p in trainable if (p.ndim > 1) == decays]
+                if group:
+                    decay = self.weight_decay if decays else 0.0
+                    groups.append({"params": group, "lr": rate, "weight_decay": decay})
+        return AdamW(groups, lr=self.learning_rate, betas=self.betas)
+
+    def factor(self, max_steps: int) -> Callable[[int], float]:
+        """Learning-rate factor after so many optimiser steps."""
+        decaying = max(1, max_steps - self.warmup_steps)
+
+        def at(step: int) -> float:
+            if step < self.warmup_steps:
+                return (step + 1) / self.warmup_steps
+            done = min(1.0, (step - self.warmup_steps) / decaying)
+            match self.schedule:
+                case "constant":
+                    return 1.0
+                case "polynomial":
+                    return float((1.0 - done) ** self.power)
+                case "cosine":
+                    return float(0.5 * (1.0 + torch.cos(torch.tensor(done * torch.pi)).item()))
+
+        return at
+
+    def scheduler(self, optimizer: Optimizer, max_steps: int) -> LambdaLR:
+        """The schedule as torch wants it, one call a step."""
+        return LambdaLR(optimizer, self.factor(max_steps))
+
+
+def averaged_copy(student: DepthModel) -> DepthModel:
+    """Where the moving average lives: a frozen copy in eval mode."""
+    return copy.deepcopy(student).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, student: nn.Module, decay: float) -> None:
+    """Exponential moving average of the parameters; buffers are taken over as they are."""
+    ours, theirs = list(average.parameters()), list(student.parameters())
+    torch._foreach_lerp_(ours, theirs, 1.0 - decay)
+    for mine, other in zip(average.buffers(), student.buffers(), strict=True):
+        mine.copy_(other)

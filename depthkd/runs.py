@@ -1,0 +1,114 @@
+"""A run is one folder, `runs/<name>/{config.yaml, checkpoints/last.ckpt, logs/}`; and its student."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
+
+import torch
+import yaml
+from jaxtyping import Float
+from jsonargparse import ArgumentError, ArgumentParser
+from torch import Tensor, nn
+
+from depthkd.models.model import DepthModel, DepthOutput
+
+CONFIG = "config.yaml"
+CHECKPOINT = "checkpoints/last.ckpt"
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's tensors and plain values, on the CPU; never unpickles anything else.
+
+    Raises:
+        FileNotFoundError: there is none at this path.
+        ValueError: it is not a checkpoint of ours, or was cut short.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint at {path}")
+    if not is_zipfile(path):
+        raise ValueError(f"{path} is not a checkpoint, or was cut short while it was copied")
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or "depthkd" not in content:
+        raise ValueError(f"{path} is not a checkpoint of depthkd: it has no entry 'depthkd'")
+    return content
+
+
+def load_student(path: Path | str, fresh: bool = False) -> DepthModel:
+    """The student of a run folder, as its tests and exports see it: averaged, where an average was kept.
+
+    Args:
+        path: a run folder, or one of its checkpoints.
+        fresh: the same network with the weights that training started from (seed 0), untrained.
+
+    Raises:
+        FileNotFoundError: the folder has no config or no checkpoint.
+        ValueError: they do not fit each other.
+    """
+    path = Path(path)
+    checkpoint = path if path.is_file() else path / CHECKPOINT
+    folder = checkpoint.parent.parent
+    student = build_student(folder)
+    if fresh:
+        return student
+    content = read_checkpoint(checkpoint)
+    prefix = "student_average." if content["depthkd"]["averaged"] else "student."
+    weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+    try:
+        student.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the weights in {checkpoint} do not fit the student that {folder / CONFIG} describes: {error}"
+        ) from error
+    student.source = str(path)
+    licences = [t["licence"] for t in content["depthkd"]["teachers"].values()]
+    student.licence = ", ".join(sorted({*licences, student.licence} - {"unknown"})) or "unknown"
+    return student.eval()
+
+
+def build_student(folder: Path) -> DepthModel:
+    """The network that a run's config describes, with the weights that training would start from."""
+    config = folder / CONFIG
+    if not config.is_file():
+        raise FileNotFoundError(f"{folder} is not a run folder: it has no {CONFIG}")
+    tree = yaml.safe_load(config.read_text())
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(DepthModel, "student", required=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        try:
+            parsed = parser.parse_object({"student": tree["model"]["init_args"]["student"]})
+            student = parser.instantiate(parsed).student
+        except (ArgumentError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{config} does not describe a student (model.init_args.student): {error}"
+            ) from error
+    assert isinstance(student, DepthModel)
+    return student
+
+
+class TrainedDepth(DepthModel):
+    """The student of a run folder as a model of its own: a teacher for the next, or a test subject.
+
+    Args:
+        path: a run folder, or one of its checkpoints.
+        fresh: untrained, with the weights that its training started from.
+    """
+
+    def __init__(self, path: str, fresh: bool = False) -> None:
+        super().__init__()
+        self.network = load_student(path, fresh)
+        self.space = self.network.space
+        self.multiple = self.network.multiple
+        self.fixed_size = self.network.fixed_size
+        self.licence = self.network.licence
+        self.source = path
+
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> DepthOutput:
+        """As the student's."""
+        output: DepthOutput = self.network(image)
+        return output
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """As the student's."""
+        return self.network.encoder_parameters()
