@@ -9,10 +9,15 @@ import torch
 import yaml
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, DPTConfig
-from transformers import DPTForDepthEstimation, DPTImageProcessor
+from transformers import (
+    DepthAnythingConfig,
+    DepthAnythingForDepthEstimation,
+    DPTConfig,
+    DPTForDepthEstimation,
+    DPTImageProcessor,
+)
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
 from depthkd.models.model import DepthModel, DepthOutput, Image, resize_map
