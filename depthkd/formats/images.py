@@ -1,0 +1,216 @@
+"""Photographs: JPEG, PNG and WebP bytes <-> RGB arrays."""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+from jaxtyping import UInt8, UInt16
+from PIL import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from depthkd.formats.sample import BadSample
+
+MAX_PIXELS = 100_000_000  # 300 MB of RGB
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+
+RGB = UInt8[np.ndarray, "height width 3"]
+Grey = UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"]
+
+
+def image_format(data: bytes, name: str) -> str:
+    """The format that the first bytes show, "jpg", "png" or "webp", whatever the file's name says.
+
+    Raises:
+        BadSample: it is none of these.
+    """
+    if data[:3] == b"\xff\xd8\xff":
+        return "jpg"
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return "png"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    raise BadSample(f"{name} is not a JPEG, PNG or WebP image")
+
+
+def image_size(data: bytes, name: str) -> tuple[int, int]:
+    """Height and width in pixels as `decode_image` gives them, read from the header alone.
+
+    Raises:
+        BadSample: the header cannot be read, or the format is not JPEG, PNG or WebP.
+    """
+    if image_format(data, name) == "jpg":
+        header = _jpeg_header(data)
+        if header is not None:
+            height, width, _ = header
+            return (width, height) if _jpeg_orientation(data) >= 5 else (height, width)
+    with _broken(name):
+        image = open_image(data, name)
+    width, height = image.size
+    return (width, height) if _orientation(image.info.get("exif")) >= 5 else (height, width)
+
+
+def decode_image(
+    data: bytes, name: str, max_pixels: int = MAX_PIXELS, shorter_side_at_least: int | None = None
+) -> RGB:
+    """RGB values 0..255 of a JPEG, PNG or WebP image, turned the way its EXIF orientation says.
+
+    Grey is repeated, 16 bits keep their upper 8, and alpha is dropped. With
+    `shorter_side_at_least` a JPEG may come out at 1/2, 1/4 or 1/8 of its size, straight from its DCT
+    coefficients, as long as its shorter side still has that many pixels.
+
+    Raises:
+        BadSample: `name` is broken, cut short (it is never filled up with grey), of another format,
+            or claims more than `max_pixels` pixels, which is checked before anything is decoded.
+    """
+    height, width = image_size(data, name)
+    if height * width > max_pixels:
+        raise BadSample(f"{name} claims {width} x {height} pixels; at most {max_pixels} are decoded")
+    if image_format(data, name) == "jpg":
+        header = _jpeg_header(data)
+        if header is not None and header[2] != "CMYK":
+            image = _decode_jpeg(data, name, header[:2], shorter_side_at_least)
+            return _turn(image, _jpeg_orientation(data))
+    with _broken(name):
+        file = open_image(data, name)
+        file.load()
+        return _turn(_rgb(file), _orientation(file.info.get("exif")))
+
+
+def open_image(data: bytes, name: str) -> ImageFile.ImageFile:
+    """Pillow's view of an image whose pixels are not decoded yet.
+
+    The plugins are called by name: `Image.open` would try others, and warn at a size of its own.
+    """
+    match image_format(data, name):
+        case "jpg":
+            return JpegImageFile(io.BytesIO(data))
+        case "png":
+            return PngImageFile(io.BytesIO(data))
+        case _:
+            return WebPImageFile(io.BytesIO(data))
+
+
+def decode_grey_png(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Grey:
+    """The numbers in a one-channel PNG of 8 or 16 bits, as they are.
+
+    Raises:
+        BadSample: it is not such a PNG, is broken, or claims more than `max_pixels` pixels.
+    """
+    if image_format(data, name) != "png":
+        raise BadSample(f"{name} is not a PNG image")
+    with _broken(name):
+        file = open_image(data, name)
+        if file.width * file.height > max_pixels:
+            raise BadSample(f"{name} claims {file.width} x {file.height} pixels; at most {max_pixels}")
+        if file.mode not in ("L", "I;16", "I"):
+            raise BadSample(f"{name} has mode {file.mode}; a depth map has one channel of 8 or 16 bits")
+        values = np.asarray(file)
+    return values if values.dtype == np.uint8 else values.astype(np.uint16)
+
+
+def encode_jpeg(image: RGB, quality: int = 95) -> bytes:
+    """JPEG without chroma subsampling."""
+    data = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality, colorsubsampling="444")
+    return bytes(data)
+
+
+def encode_png(image: RGB | Grey) -> bytes:
+    """PNG of RGB or of one channel, with the array's own 8 or 16 bits; lossless."""
+    pixels = image if image.ndim == 2 else image[:, :, ::-1]
+    done, data = cv2.imencode(".png", np.ascontiguousarray(pixels))
+    if not done:
+        raise ValueError(f"an array of shape {image.shape} cannot be a PNG")
+    return data.tobytes()
+
+
+@contextmanager
+def _broken(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
+        raise BadSample(f"{name} is broken: {error}") from error
+
+
+def _jpeg_header(data: bytes) -> tuple[int, int, str] | None:
+    """Height, width and colour space; None where only Pillow can tell (rare chroma subsampling)."""
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    return int(height), int(width), space
+
+
+def _decode_jpeg(data: bytes, name: str, size: tuple[int, int], shorter_side_at_least: int | None) -> RGB:
+    options: dict[str, Any] = {}
+    if shorter_side_at_least is not None and 2 * shorter_side_at_least <= min(size) + 1:
+        side = "min_height" if size[0] <= size[1] else "min_width"
+        # 7/8, 6/8 and 5/8 would take twice as long as the whole image
+        options = {side: shorter_side_at_least, "min_factor": 2}
+    with _broken(name):
+        image: RGB = simplejpeg.decode_jpeg(data, strict=True, **options)
+    return image
+
+
+def _rgb(image: ImageFile.ImageFile) -> RGB:
+    if image.mode in ("I;16", "I"):
+        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode == "P":
+        return np.asarray(image.convert("RGBA").convert("RGB"))  # Pillow warns at some palettes otherwise
+    return np.asarray(image.convert("RGB"))
+
+
+def _jpeg_orientation(data: bytes) -> int:
+    start = data.find(b"Exif\0\0", 0, 1 << 18)
+    if start < 4 or data[start - 4 : start - 2] != b"\xff\xe1":
+        return 1
+    return _orientation(data[start : start + (1 << 16)])
+
+
+def _orientation(exif: bytes | None) -> int:
+    """The EXIF orientation, 1 to 8; 1 (upright) where there is none.
+
+    Read here, because Pillow's reader warns at the many EXIF blocks that are slightly broken.
+    """
+    tiff = (exif or b"").removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, start)
+        for i in range(count):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, start + 2 + 12 * i)
+            if tag == 0x0112:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        return 1
+    return 1
+
+
+def _turn(image: RGB, orientation: int) -> RGB:
+    """Make an image upright; 2 to 8 as EXIF 2.32, section 4.6.4, defines them."""
+    match orientation:
+        case 2:
+            image = image[:, ::-1]
+        case 3:
+            image = image[::-1, ::-1]
+        case 4:
+            image = image[::-1]
+        case 5:
+            image = image.transpose(1, 0, 2)
+        case 6:
+            image = np.rot90(image, -1)
+        case 7:
+            image = image.transpose(1, 0, 2)[::-1, ::-1]
+        case 8:
+            image = np.rot90(image, 1)
+    return np.ascontiguousarray(image)

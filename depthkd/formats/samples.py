@@ -1,0 +1,202 @@
+"""One sample <-> the members of a shard that hold it.
+
+A labelled sample `<key>` is `<key>.jpg` (or png, webp), `<key>.depth.png` or `<key>.depth.npy`,
+optionally `<key>.mask.png` (0 = invalid), and `<key>.json`:
+
+    {"depth": {"space": "metric depth", "unit": "m", "codec": "png16", "range": [low, high]},
+     "intrinsics": [fx, fy, cx, cy]}
+
+Of an unlabelled sample (SA-1B, img2dataset) only the image is read.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from depthkd.batch import Ambiguity, DepthSpace, Quantity
+from depthkd.formats.depth import CODECS, Depth, Mask, decode_depth, encode_depth
+from depthkd.formats.images import (
+    IMAGE_SUFFIXES,
+    decode_grey_png,
+    decode_image,
+    encode_jpeg,
+    encode_png,
+    image_size,
+)
+from depthkd.formats.sample import BadSample, Sample
+
+LABEL_SUFFIXES = (*CODECS.values(), "mask.png", "json")
+
+
+def unit_of(space: DepthSpace) -> str:
+    """The unit that numbers of a space have: "m", "1/m", or "relative" where a factor is unknown."""
+    if space.ambiguity is not Ambiguity.METRIC:
+        return "relative"
+    return "m" if space.quantity is Quantity.DEPTH else "1/m"
+
+
+def encode_sample(
+    sample: Sample, codec: str = "png16", image: str = "jpg", extra: Mapping[str, Any] | None = None
+) -> dict[str, bytes]:
+    """A sample as a shard's members, suffix -> bytes; `extra` is added to its json.
+
+    The depth's mask goes into the codec. A sample without depth gets its image and a json.
+
+    Raises:
+        ValueError: `codec` or `image` is unknown, or the depth has no space or no valid pixel.
+    """
+    if image not in ("jpg", "png"):
+        raise ValueError(f"'{image}' is not an image format that shards are written in; take jpg or png")
+    pixels = encode_jpeg(sample.image) if image == "jpg" else encode_png(sample.image)
+    return {image: pixels, **encode_label(sample, codec, extra)}
+
+
+def encode_label(
+    sample: Sample, codec: str = "png16", extra: Mapping[str, Any] | None = None
+) -> dict[str, bytes]:
+    """All members of a sample but its image: the depth, if it has one, and the json.
+
+    Raises:
+        ValueError: as `encode_sample`.
+    """
+    members: dict[str, bytes] = {}
+    record: dict[str, Any] = dict(extra or {})
+    if sample.depth is not None:
+        if sample.space is None:
+            raise ValueError(f"sample '{sample.key}' has depth without a space; give one, as 'metric depth'")
+        try:
+            suffix, data, meta = encode_depth(sample.depth, sample.mask, codec)
+        except ValueError as error:
+            raise ValueError(f"sample '{sample.key}': {error}") from error
+        members[suffix] = data
+        record["depth"] = {"space": str(sample.space), "unit": unit_of(sample.space), **meta}
+    if sample.intrinsics is not None:
+        camera = sample.intrinsics
+        record["intrinsics"] = [float(camera[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2))]
+    members["json"] = json.dumps(record).encode()
+    return members
+
+
+def decode_sample(
+    key: str,
+    members: Mapping[str, bytes],
+    where: str,
+    labelled: bool,
+    shorter_side_at_least: int | None = None,
+) -> Sample:
+    """The sample `key` of the tar `where`, from its members (suffix -> bytes).
+
+    Unlabelled, everything but the image is ignored, and a JPEG may be decoded at a fraction of its
+    size (see `decode_image`). Labelled, the image keeps its size, which must be the depth's.
+
+    Raises:
+        BadSample: something is missing, broken or does not fit; the sentence names tar and key.
+    """
+    name = f"{where}: sample '{key}'"
+    suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in members), None)
+    if suffix is None:
+        raise BadSample(f"{name} has no image; one of its members would end in {', '.join(IMAGE_SUFFIXES)}")
+    data, name_of_image = members[suffix], f"{name}, its .{suffix},"
+    if not labelled:
+        image = decode_image(data, name_of_image, shorter_side_at_least=shorter_side_at_least)
+        return Sample(key, image)
+    record = _record(members, name)
+    depth, mask, space = _decode_label(members, record, name)
+    height, width = image_size(data, name_of_image)
+    if depth.shape != (height, width):
+        raise BadSample(
+            f"{name} has an image of {width} x {height} and depth of {depth.shape[1]} x {depth.shape[0]}; "
+            "they must be of one size"
+        )
+    return Sample(
+        key,
+        decode_image(data, name_of_image),
+        depth,
+        mask,
+        _intrinsics(record.get("intrinsics"), name),
+        space,
+    )
+
+
+def decode_label(
+    key: str, members: Mapping[str, bytes], where: str
+) -> tuple[Depth, Mask, DepthSpace, dict[str, Any]]:
+    """Depth, mask, space and json of a sample, with or without its image; as `decode_sample`.
+
+    Raises:
+        BadSample: something is missing, broken or does not fit; the sentence names tar and key.
+    """
+    name = f"{where}: sample '{key}'"
+    record = _record(members, name)
+    return *_decode_label(members, record, name), record
+
+
+def _record(members: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    if "json" not in members:
+        raise BadSample(f"{name} has no .json, which says what its depth means")
+    try:
+        record = json.loads(members["json"])
+    except (ValueError, RecursionError) as error:
+        raise BadSample(f"{name} has a broken .json: {error}") from error
+    if not isinstance(record, dict):
+        raise BadSample(f"{name} has a .json that is not a mapping")
+    return record
+
+
+def _decode_label(
+    members: Mapping[str, bytes], record: dict[str, Any], name: str
+) -> tuple[Depth, Mask, DepthSpace]:
+    meta = record.get("depth")
+    if not isinstance(meta, dict):
+        raise BadSample(f"{name} has no 'depth' mapping in its .json; it would give space, unit and codec")
+    space = _space(meta, name)
+    suffix = CODECS.get(str(meta.get("codec")))
+    if suffix is None:
+        raise BadSample(
+            f"{name} has depth codec {json.dumps(meta.get('codec'))}; it would be one of {', '.join(CODECS)}"
+        )
+    if suffix not in members:
+        raise BadSample(f"{name} has no .{suffix}, which its .json promises")
+    depth, mask = decode_depth(members[suffix], meta, f"{name}, its .{suffix},")
+    if "mask.png" in members:
+        extra = decode_grey_png(members["mask.png"], f"{name}, its .mask.png,")
+        if extra.shape != depth.shape:
+            raise BadSample(f"{name} has a mask of shape {extra.shape} and depth of shape {depth.shape}")
+        mask = mask & (extra > 0)
+    if space.invertible:
+        mask = mask & (depth > 0)  # 0 would have no inverse
+    if not mask.any():
+        raise BadSample(f"{name} has no valid depth")
+    return np.where(mask, depth, np.float32(0)), mask, space
+
+
+def _space(meta: dict[str, Any], name: str) -> DepthSpace:
+    try:
+        space = DepthSpace.parse(str(meta.get("space")))
+    except ValueError as error:
+        raise BadSample(f"{name}: {error}") from error
+    if meta.get("unit") != unit_of(space):
+        raise BadSample(
+            f"{name} has unit {json.dumps(meta.get('unit'))}; '{space}' is stored in \"{unit_of(space)}\""
+        )
+    return space
+
+
+def _intrinsics(value: Any, name: str) -> Float64[np.ndarray, "3 3"] | None:
+    if value is None:
+        return None
+    numbers = value if isinstance(value, list) else []
+    if (
+        len(numbers) != 4
+        or not all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+        or min(numbers[:2]) <= 0
+    ):
+        raise BadSample(
+            f"{name} has intrinsics {json.dumps(value)}; they would be [fx, fy, cx, cy] in pixels"
+        )
+    fx, fy, cx, cy = numbers
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)

@@ -1,0 +1,260 @@
+"""Samples of a tar by number: an index of its members, made once, and reads by offset."""
+
+import hashlib
+import json
+import os
+import re
+import threading
+from array import array
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from glob import glob
+from itertools import accumulate
+from pathlib import Path
+
+from braceexpand import braceexpand
+
+from depthkd.formats.images import IMAGE_SUFFIXES
+from depthkd.formats.sample import BadSample
+from depthkd.formats.tar_headers import tar_members
+
+OPEN_TARS = 64  # kept open in a process
+VERSION = 1  # of the cache's layout
+COLUMNS = ("starts", "kinds", "offsets", "sizes")
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+REMOTE = ("http", "https", "ftp", "s3", "gs", "gcs", "az", "abfs", "hdfs", "hf", "ssh", "sftp")
+
+
+@dataclass
+class TarIndex:
+    """Where each sample of a tar lies; it holds no open file, and may cross to other processes.
+
+    A sample is the members whose names agree up to the first dot of their base name. That is its
+    key, without folders, unless two folders of this tar have the same base name: then all keys keep
+    their folder. Members that begin with a dot are left out, and so are samples without an image.
+    """
+
+    path: Path
+    keys: list[str]
+    suffixes: list[str]
+    """Every suffix that occurs, such as "jpg" or "depth.png"."""
+    starts: array[int] = field(repr=False)
+    """Sample i has the members starts[i] to starts[i + 1]."""
+    kinds: array[int] = field(repr=False)
+    """Of each member: the place of its suffix in `suffixes`."""
+    offsets: array[int] = field(repr=False)
+    """Of each member: where its bytes begin."""
+    sizes: array[int] = field(repr=False)
+    """Of each member: how many bytes it has."""
+    stamp: tuple[int, int]
+    """The tar's size and modification time (ns), for which this index holds."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def members(self, i: int) -> dict[str, int]:
+        """Suffix -> bytes of sample i."""
+        return {
+            self.suffixes[self.kinds[m]]: self.sizes[m] for m in range(self.starts[i], self.starts[i + 1])
+        }
+
+    def read(self, i: int, only: Collection[str] | None = None) -> dict[str, bytes]:
+        """Suffix -> bytes of sample i, of all its members or of those with a suffix in `only`.
+
+        Raises:
+            BadSample: the tar has become shorter than it was when it was indexed.
+        """
+        tar = _open(str(self.path), self.stamp)
+        members = {}
+        for m in range(self.starts[i], self.starts[i + 1]):
+            suffix = self.suffixes[self.kinds[m]]
+            if only is None or suffix in only:
+                members[suffix] = tar.read(self.offsets[m], self.sizes[m])
+                if len(members[suffix]) != self.sizes[m]:
+                    raise BadSample(f"{self.path}: sample '{self.keys[i]}' is cut short; the tar has changed")
+        return members
+
+
+def index_tar(path: str | Path, cache: Path | None = None, images: bool = True) -> TarIndex:
+    """The index of a tar, from its cache if the tar's size and time are those that it was made for.
+
+    The cache is `<tar>.index.json`, or a file in `cache`, $DEPTHKD_CACHE or ~/.cache/depthkd where
+    the tar's folder cannot be written. With `images=False`, samples without an image (labels only)
+    are in it too.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no plain tar, is cut short, or has no sample.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file; a shard is a tar")
+    status = path.stat()
+    stamp = (status.st_size, status.st_mtime_ns)
+    places = _cache_places(path, cache)
+    index = next((found for place in places if (found := _load(place, path, stamp))), None)
+    if index is None:
+        index = _build(path, stamp)
+        for place in places:
+            if _save(index, place):
+                break
+    if images:
+        index = _with_images(index)
+    if not index.keys:
+        kind = "sample with an image" if images else "sample"
+        raise ValueError(f"{path} holds no {kind}; expected members like 000001.jpg")
+    return index
+
+
+def expand_urls(urls: str | Path | Sequence[str | Path]) -> list[str]:
+    """Paths of the shards that patterns stand for, each pattern's in order.
+
+    A pattern is a path, possibly with braces ({000000..000019}), wildcards, or a leading file://, or
+    a folder, which stands for the tars in it.
+
+    Raises:
+        ValueError: a scheme is remote or unknown, or runs a program (pipe:).
+        FileNotFoundError: a pattern stands for nothing, or a path in it does not exist.
+    """
+    patterns = [urls] if isinstance(urls, str | Path) else list(urls)
+    if not patterns:
+        raise ValueError("no urls are given; name at least one tar")
+    return [path for pattern in patterns for path in _expand(str(pattern))]
+
+
+def _expand(pattern: str) -> list[str]:
+    plain = pattern.removeprefix("file://")
+    scheme = SCHEME.match(plain)
+    if scheme and scheme[1].lower() == "pipe":
+        raise ValueError(f"'{pattern}' would run a program; depthkd reads shards from files only")
+    if scheme and scheme[1].lower() in REMOTE:
+        raise ValueError(
+            f"'{pattern}' is remote, and shards are read by offset: copy them to a local folder first"
+        )
+    if scheme:
+        raise ValueError(
+            f"'{pattern}' has the unknown scheme '{scheme[1]}:'; give a path, or file:// and a path"
+        )
+    paths = []
+    for path in braceexpand(plain) if "{" in plain else [plain]:
+        if Path(path).is_dir():
+            found = sorted(str(tar) for tar in Path(path).glob("*.tar"))
+        else:
+            found = [path] if Path(path).exists() else sorted(glob(path, recursive=True))  # noqa: PTH207
+        if not found:
+            within = "" if path == pattern else f" (from '{pattern}')"
+            raise FileNotFoundError(f"'{path}'{within} matches no file")
+        paths += found
+    return paths
+
+
+class _Tar:
+    """An open file that closes with its last user, which may be a thread that still reads from it."""
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, offset: int, size: int) -> bytes:
+        return os.pread(self.descriptor, size, offset)  # no shared position: forks and threads may share it
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+@lru_cache(maxsize=OPEN_TARS)
+def _open(path: str, stamp: tuple[int, int]) -> _Tar:
+    """The stamp is part of the key, so that a tar that was replaced is opened anew."""
+    try:
+        return _Tar(path)
+    except FileNotFoundError as error:
+        raise BadSample(f"{path} has gone since it was indexed") from error
+
+
+def _build(path: Path, stamp: tuple[int, int]) -> TarIndex:
+    found = []
+    for name, offset, size in tar_members(path):
+        folder, _, base = name.rpartition("/")
+        stem, dot, suffix = base.partition(".")
+        if stem and dot:
+            found.append((folder, stem, suffix.lower(), offset, size))
+    with_folders = len({member[:2] for member in found}) > len({member[1] for member in found})
+    samples: dict[str, dict[str, tuple[int, int]]] = {}
+    for folder, stem, suffix, offset, size in found:
+        key = f"{folder}/{stem}" if with_folders and folder else stem
+        samples.setdefault(key, {})[suffix] = (offset, size)  # the last of a name counts, as in tar itself
+    places: dict[str, int] = {}
+    kinds, offsets, sizes = array("q"), array("q"), array("q")
+    for members in samples.values():
+        for suffix, (offset, size) in members.items():
+            kinds.append(places.setdefault(suffix, len(places)))
+            offsets.append(offset)
+            sizes.append(size)
+    starts = array("q", accumulate((len(members) for members in samples.values()), initial=0))
+    return TarIndex(path, list(samples), list(places), starts, kinds, offsets, sizes, stamp)
+
+
+def _with_images(index: TarIndex) -> TarIndex:
+    kept = [i for i in range(len(index)) if not index.members(i).keys().isdisjoint(IMAGE_SUFFIXES)]
+    if len(kept) == len(index):
+        return index
+    members = [m for i in kept for m in range(index.starts[i], index.starts[i + 1])]
+    counts = (index.starts[i + 1] - index.starts[i] for i in kept)
+    return replace(
+        index,
+        keys=[index.keys[i] for i in kept],
+        starts=array("q", accumulate(counts, initial=0)),
+        kinds=array("q", (index.kinds[m] for m in members)),
+        offsets=array("q", (index.offsets[m] for m in members)),
+        sizes=array("q", (index.sizes[m] for m in members)),
+    )
+
+
+def _cache_places(path: Path, cache: Path | None) -> list[Path]:
+    absolute = path.resolve()
+    name = f"{path.name}-{hashlib.sha256(os.fsencode(absolute)).hexdigest()[:16]}.index.json"
+    if cache is not None:
+        return [Path(cache) / name]
+    folder = Path(os.environ.get("DEPTHKD_CACHE") or "~/.cache/depthkd").expanduser()
+    return [absolute.with_name(f"{path.name}.index.json"), folder / name]
+
+
+def _load(place: Path, path: Path, stamp: tuple[int, int]) -> TarIndex | None:
+    """The cached index, or None if it is missing, outdated or damaged."""
+    try:
+        record = json.loads(place.read_bytes())
+        if record["version"] != VERSION or tuple(record["stamp"]) != stamp:
+            return None
+        starts, kinds, offsets, sizes = (array("q", record[name]) for name in COLUMNS)
+        index = TarIndex(path, record["keys"], record["suffixes"], starts, kinds, offsets, sizes, stamp)
+        sound = (
+            len(index.starts) == len(index.keys) + 1
+            and len(index.kinds) == len(index.offsets) == len(index.sizes) == index.starts[-1]
+            and max(index.kinds, default=-1) < len(index.suffixes)
+        )
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return None
+    return index if sound else None
+
+
+def _save(index: TarIndex, place: Path) -> bool:
+    """Write the cache so that other processes see all of it or nothing; false where that is not allowed."""
+    record = {
+        "version": VERSION,
+        "stamp": index.stamp,
+        "suffixes": index.suffixes,
+        "keys": index.keys,
+        **{name: getattr(index, name).tolist() for name in COLUMNS},
+    }
+    draft = place.with_name(f".{place.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.write_text(json.dumps(record))
+            draft.replace(place)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True

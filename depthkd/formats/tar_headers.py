@@ -1,0 +1,110 @@
+"""What a tar holds and where, by its headers alone (ustar, GNU and PAX)."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+BLOCK = 512
+PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=]+)=")
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"(\xb5/\xfd")  # gzip, bzip2, xz, zstd
+
+
+def tar_members(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of every plain file in a tar; reads nothing but its headers.
+
+    Raises:
+        ValueError: it is not a tar, is compressed, damaged or cut short, or has a sparse file.
+    """
+    with path.open("rb", buffering=0) as file:
+        yield from _scan(file.fileno(), path, os.fstat(file.fileno()).st_size)
+
+
+def _scan(file: int, path: Path, total: int) -> Iterator[tuple[str, int, int]]:
+    position, long_name = 0, ""
+    pax: dict[str, str] = {}
+    cut_short = f"{path} is cut short: "
+    while True:
+        header = os.pread(file, BLOCK, position)
+        if position == 0 and len(header) < BLOCK:
+            raise ValueError(f"{path} is empty or not a tar: it has {total} bytes")
+        if len(header) < BLOCK:
+            raise ValueError(
+                f"{cut_short}its end-of-archive mark is missing at byte {position}; copy it again"
+            )
+        if not header.strip(b"\0"):
+            return
+        _check(header, path, position)
+        kind = header[156:157]
+        try:
+            size = int(pax["size"]) if "size" in pax and kind not in b"xgLK" else _number(header[124:136])
+        except ValueError:
+            size = -1
+        if size < 0:
+            raise ValueError(
+                f"{path} is a broken tar: the size of the member at byte {position} is unreadable"
+            )
+        if kind in b"123456":  # links, folders and devices have no data
+            size = 0
+        position += BLOCK
+        after = position + -(-size // BLOCK) * BLOCK
+        if after > total:
+            raise ValueError(f"{cut_short}it has {total} bytes, but a member ends at {after}; copy it again")
+        match kind:
+            case b"L":
+                long_name = os.pread(file, size, position).split(b"\0")[0].decode(errors="replace")
+            case b"x":
+                pax = _pax(os.pread(file, size, position), path)
+            case b"g" | b"K":
+                pass
+            case _:
+                if kind == b"S" or any(word.startswith("GNU.sparse") for word in pax):
+                    raise ValueError(f"{path} holds a sparse file, which cannot be read by offset; repack it")
+                if kind in (b"0", b"\0", b"7"):
+                    name = pax.get("path") or long_name or _name(header)
+                    yield name.removeprefix("./"), position, size
+                long_name, pax = "", {}
+        position = after
+
+
+def _check(header: bytes, path: Path, position: int) -> None:
+    try:
+        expected = _number(header[148:156])
+    except ValueError:
+        expected = -1
+    if sum(header) - sum(header[148:156]) + 8 * 32 == expected:
+        return
+    if header.startswith(COMPRESSED):
+        raise ValueError(f"{path} is compressed, and shards are read by offset: decompress it to a plain tar")
+    if position == 0:
+        raise ValueError(f"{path} is not a tar")
+    raise ValueError(f"{path} is a broken tar: no valid header at byte {position}")
+
+
+def _number(text: bytes) -> int:
+    """A header's number: octal digits, or base 256 for what does not fit them (8 GiB and more)."""
+    if text[0] == 0x80:
+        return int.from_bytes(text[1:], "big")
+    return int(text.split(b"\0")[0].strip() or b"0", 8)
+
+
+def _name(header: bytes) -> str:
+    name = header[:100].split(b"\0")[0]
+    if header[257:263] == b"ustar\0":  # GNU puts other things where POSIX has the prefix
+        prefix = header[345:500].split(b"\0")[0]
+        name = prefix + b"/" + name if prefix else name
+    return name.decode(errors="replace")
+
+
+def _pax(data: bytes, path: Path) -> dict[str, str]:
+    """Records "<length> <word>=<value>\\n" (POSIX.1-2001, pax interchange format)."""
+    records, position = {}, 0
+    while position < len(data):
+        found = PAX_RECORD.match(data, position)
+        length = int(found[1]) if found else 0
+        if not found or position + length <= found.end():
+            raise ValueError(f"{path} is a broken tar: it has an unreadable PAX header")
+        value = data[found.end() : position + length - 1]
+        records[found[2].decode(errors="replace")] = value.decode(errors="replace")
+        position += length
+    return records
