@@ -5,15 +5,15 @@ import json
 import os
 import re
 import threading
-from array import array
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from glob import glob
-from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 from braceexpand import braceexpand
+from jaxtyping import Int64
 
 from depthkd.formats.images import IMAGE_SUFFIXES
 from depthkd.formats.sample import BadSample
@@ -39,13 +39,13 @@ class TarIndex:
     keys: list[str]
     suffixes: list[str]
     """Every suffix that occurs, such as "jpg" or "depth.png"."""
-    starts: array[int] = field(repr=False)
+    starts: Int64[np.ndarray, " samples_and_one"] = field(repr=False)
     """Sample i has the members starts[i] to starts[i + 1]."""
-    kinds: array[int] = field(repr=False)
+    kinds: Int64[np.ndarray, " members"] = field(repr=False)
     """Of each member: the place of its suffix in `suffixes`."""
-    offsets: array[int] = field(repr=False)
+    offsets: Int64[np.ndarray, " members"] = field(repr=False)
     """Of each member: where its bytes begin."""
-    sizes: array[int] = field(repr=False)
+    sizes: Int64[np.ndarray, " members"] = field(repr=False)
     """Of each member: how many bytes it has."""
     stamp: tuple[int, int]
     """The tar's size and modification time (ns), for which this index holds."""
@@ -55,9 +55,9 @@ class TarIndex:
 
     def members(self, i: int) -> dict[str, int]:
         """Suffix -> bytes of sample i."""
-        return {
-            self.suffixes[self.kinds[m]]: self.sizes[m] for m in range(self.starts[i], self.starts[i + 1])
-        }
+        its = slice(self.starts[i], self.starts[i + 1])
+        kinds, sizes = self.kinds[its].tolist(), self.sizes[its].tolist()
+        return {self.suffixes[kind]: size for kind, size in zip(kinds, sizes, strict=True)}
 
     def read(self, i: int, only: Collection[str] | None = None) -> dict[str, bytes]:
         """Suffix -> bytes of sample i, of all its members or of those with a suffix in `only`.
@@ -185,29 +185,30 @@ def _build(path: Path, stamp: tuple[int, int]) -> TarIndex:
         key = f"{folder}/{stem}" if with_folders and folder else stem
         samples.setdefault(key, {})[suffix] = (offset, size)  # the last of a name counts, as in tar itself
     places: dict[str, int] = {}
-    kinds, offsets, sizes = array("q"), array("q"), array("q")
-    for members in samples.values():
-        for suffix, (offset, size) in members.items():
-            kinds.append(places.setdefault(suffix, len(places)))
-            offsets.append(offset)
-            sizes.append(size)
-    starts = array("q", accumulate((len(members) for members in samples.values()), initial=0))
+    rows = [
+        (places.setdefault(suffix, len(places)), *where)
+        for members in samples.values()
+        for suffix, where in members.items()
+    ]
+    kinds, offsets, sizes = np.array(rows, np.int64).reshape(-1, 3).T.copy()
+    starts = np.cumsum([0, *map(len, samples.values())], dtype=np.int64)
     return TarIndex(path, list(samples), list(places), starts, kinds, offsets, sizes, stamp)
 
 
 def _with_images(index: TarIndex) -> TarIndex:
-    kept = [i for i in range(len(index)) if not index.members(i).keys().isdisjoint(IMAGE_SUFFIXES)]
+    pictures = [place for place, suffix in enumerate(index.suffixes) if suffix in IMAGE_SUFFIXES]
+    samples = np.repeat(np.arange(len(index)), np.diff(index.starts))  # of each member
+    kept = np.unique(samples[np.isin(index.kinds, pictures)])
     if len(kept) == len(index):
         return index
-    members = [m for i in kept for m in range(index.starts[i], index.starts[i + 1])]
-    counts = (index.starts[i + 1] - index.starts[i] for i in kept)
+    members = np.isin(samples, kept)
     return replace(
         index,
         keys=[index.keys[i] for i in kept],
-        starts=array("q", accumulate(counts, initial=0)),
-        kinds=array("q", (index.kinds[m] for m in members)),
-        offsets=array("q", (index.offsets[m] for m in members)),
-        sizes=array("q", (index.sizes[m] for m in members)),
+        starts=np.cumsum([0, *np.diff(index.starts)[kept]], dtype=np.int64),
+        kinds=index.kinds[members],
+        offsets=index.offsets[members],
+        sizes=index.sizes[members],
     )
 
 
@@ -226,12 +227,12 @@ def _load(place: Path, path: Path, stamp: tuple[int, int]) -> TarIndex | None:
         record = json.loads(place.read_bytes())
         if record["version"] != VERSION or tuple(record["stamp"]) != stamp:
             return None
-        starts, kinds, offsets, sizes = (array("q", record[name]) for name in COLUMNS)
+        starts, kinds, offsets, sizes = (np.array(record[name], np.int64) for name in COLUMNS)
         index = TarIndex(path, record["keys"], record["suffixes"], starts, kinds, offsets, sizes, stamp)
         sound = (
             len(index.starts) == len(index.keys) + 1
             and len(index.kinds) == len(index.offsets) == len(index.sizes) == index.starts[-1]
-            and max(index.kinds, default=-1) < len(index.suffixes)
+            and index.kinds.max(initial=-1) < len(index.suffixes)
         )
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
