@@ -154,6 +154,10 @@ class Protocol:
             ValueError: the spaces do not fit the protocol, or the maps have different sizes.
         """
         depth = self.aligned(prediction, prediction_space, truth, truth_space, mask)
+        return self.compare(depth, truth, truth_space, mask)
+
+    def compare(self, depth: Map, truth: Map, truth_space: DepthSpace, mask: Mask) -> dict[str, PerImage]:
+        """The figures of what `aligned` returned."""
         valid = self.valid(truth, truth_space, mask)
         true_depth = convert(torch.where(valid, truth, 1.0), truth_space, Quantity.DEPTH)
         if self.score_quantity is Quantity.DISPARITY:

@@ -6,7 +6,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from depthkd.benchmarks.benchmark import Benchmark, Protocol
-from depthkd.formats.sample import BadSample, Sample
+from depthkd.formats.sample import Sample
 from depthkd.formats.samples import decode_sample
 from depthkd.formats.tar import TarIndex, expand_urls, index_tar
 
@@ -21,6 +21,9 @@ class ShardBenchmark(Benchmark):
         min_depth, max_depth: the valid range, in the truth's unit; None: no bound. They replace the
             protocol's.
         limit: at most so many samples, spread evenly over all.
+
+    Raises:
+        ValueError, FileNotFoundError: (on first use) the urls name no shards that can be read.
     """
 
     def __init__(
@@ -42,10 +45,7 @@ class ShardBenchmark(Benchmark):
     @cached_property
     def _indices(self) -> list[TarIndex]:
         """Built on first use: a config with many benchmarks must not read them all to start."""
-        indices = [index_tar(path) for path in expand_urls(self.urls)]
-        if not any(len(index) for index in indices):
-            raise ValueError(f"benchmark '{self.name}': there is no sample in {self.urls}")
-        return indices
+        return [index_tar(path) for path in expand_urls(self.urls)]
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -59,7 +59,7 @@ class ShardBenchmark(Benchmark):
         """Sample `index` of those that `limit` leaves.
 
         Raises:
-            BadSample: it cannot be decoded, or has no label.
+            BadSample: it cannot be decoded, or has no valid label.
             IndexError: there are not so many.
         """
         if not 0 <= index < len(self):
@@ -68,7 +68,4 @@ class ShardBenchmark(Benchmark):
         shard = bisect_right(self._ends, place)
         tar = self._indices[shard]
         i = place - (self._ends[shard] - len(tar))
-        sample = decode_sample(tar.keys[i], tar.read(i), where=tar.path, labelled=True)
-        if sample.depth is None or sample.mask is None or sample.space is None:
-            raise BadSample(f"{tar.path}: sample '{sample.key}' has no depth label to be scored against")
-        return sample
+        return decode_sample(tar.keys[i], tar.read(i), where=str(tar.path), labelled=True)

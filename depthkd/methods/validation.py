@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from depthkd.batch import Batch
+from depthkd.batch import Batch, DepthSpace, Quantity
 from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.metrics.depth import MeanOverImages
 from depthkd.report.pictures import panel
@@ -40,7 +40,10 @@ class Validation:
             self.means[name] = MeanOverImages(LOGGED).to(image.device)
         self.means[name].update(benchmark.protocol.score(*sample))
         if batch_idx == 0:
-            self.picture(name, image, batch.depth, benchmark.protocol.aligned(*sample), batch.mask)
+            truth = torch.where(batch.mask, batch.depth, torch.nan)
+            depth_space = batch.space if batch.space.quantity is Quantity.DEPTH else batch.space.inverse()
+            aligned = benchmark.protocol.aligned(*sample)
+            self.picture(name, image, [(truth, batch.space), (aligned, depth_space)])
 
     def finish(self) -> None:
         """Log the means over all ranks and start anew."""
@@ -53,13 +56,14 @@ class Validation:
                     )
         latest = self.method.latest
         if latest:
-            self.picture("training", latest["image"], latest["target"], latest["student"], None)
+            space = self.method.student.space
+            maps = [(latest["target"], space), (latest["student"], space)]
+            self.picture("training", latest["image"], maps)
 
-    def picture(self, name: str, image: Tensor, target: Tensor, student: Tensor, mask: Tensor | None) -> None:
+    def picture(self, name: str, image: Tensor, maps: list[tuple[Tensor, DepthSpace]]) -> None:
         """Image | target | student, for the first image, in the log of rank 0."""
         experiment = getattr(self.method.logger, "experiment", None)
         if not self.method.trainer.is_global_zero or not hasattr(experiment, "add_image"):
             return
-        valid = torch.ones_like(target, dtype=torch.bool) if mask is None else mask
-        picture = panel(image[0], [target[0], student[0]], valid[0])
+        picture = panel(image[0], [(values[0], space) for values, space in maps])
         experiment.add_image(f"{name}", picture, self.method.global_step, dataformats="HWC")

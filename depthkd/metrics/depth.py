@@ -8,8 +8,9 @@ and over ranks. `depth_metrics` and `DepthMetrics` are all of them in one pass.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from math import log
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,7 +24,8 @@ PerImage = Float[Tensor, " batch"]
 LN_10 = log(10.0)
 
 
-class Errors(NamedTuple):
+@dataclass(frozen=True)
+class Errors:
     """What the formulas share: flattened maps, 1 (and so without error) where they do not count."""
 
     prediction: Float[Tensor, "batch pixels"]
@@ -100,7 +102,7 @@ FORMULAS: dict[str, Callable[[Errors], PerImage]] = {
 
 
 def depth_metrics(prediction: Map, target: Map, mask: Mask) -> dict[str, PerImage]:
-    """All of the below in one pass: abs_rel, sq_rel, rmse, rmse_log, log10, silog, irmse, delta1 to delta3."""
+    """All `FORMULAS` in one pass, by their names: "abs_rel" to "delta3"."""
     errors = _errors(prediction, target, mask)
     return {name: formula(errors) for name, formula in FORMULAS.items()}
 

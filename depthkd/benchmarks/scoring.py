@@ -1,0 +1,96 @@
+"""A model on a benchmark, sample by sample."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from depthkd.batch import DepthSpace
+from depthkd.benchmarks.benchmark import Benchmark, Protocol
+from depthkd.formats.sample import BadSample, Sample
+from depthkd.models.model import DepthModel
+
+AHEAD = 4  # samples decoded while the model runs
+
+
+@dataclass
+class Scored:
+    """One sample, the fitted prediction and its figures; tensors have a batch of one."""
+
+    index: int
+    sample: Sample
+    truth: Float[Tensor, "1 height width"]
+    mask: Bool[Tensor, "1 height width"]
+    aligned: Float[Tensor, "1 height width"]
+    scores: dict[str, Float[Tensor, " 1"]]
+
+
+def scored(
+    model: DepthModel,
+    benchmark: Benchmark,
+    protocol: Protocol,
+    device: torch.device,
+    unreadable: dict[int, str],
+) -> Iterator[Scored]:
+    """Every readable sample in order; the sentences of the others go into `unreadable`.
+
+    Raises:
+        ValueError: the model's space does not suit the protocol.
+    """
+    for index, sample in _ahead(benchmark):
+        if isinstance(sample, BadSample):
+            unreadable[index] = str(sample)
+            continue
+        if sample.depth is None or sample.mask is None or sample.space is None:
+            raise ValueError(f"benchmark '{benchmark.name}': sample '{sample.key}' has no truth")
+        prediction = model.predict(image_tensor(sample.image, device), protocol.resolution)
+        truth = torch.from_numpy(sample.depth).to(device)[None]
+        mask = torch.from_numpy(sample.mask).to(device)[None]
+        aligned = protocol.aligned(prediction, model.space, truth, sample.space, mask)
+        scores = protocol.compare(aligned, truth, sample.space, mask)
+        yield Scored(index, sample, truth, mask, aligned, scores)
+
+
+def image_tensor(
+    image: UInt8[np.ndarray, "height width 3"], device: torch.device
+) -> Float[Tensor, "1 3 height width"]:
+    """An image as models take it: a batch of one, RGB in [0, 1]."""
+    return torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255.0
+
+
+def truth_space(benchmark: Benchmark) -> DepthSpace:
+    """The space of the benchmark's truth, from its first readable sample.
+
+    Raises:
+        ValueError: no sample can be read.
+    """
+    for _, sample in _ahead(benchmark):
+        if isinstance(sample, Sample) and sample.space is not None:
+            return sample.space
+    raise ValueError(f"benchmark '{benchmark.name}': none of its {len(benchmark)} samples can be read")
+
+
+def _ahead(benchmark: Benchmark) -> Iterator[tuple[int, Sample | BadSample]]:
+    """Samples in order, decoded by one thread (tar readers are not for several) a few ahead."""
+
+    def read(index: int) -> Sample | BadSample:
+        try:
+            return benchmark.sample(index)
+        except BadSample as error:
+            return error
+
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future[Sample | BadSample]] = deque()
+        try:
+            for index in range(len(benchmark)):
+                while len(waiting) <= AHEAD and index + len(waiting) < len(benchmark):
+                    waiting.append(thread.submit(read, index + len(waiting)))
+                yield index, waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,192 @@
+"""Depth maps as colours, and sheets of pictures to look at.
+
+Maps are float arrays; pixels that are not finite are unknown, and drawn grey. Near is bright.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from depthkd.batch import DepthSpace, Quantity
+
+Map = Float[np.ndarray, "height width"]
+Picture = UInt8[np.ndarray, "height width 3"]
+
+UNKNOWN = 128  # grey
+LARGEST_ERROR = 0.5  # of the truth, at which an error map saturates
+WIDTH, GAP = 240, 6  # of a sheet's cells, px
+TITLE, CAPTION = 15, 12  # letters, px
+INK, FAINT, PAPER = (20, 20, 20), (100, 100, 100), (255, 255, 255)
+
+
+@dataclass
+class SheetRow:
+    """One image with its truth, where there is one, and each model's answer.
+
+    With `truth` (depth), `predictions` are depth maps in its unit; without, they are what the
+    models said, in `spaces`. `captions` are printed under the predictions.
+    """
+
+    title: str
+    image: Picture
+    truth: Map | None = None
+    predictions: dict[str, Map] = field(default_factory=dict)
+    spaces: dict[str, DepthSpace] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
+
+
+def nearness(values: Map, space: DepthSpace) -> Map:
+    """Values that grow towards the camera: disparity, 1 / depth, or -depth where its offset is unknown."""
+    if space.quantity is Quantity.DISPARITY:
+        return values
+    if not space.invertible:
+        return -values
+    return 1.0 / np.where(values > 0, values, np.nan)
+
+
+def limits(values: Map) -> tuple[float, float]:
+    """The 2nd and 98th percentile of the finite values; 0 and 1 where there are none."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, (2, 98))
+    return float(low), float(high)
+
+
+def colours(values: Map, between: tuple[float, float] | None = None) -> Picture:
+    """Inferno, bright for what is near; `between` is (farthest, nearest), by default its `limits`."""
+    low, high = limits(values) if between is None else between
+    return _colour_map((values - low) / max(high - low, 1e-12), cv2.COLORMAP_INFERNO)
+
+
+def error_colours(prediction: Map, truth: Map) -> Picture:
+    """Turbo of |prediction - truth| / truth: blue for 0, red from `LARGEST_ERROR` on."""
+    error = np.abs(prediction - truth) / np.where(truth > 0, truth, np.nan)
+    return _colour_map(error / LARGEST_ERROR, cv2.COLORMAP_TURBO)
+
+
+def panel(
+    image: Float[Tensor, "3 height width"],
+    maps: Sequence[tuple[Float[Tensor, "map_height map_width"], DepthSpace]],
+) -> UInt8[np.ndarray, "height all_widths 3"]:
+    """The image (RGB in [0, 1]) and its maps side by side, each on its own scale; for training logs.
+
+    Maps are resized to the image. NaN where nothing is known, which is drawn grey.
+    """
+    cells = [(image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()]
+    height, width = cells[0].shape[:2]
+    for values, space in maps:
+        near = nearness(values.detach().float().cpu().numpy(), space)
+        cells.append(cv2.resize(colours(near), (width, height), interpolation=cv2.INTER_AREA))
+    return np.concatenate(cells, axis=1)
+
+
+def picture_sheet(rows: Sequence[SheetRow], models: Sequence[str], path: Path) -> None:
+    """Write a sheet: image, truth, and each model's depth; its error too, if any row has a truth.
+
+    Rows with a truth share its colour scale, rows without have a scale for each model.
+    """
+    if not rows:
+        raise ValueError(f"{path}: a picture sheet needs at least one row")
+    errors = any(row.truth is not None for row in rows)
+    columns = ["image", *(["truth"] if errors else [])]
+    for model in models:
+        columns += [model, f"error of {model}"] if errors else [model]
+    legend = "Depth: bright is near. Grey: no truth."
+    if errors:
+        legend += f" Error: |prediction - truth| / truth, blue 0 to red {LARGEST_ERROR:g} and more."
+    cells = [_row_cells(row, models, errors) for row in rows]
+    _draw(columns, [row.title for row in rows], cells, legend, path)
+
+
+def _row_cells(row: SheetRow, models: Sequence[str], errors: bool) -> list[tuple[Picture, str] | None]:
+    cells: list[tuple[Picture, str] | None] = [(row.image, "")]
+    scale = None
+    if row.truth is not None:
+        near = 1.0 / np.where(row.truth > 0, row.truth, np.nan)
+        scale = limits(near)
+        cells.append((colours(near, scale), _depth_range(row.truth)))
+    elif errors:
+        cells.append(None)
+    for model in models:
+        prediction = row.predictions.get(model)
+        if prediction is None:
+            cells += [None, None] if errors else [None]
+            continue
+        caption = row.captions.get(model, "")
+        near = 1.0 / prediction if row.truth is not None else nearness(prediction, row.spaces[model])
+        cells.append((colours(near, scale), caption))
+        if errors:
+            cells.append(None if row.truth is None else (error_colours(prediction, row.truth), ""))
+    return cells
+
+
+def _depth_range(depth: Map) -> str:
+    known = depth[np.isfinite(depth)]
+    return f"depth {known.min():.3g} to {known.max():.3g}" if known.size else "nothing known"
+
+
+def _draw(
+    columns: Sequence[str],
+    titles: Sequence[str],
+    cells: Sequence[Sequence[tuple[Picture, str] | None]],
+    legend: str,
+    path: Path,
+) -> None:
+    title_font, caption_font = (ImageFont.load_default(size) for size in (TITLE, CAPTION))
+    head, foot = TITLE + 2 * GAP, CAPTION + 2 * GAP
+    heights = [max(_cell_height(c[0]) for c in row if c is not None) for row in cells]
+    width = GAP + len(columns) * (WIDTH + GAP)
+    height = head + sum(h + 2 * foot for h in heights) + foot
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    lefts = [GAP + i * (WIDTH + GAP) for i in range(len(columns))]
+    for left, name in zip(lefts, columns, strict=True):
+        draw.text((left, GAP), _shortened(name, title_font), INK, title_font)
+    top = head
+    for title, row, row_height in zip(titles, cells, heights, strict=True):
+        draw.text((GAP, top + GAP), title, FAINT, caption_font)
+        top += foot
+        for left, cell in zip(lefts, row, strict=True):
+            if cell is None:
+                continue
+            picture, caption = cell
+            size = (WIDTH, _cell_height(picture))
+            sheet.paste(Image.fromarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA)), (left, top))
+            draw.text((left, top + row_height + 2), caption, FAINT, caption_font)
+        top += row_height + foot
+    draw.text((GAP, top + GAP), legend, INK, caption_font)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+
+
+def _cell_height(picture: Picture) -> int:
+    height, width = picture.shape[:2]
+    return max(1, round(int(height) * WIDTH / int(width)))
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    if font.getlength(text) <= WIDTH:
+        return text
+    while font.getlength(text + "…") > WIDTH:
+        text = text[:-1]
+    return text + "…"
+
+
+def _colour_map(unit: Map, colour_map: int) -> Picture:
+    known = np.isfinite(unit)
+    levels = np.where(known, unit, 0.0).clip(0.0, 1.0) * 255.0
+    picture = cv2.cvtColor(cv2.applyColorMap(levels.astype(np.uint8), colour_map), cv2.COLOR_BGR2RGB)
+    picture[~known] = UNKNOWN
+    return np.asarray(picture, np.uint8)
+
+
+def figures_caption(figures: Mapping[str, float]) -> str:
+    """A prediction's caption: AbsRel and delta1 (Pillow's own font has no Greek)."""
+    return f"AbsRel {figures['abs_rel']:.3f}, delta1 {figures['delta1']:.3f}"
