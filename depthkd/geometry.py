@@ -18,7 +18,7 @@ def intrinsics_matrix(fx: float, fy: float, cx: float, cy: float) -> Float[Tenso
     return torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
-def crop_intrinsics(intrinsics: Intrinsics, top: float, left: float) -> Intrinsics:
+def crop_intrinsics(intrinsics: Intrinsics, top: float | int, left: float | int) -> Intrinsics:
     """The camera of the crop whose top-left pixel was at row `top` and column `left`."""
     cropped = intrinsics.clone()
     cropped[..., 0, 2] -= left
@@ -26,7 +26,7 @@ def crop_intrinsics(intrinsics: Intrinsics, top: float, left: float) -> Intrinsi
     return cropped
 
 
-def resize_intrinsics(intrinsics: Intrinsics, scale_y: float, scale_x: float) -> Intrinsics:
+def resize_intrinsics(intrinsics: Intrinsics, scale_y: float | int, scale_x: float | int) -> Intrinsics:
     """The camera after a resize by `scale_y` (new height / old) and `scale_x`.
 
     The image's corner stays where it is, so pixel centres move by half a pixel.

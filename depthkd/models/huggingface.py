@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 import yaml
@@ -165,11 +165,8 @@ class HuggingFaceDepth(DepthModel):
         return encoder
 
     def _space(self) -> DepthSpace:
-        return (
-            METRIC_DEPTH
-            if getattr(self.config, "depth_estimation_type", "") == "metric"
-            else AFFINE_DISPARITY
-        )
+        metric = getattr(self.config, "depth_estimation_type", "relative") == "metric"
+        return METRIC_DEPTH if metric else AFFINE_DISPARITY
 
     def _patch_size(self) -> int:
         if self.config.model_type == "dpt" and getattr(self.network, "backbone", None) is not None:
@@ -181,11 +178,13 @@ class HuggingFaceDepth(DepthModel):
             return self._patch_size()
         backbone = self.config.backbone_config
         if backbone is not None and backbone.model_type == "swinv2":
-            return self._patch_size() * 2 ** (len(backbone.depths) - 1)
+            halvings: int = len(backbone.depths) - 1
+            return self._patch_size() << halvings
         return 2 * self._patch_size()  # DPT's coarsest map has half as many rows as there are patches
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
+        cast_all: Callable[..., object] = super()._apply
+        cast_all(fn, recurse)
         if next(self.network.head.parameters()).dtype in (torch.float16, torch.bfloat16):
             self.network.head.float()
         return self
@@ -206,9 +205,9 @@ def random_network(config: dict[str, Any]) -> Any:
     for module in [*network.neck.modules(), *network.head.modules()]:
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             module.reset_parameters()
-    last = [m for m in network.head.modules() if isinstance(m, nn.Conv2d)][-1]
     if getattr(network.config, "depth_estimation_type", "relative") == "relative":
-        nn.init.ones_(last.bias)
+        last = [m for m in network.head.modules() if isinstance(m, nn.Conv2d)][-1]
+        nn.init.constant_(cast(Tensor, last.bias), 1.0)
     return network
 
 
@@ -253,11 +252,11 @@ def read_config(source: str, revision: str | None = None) -> dict[str, Any]:
     try:
         config: dict[str, Any] = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
     except OSError as error:
-        where = (
-            "the folder" if Path(source).is_dir() else "neither a folder nor, from here, a hub repository:"
-        )
+        if Path(source).is_dir():
+            raise FileNotFoundError(f"the folder '{source}' has no config.json") from error
         raise FileNotFoundError(
-            f"{where} '{source}' with a config.json; check the name, the network, HF_HUB_OFFLINE and your login"
+            f"'{source}' is no folder here, and no hub repository that can be reached: check the name, the "
+            "network, HF_HUB_OFFLINE and, for gated models, your login"
         ) from error
     return config
 
