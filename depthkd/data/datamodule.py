@@ -1,0 +1,158 @@
+"""Shards in, batches out, and a run that resumes where it was."""
+
+import logging
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from depthkd.batch import Batch, TrainingBatch
+from depthkd.benchmarks.benchmark import Benchmark
+from depthkd.data.loaders import BenchmarkLoader, StreamLoader
+from depthkd.data.stream import OpenSource, ShardSource, StreamBatches, places_per_rank
+
+ENOUGH_TO_JUDGE = 100  # samples, before the share of bad ones stops a run
+
+log = logging.getLogger(__name__)
+
+
+class ShardDataModule(LightningDataModule):
+    """Training batches from tar shards, and benchmarks to validate on.
+
+    Its state is how many batches the run has *processed* and what the stream depends on: nothing
+    in it belongs to a rank or a worker, so a run may resume with another number of either.
+
+    Args:
+        train: sources by names of your choice; their shares sum to 1.
+        batch_size: samples in a global batch, over all sources and ranks.
+        workers: decoding processes of each rank; 0 decodes between the steps.
+        seed: what the order and every crop and flip are drawn from.
+        validation: benchmarks by names of your choice.
+        max_bad_fraction: the run stops when more than this fraction of the samples is unusable.
+        allow_changed_stream: resume although seed, batch size or sources are not what they were.
+    """
+
+    def __init__(
+        self,
+        train: dict[str, ShardSource],
+        batch_size: int = 8,
+        workers: int = 2,
+        seed: int = 0,
+        validation: dict[str, Benchmark] | None = None,
+        max_bad_fraction: float = 0.05,
+        allow_changed_stream: bool = False,
+    ) -> None:
+        super().__init__()
+        if workers < 0:
+            raise ValueError(f"data.workers must be 0 or more, not {workers}")
+        if seed < 0:
+            raise ValueError(f"data.seed must be 0 or more, not {seed}")
+        # a rank without a sample of a small benchmark waits for the others
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.train = train
+        self.batch_size = batch_size
+        self.workers = workers
+        self.seed = seed
+        self.validation = validation or {}
+        self.max_bad_fraction = max_bad_fraction
+        self.allow_changed_stream = allow_changed_stream
+        self._sources: dict[str, OpenSource] = {}
+        self._good = 0
+        self._bad = 0
+        self._said: set[str] = set()
+
+    def setup(self, stage: str) -> None:
+        """Check the shares and open the training shards, before a run that trains.
+
+        Raises:
+            ValueError, FileNotFoundError: a sentence that names `data.train.<name>.share` or `.urls`.
+        """
+        if stage != "fit":
+            return
+        shares = {name: source.share for name, source in self.train.items()}
+        places_per_rank(shares, self.batch_size, self._ranks()[1])
+        self._sources = {name: source.open(name, self.seed) for name, source in self.train.items()}
+
+    def train_dataloader(self) -> StreamLoader:
+        """The stream from the first batch that the run has not processed."""
+        rank, world_size = self._ranks()
+        return StreamLoader(
+            lambda start: StreamBatches(self._sources, self.batch_size, rank, world_size, start),
+            self._processed,
+            self.note_skipped,
+            self.workers,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def val_dataloader(self) -> list[BenchmarkLoader]:
+        """One loader a benchmark, in their order in the configuration."""
+        return [BenchmarkLoader(benchmark, *self._ranks()) for benchmark in self.validation.values()]
+
+    def transfer_batch_to_device(
+        self, batch: TrainingBatch | Batch, device: torch.device, dataloader_idx: int
+    ) -> TrainingBatch | Batch:
+        """Copy to the device, in the background where the memory is pinned."""
+        if isinstance(batch, Batch):
+            return batch.to(device)
+        return {name: part.to(device, non_blocking=True) for name, part in batch.items()}
+
+    def note_skipped(self, batch: TrainingBatch) -> None:
+        """Say every bad sample of this rank once, and count.
+
+        Raises:
+            ValueError: after 100 samples, more than `max_bad_fraction` were bad.
+        """
+        for part in batch.values():
+            self._good += len(part)
+            self._bad += len(part.skipped)
+            for sentence in part.skipped:
+                if sentence not in self._said:
+                    self._said.add(sentence)
+                    log.warning("skipped a bad sample: %s", sentence)
+        seen = self._good + self._bad
+        if seen >= ENOUGH_TO_JUDGE and self._bad > self.max_bad_fraction * seen:
+            raise ValueError(
+                f"{self._bad} of {seen} samples were bad, more than data.max_bad_fraction="
+                f"{self.max_bad_fraction:g}: mend the shards, or raise it to train without them"
+            )
+
+    def fingerprint(self) -> dict[str, int | float]:
+        """What the stream depends on: neither ranks nor workers."""
+        facts: dict[str, int | float] = {"data.seed": self.seed, "data.batch_size": self.batch_size}
+        for name, source in self._sources.items():
+            facts |= {f"data.train.{name}.{key}": value for key, value in source.fingerprint().items()}
+        return facts
+
+    def state_dict(self) -> dict[str, Any]:
+        """Processed batches and the fingerprint: the same on all ranks."""
+        return {"processed": self._processed(), "fingerprint": self.fingerprint()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Check that the stream is the one that the checkpoint was trained on.
+
+        Raises:
+            ValueError: it is another one, and `allow_changed_stream` is not set.
+        """
+        before, now = state_dict["fingerprint"], self.fingerprint()
+        keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        if not self._sources or not keys:
+            return
+        changes = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys)
+        if not self.allow_changed_stream:
+            raise ValueError(
+                f"the checkpoint was trained on another stream: {changes}; restore that, or set "
+                "data.allow_changed_stream=true to go on with the new stream at batch "
+                f"{state_dict['processed']}"
+            )
+        log.warning("going on with another stream than the checkpoint's: %s", changes)
+
+    def _processed(self) -> int:
+        if self.trainer is None:
+            return 0
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.state_dict()
+        return int(progress["total"]["processed"])
+
+    def _ranks(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size

@@ -1,0 +1,232 @@
+"""The training stream: a function from a position to a sample, over tar shards.
+
+What stands at a position depends on the seed, the source's name and its shards alone: not on
+ranks, on workers or on where the run was interrupted. So every rank and worker computes its own
+part without talking to the others, and resuming is starting at another position.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import IterableDataset, get_worker_info
+
+from depthkd.batch import Batch, TrainingBatch
+from depthkd.data.collate import collate
+from depthkd.data.order import Recent, ShardOrder
+from depthkd.data.transforms import Transform
+from depthkd.formats.sample import BadSample, Sample
+from depthkd.formats.samples import decode_sample
+from depthkd.formats.tar import TarIndex, expand_urls, index_tar
+
+ATTEMPTS = 20  # redraws of a bad sample before the source is given up
+SUM_TOLERANCE = 1e-3  # lets thirds be written as 0.3333
+PLACE_TOLERANCE = 0.02  # of a sample: the same
+
+
+class ShardSource:
+    """Training samples in tar shards.
+
+    Args:
+        urls: shards, with braces ("sa_{000000..000019}.tar") or as a list.
+        share: this source's part of every global batch; the shares of all sources sum to 1.
+        labelled: whether samples must bring depth, which is then decoded with them.
+        transform: what brings samples to one size.
+        shuffle_window: how many shards are mixed at a time.
+        shorter_side_at_least: images may be decoded at a fraction of their size, as long as their
+            shorter side keeps this many pixels. Faster, and right where the transform shrinks the
+            whole image; not with crops that want native pixels.
+        cache: folder for the shards' indexes; None: beside the shards, where that can be written.
+    """
+
+    def __init__(
+        self,
+        urls: str | list[str],
+        share: float = 1.0,
+        labelled: bool = False,
+        transform: Transform | None = None,
+        shuffle_window: int = 16,
+        shorter_side_at_least: int | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        if shuffle_window < 1:
+            raise ValueError(f"shuffle_window counts shards and must be 1 or more, not {shuffle_window}")
+        self.urls = urls
+        self.share = share
+        self.labelled = labelled
+        self.transform = transform
+        self.shuffle_window = shuffle_window
+        self.shorter_side_at_least = shorter_side_at_least
+        self.cache = cache
+
+    def open(self, name: str, seed: int) -> "OpenSource":
+        """Index the shards.
+
+        Raises:
+            ValueError: a shard is broken or empty; the sentence names `data.train.<name>.urls`.
+            FileNotFoundError: a shard is missing; the same.
+        """
+        return OpenSource(self, name, seed)
+
+
+class OpenSource:
+    """A ShardSource whose shards are known: a function from a position to a sample.
+
+    Holds the shards' paths and sizes, and the indexes of the shards in use alone (a thousand
+    SA-1B shards have eleven million keys).
+    """
+
+    def __init__(self, source: ShardSource, name: str, seed: int) -> None:
+        key = f"data.train.{name}.urls"
+        self.source = source
+        self.name = name
+        try:
+            self.paths = expand_urls(source.urls)
+            counts = [len(index_tar(path, source.cache)) for path in self.paths]
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{key}: {error}") from error
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{key}: {error}") from error
+        self._seed = (seed, zlib.crc32(name.encode()))
+        self.order = ShardOrder(counts, source.shuffle_window, self._seed)
+        self._indexes: Recent[int, TarIndex] = Recent(2 * source.shuffle_window)
+
+    def __len__(self) -> int:
+        return self.order.samples
+
+    def fingerprint(self) -> dict[str, float | int]:
+        """What its stream depends on, besides the seed."""
+        return {
+            "share": self.source.share,
+            "samples": len(self),
+            "shards": len(self.paths),
+            "shuffle_window": self.source.shuffle_window,
+        }
+
+    def sample(self, position: int) -> tuple[Sample, list[str]]:
+        """The sample at `position`, and a sentence for every bad one that stood in its place.
+
+        Raises:
+            ValueError: 20 samples in a row were bad.
+        """
+        skipped: list[str] = []
+        shard, index = self.order(position)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._decode(shard, index, position), skipped
+            except BadSample as error:
+                skipped.append(str(error))
+            shard, index = self.order.any(np.random.default_rng([*self._seed, 2, position, attempt]))
+        raise ValueError(
+            f"data.train.{self.name}: {ATTEMPTS} samples in a row could not be used, so its shards are not "
+            f"what its settings say; the last: {skipped[-1]}"
+        )
+
+    def _decode(self, shard: int, index: int, position: int) -> Sample:
+        tar = self._indexes.get(shard, lambda: index_tar(self.paths[shard], self.source.cache))
+        if len(tar) != self.order.counts[shard]:
+            raise ValueError(f"{self.paths[shard]} changed while the run was reading it; start the run again")
+        key = tar.keys[index]
+        sample = decode_sample(
+            key,
+            tar.read(index),
+            where=self.paths[shard],
+            labelled=self.source.labelled,
+            shorter_side_at_least=self.source.shorter_side_at_least,
+        )
+        if self.source.transform is None:
+            return sample
+        rng = np.random.default_rng([*self._seed, 3, position, zlib.crc32(key.encode())])
+        return self.source.transform(sample, rng)
+
+
+class StreamBatches(IterableDataset[TrainingBatch]):
+    """One rank's part of the global batches start, start + 1, ..., without end.
+
+    Source s fills B_s = share * batch_size places of every global batch, batch k with its
+    positions k * B_s to (k + 1) * B_s - 1; rank r takes the r-th equal contiguous part of them.
+    Worker w of W yields batches start + w, start + w + W, ..., which the DataLoader interleaves.
+
+    Args:
+        sources: opened sources by name.
+        batch_size: samples of a global batch, over all sources and ranks.
+        rank, world_size: which part is yielded.
+        start: number of the first global batch.
+
+    Raises:
+        ValueError: the shares do not divide the batch (see `places_per_rank`).
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, OpenSource],
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start: int = 0,
+    ) -> None:
+        shares = {name: source.source.share for name, source in sources.items()}
+        self._places = places_per_rank(shares, batch_size, world_size)
+        self._sources = dict(sources)
+        self._rank = rank
+        self._world_size = world_size
+        self._start = start
+
+    def __iter__(self) -> Iterator[TrainingBatch]:
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        return (self.batch(number) for number in count(self._start + first, step))
+
+    def batch(self, number: int) -> TrainingBatch:
+        """This rank's part of global batch `number`."""
+        return {name: self._part(name, number) for name in self._sources}
+
+    def _part(self, name: str, number: int) -> Batch:
+        places = self._places[name]
+        first = (number * self._world_size + self._rank) * places
+        drawn = [self._sources[name].sample(position) for position in range(first, first + places)]
+        batch = collate([sample for sample, _ in drawn], f"data.train.{name}")
+        batch.positions = list(range(first, first + places))
+        batch.skipped = [sentence for _, skipped in drawn for sentence in skipped]
+        return batch
+
+
+def places_per_rank(shares: Mapping[str, float], batch_size: int, world_size: int) -> dict[str, int]:
+    """How many samples of each source every rank contributes to every batch.
+
+    Raises:
+        ValueError: no sources; shares that are not positive or do not sum to 1; a share that is no
+            whole number of samples for every rank. The sentence names `data.train.<name>.share`
+            and the next larger batch size that would do.
+    """
+    if not shares:
+        raise ValueError("data.train names no sources; it would map a name of yours to a ShardSource")
+    if batch_size < 1:
+        raise ValueError(f"data.batch_size must be 1 or more, not {batch_size}")
+    named = ", ".join(f"data.train.{name}.share={share:g}" for name, share in shares.items())
+    if min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > SUM_TOLERANCE:
+        raise ValueError(f"shares must be positive and sum to 1, but {named} sum to {sum(shares.values()):g}")
+    places = _places(shares, batch_size, world_size)
+    if isinstance(places, dict):
+        return places
+    ranks = f" on each of {world_size} ranks" if world_size > 1 else ""
+    larger = (size for size in range(batch_size + 1, batch_size + 100_000))
+    fits = next((size for size in larger if isinstance(_places(shares, size, world_size), dict)), None)
+    advice = f"batch_size={fits} would do" if fits else "no batch_size would do: choose rounder shares"
+    raise ValueError(
+        f"data.train.{places}.share={shares[places]:g} of data.batch_size={batch_size} is no whole number of "
+        f"samples{ranks}: {advice}"
+    )
+
+
+def _places(shares: Mapping[str, float], batch_size: int, world_size: int) -> dict[str, int] | str:
+    """Places of each source on each rank, or the first name whose share does not come out even."""
+    places = {}
+    for name, share in shares.items():
+        whole = round(share * batch_size)
+        if whole < 1 or whole % world_size or abs(share * batch_size - whole) > PLACE_TOLERANCE:
+            return name
+        places[name] = whole // world_size
+    return places

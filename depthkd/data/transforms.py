@@ -1,0 +1,235 @@
+"""Joint transforms: image, depth, mask, intrinsics and windows change together.
+
+Colours are averaged where an image shrinks (INTER_AREA) and bicubic where it grows. Depth and mask
+take the nearest pixel: averaging would put surfaces into the empty space between an object and
+what is behind it, and would let invalid pixels bleed into valid ones.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from depthkd.formats.sample import Sample
+from depthkd.geometry import crop_intrinsics, flip_intrinsics, resize_intrinsics
+
+
+class Transform(ABC):
+    """A change of a sample as a whole; every random choice is drawn from the generator that it is given."""
+
+    @abstractmethod
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The changed sample; the given one stays as it is."""
+
+
+class WholeImage(Transform):
+    """The whole image resized to height x width, whatever its shape: "shared context without random
+    cropping" (Distill Any Depth, Table 2's baseline)."""
+
+    def __init__(self, height: int, width: int, flip: float = 0.5) -> None:
+        self.size = _checked_size((height, width))
+        self.flip = _checked_flip(flip)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The resized sample, mirrored with probability `flip`."""
+        return _flipped(resize(sample, self.size), rng.random() < self.flip)
+
+
+class ResizeCrop(Transform):
+    """The smallest resize that covers `size`, then a random crop of it: "short side to 518, then a
+    random 518 x 518 crop" (Depth Anything V2).
+
+    Args:
+        size: the crop's side, or its (height, width), in pixels.
+        flip: probability of mirroring.
+    """
+
+    def __init__(self, size: int | tuple[int, int], flip: float = 0.5) -> None:
+        self.size = _checked_size((size, size) if isinstance(size, int) else size)
+        self.flip = _checked_flip(flip)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The crop, of the given size."""
+        (height, width), (tall, wide) = sample.image.shape[:2], self.size
+        scale = max(tall / height, wide / width)
+        covering = max(tall, round(height * scale)), max(wide, round(width * scale))
+        top = int(rng.integers(covering[0] - tall, endpoint=True))
+        left = int(rng.integers(covering[1] - wide, endpoint=True))
+        mirrored = rng.random() < self.flip
+        return _flipped(crop(resize(sample, covering), top, left, tall, wide), mirrored)
+
+
+class SquareCrop(Transform):
+    """A random square region, resized to size x size: the shared context of Distill Any Depth, 4.1.
+
+    Its side is uniform in [smallest, the image's shorter side], or that shorter side where it is
+    below `smallest`; its place is uniform too.
+    """
+
+    def __init__(self, size: int = 560, smallest: int = 644, flip: float = 0.5) -> None:
+        self.size = _checked_size((size, size))
+        self.smallest = _checked_size((smallest, smallest))[0]
+        self.flip = _checked_flip(flip)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The region at size x size."""
+        top, left, side, mirrored = self.region(sample, rng)
+        return _flipped(resize(crop(sample, top, left, side, side), self.size), mirrored)
+
+    def region(self, sample: Sample, rng: np.random.Generator) -> tuple[int, int, int, bool]:
+        """Draw (top, left, side) in the image's pixels, and whether to mirror."""
+        height, width = sample.image.shape[:2]
+        shorter = min(height, width)
+        side = int(rng.integers(min(self.smallest, shorter), shorter, endpoint=True))
+        top = int(rng.integers(height - side, endpoint=True))
+        left = int(rng.integers(width - side, endpoint=True))
+        return top, left, side, bool(rng.random() < self.flip)
+
+
+class CrossContextCrop(SquareCrop):
+    """The square region of `SquareCrop`, and windows of it at its native resolution: the global view
+    and the local views of Distill Any Depth, 4.1.
+
+    The windows are unresized: `window` pixels of the original image, which is why the smallest
+    region is a little larger than a window. In an image too small for that, a window covers the
+    same share of the region, round(side * window / smallest) pixels, and is resized to `window`.
+
+    Args:
+        size: side of the resized region.
+        smallest: smallest side of the native region, where the image allows it.
+        windows: how many windows.
+        window: a window's side.
+        placement: "random", uniform inside the region; or "grid", k x k windows from edge to edge,
+            which cover the region where k * window reaches its side.
+        flip: probability of mirroring the region together with its windows.
+    """
+
+    def __init__(
+        self,
+        size: int = 560,
+        smallest: int = 644,
+        windows: int = 4,
+        window: int = 560,
+        placement: Literal["random", "grid"] = "random",
+        flip: float = 0.5,
+    ) -> None:
+        super().__init__(size, smallest, flip)
+        if windows < 1:
+            raise ValueError(f"a CrossContextCrop needs windows of 1 or more, not {windows}")
+        if not 1 <= window <= smallest:
+            raise ValueError(
+                f"a CrossContextCrop's window of {window} pixels must fit into its smallest region of "
+                f"{smallest}: window would be 1 to {smallest}"
+            )
+        if placement not in ("random", "grid"):
+            raise ValueError(f"'{placement}' is not a placement of windows; it would be 'random' or 'grid'")
+        if placement == "grid" and round(windows**0.5) ** 2 != windows:
+            raise ValueError(
+                f"{windows} windows make no square grid; windows would be 1, 4, 9 or another square number"
+            )
+        self.windows = windows
+        self.window = window
+        self.placement = placement
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The region at size x size with `windows`, and with `boxes` as fractions of the region."""
+        top, left, side, mirrored = self.region(sample, rng)
+        region = crop(sample, top, left, side, side)
+        cut = self.window if side >= self.smallest else max(1, round(side * self.window / self.smallest))
+        places = self._places(side - cut, rng)
+        views = [region.image[y : y + cut, x : x + cut] for y, x in places]
+        windows = np.stack([resize_image(view, (self.window, self.window)) for view in views])
+        if mirrored:
+            windows = np.ascontiguousarray(windows[:, :, ::-1])
+            places = [(y, side - cut - x) for y, x in places]
+        boxes = np.array([(y, x, cut, cut) for y, x in places], dtype=np.float64) / side
+        shared = _flipped(resize(region, self.size), mirrored)
+        return replace(shared, windows=windows, boxes=boxes.astype(np.float32))
+
+    def _places(self, room: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+        """Top-left corners of the windows, each coordinate in [0, room]."""
+        if self.placement == "random":
+            return [(int(y), int(x)) for y, x in rng.integers(room, size=(self.windows, 2), endpoint=True)]
+        count = round(self.windows**0.5)
+        steps = [round(i * room / (count - 1)) for i in range(count)] if count > 1 else [room // 2]
+        return [(y, x) for y in steps for x in steps]
+
+
+def crop(sample: Sample, top: int, left: int, height: int, width: int) -> Sample:
+    """The part of the sample whose top-left pixel is at (top, left); views of its arrays."""
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    return replace(
+        sample,
+        image=sample.image[rows, columns],
+        depth=None if sample.depth is None else sample.depth[rows, columns],
+        mask=None if sample.mask is None else sample.mask[rows, columns],
+        intrinsics=_moved(sample, crop_intrinsics, float(top), float(left)),
+    )
+
+
+def resize(sample: Sample, size: tuple[int, int]) -> Sample:
+    """The sample at size (height, width); its corners stay where they are."""
+    (height, width), (tall, wide) = sample.image.shape[:2], size
+    mask = None if sample.mask is None else _nearest(sample.mask.view(np.uint8), size).view(np.bool_)
+    return replace(
+        sample,
+        image=resize_image(sample.image, size),
+        depth=None if sample.depth is None else _nearest(sample.depth, size),
+        mask=mask,
+        intrinsics=_moved(sample, resize_intrinsics, tall / height, wide / width),
+    )
+
+
+def resize_image(
+    image: UInt8[np.ndarray, "height width 3"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "new_height new_width 3"]:
+    """Averaged along the axes that shrink, bicubic along those that grow."""
+    (height, width), (tall, wide) = image.shape[:2], size
+    smaller = min(height, tall), min(width, wide)
+    if smaller != (height, width):
+        image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
+    if smaller != size:
+        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.ascontiguousarray(image)
+
+
+def _nearest(array: Any, size: tuple[int, int]) -> Any:
+    if array.shape == size:
+        return np.ascontiguousarray(array)
+    # plain INTER_NEAREST rounds down, which shifts the map by up to half a source pixel
+    return cv2.resize(array, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def _flipped(sample: Sample, mirrored: bool) -> Sample:
+    if not mirrored:
+        return sample
+    width = sample.image.shape[1]
+    return replace(
+        sample,
+        image=np.ascontiguousarray(sample.image[:, ::-1]),
+        depth=None if sample.depth is None else np.ascontiguousarray(sample.depth[:, ::-1]),
+        mask=None if sample.mask is None else np.ascontiguousarray(sample.mask[:, ::-1]),
+        intrinsics=_moved(sample, flip_intrinsics, width),
+    )
+
+
+def _moved(sample: Sample, move: Any, *arguments: Any) -> Any:
+    if sample.intrinsics is None:
+        return None
+    return move(torch.from_numpy(sample.intrinsics), *arguments).numpy()
+
+
+def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    if min(size) < 1:
+        raise ValueError(f"a transform's sizes must be 1 pixel or more, not {size[0]} x {size[1]}")
+    return size[0], size[1]
+
+
+def _checked_flip(flip: float) -> float:
+    if not 0.0 <= flip <= 1.0:
+        raise ValueError(f"flip is a probability between 0 and 1, not {flip}")
+    return flip
