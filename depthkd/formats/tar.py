@@ -70,7 +70,7 @@ class TarIndex:
         for m in range(self.starts[i], self.starts[i + 1]):
             suffix = self.suffixes[self.kinds[m]]
             if only is None or suffix in only:
-                members[suffix] = tar.read(self.offsets[m], self.sizes[m])
+                members[suffix] = tar.read(int(self.offsets[m]), int(self.sizes[m]))
                 if len(members[suffix]) != self.sizes[m]:
                     raise BadSample(f"{self.path}: sample '{self.keys[i]}' is cut short; the tar has changed")
         return members
@@ -117,20 +117,26 @@ def expand_urls(urls: str | Path | Sequence[str | Path]) -> list[str]:
         ValueError: a scheme is remote or unknown, or runs a program (pipe:).
         FileNotFoundError: a pattern stands for nothing, or a path in it does not exist.
     """
-    patterns = [urls] if isinstance(urls, str | Path) else list(urls)
-    if not patterns:
+    paths = expand_paths(urls, ("tar",))
+    if not paths:
         raise ValueError("no urls are given; name at least one tar")
-    return [path for pattern in patterns for path in _expand(str(pattern))]
+    return paths
 
 
-def _expand(pattern: str) -> list[str]:
+def expand_paths(patterns: str | Path | Sequence[str | Path], suffixes: Collection[str]) -> list[str]:
+    """As `expand_urls`, but a folder stands for the files in it that have one of `suffixes`."""
+    several = [patterns] if isinstance(patterns, str | Path) else patterns
+    return [path for pattern in several for path in _expand(str(pattern), suffixes)]
+
+
+def _expand(pattern: str, suffixes: Collection[str]) -> list[str]:
     plain = pattern.removeprefix("file://")
     scheme = SCHEME.match(plain)
     if scheme and scheme[1].lower() == "pipe":
-        raise ValueError(f"'{pattern}' would run a program; depthkd reads shards from files only")
+        raise ValueError(f"'{pattern}' would run a program; depthkd reads from files only")
     if scheme and scheme[1].lower() in REMOTE:
         raise ValueError(
-            f"'{pattern}' is remote, and shards are read by offset: copy them to a local folder first"
+            f"'{pattern}' is remote, and shards are read by offset: copy it to a local folder first"
         )
     if scheme:
         raise ValueError(
@@ -139,12 +145,13 @@ def _expand(pattern: str) -> list[str]:
     paths = []
     for path in braceexpand(plain) if "{" in plain else [plain]:
         if Path(path).is_dir():
-            found = sorted(str(tar) for tar in Path(path).glob("*.tar"))
+            files = sorted(Path(path).iterdir())
+            found = [str(file) for file in files if file.suffix[1:].lower() in suffixes]
         else:
             found = [path] if Path(path).exists() else sorted(glob(path, recursive=True))  # noqa: PTH207
         if not found:
             within = "" if path == pattern else f" (from '{pattern}')"
-            raise FileNotFoundError(f"'{path}'{within} matches no file")
+            raise FileNotFoundError(f"'{path}'{within} matches no .{' or .'.join(suffixes)} file")
         paths += found
     return paths
 
