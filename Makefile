@@ -4,10 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long check format bench lock clean
+.PHONY: help setup run test test-long check format bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 run: $(READY) ## the main job, offline: scenes, a teacher, a distilled student, a scored table and a picture sheet
-	$(BIN)/depthkd demo --out $(OUT)
+	$(BIN)/depthkd test --config configs/tiny/demo.yaml
 
 test: $(READY) ## every test that this machine can run, in under 12 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 tests
@@ -47,6 +46,3 @@ bench: $(READY) ## measure speed as ratios side by side
 
 lock: $(READY) ## solve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 --quiet -o requirements.lock
-
-clean: ## remove .venv and what `make run` wrote
-	rm -rf $(VENV) $(OUT)

@@ -2,16 +2,20 @@
 
 import importlib
 import os
+import shlex
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from depthkd.composition import Command
 
 VERBS = {
     "fit": ("depthkd.fit", "train a student: depthkd fit --config configs/cross_context.yaml"),
     "validate": ("depthkd.fit", "run a config's validation once, on a checkpoint"),
     "test": ("depthkd.evaluate", "score models and run folders under a protocol, with a table and pictures"),
     "shards": ("depthkd.shards", "pack, inspect and verify tar shards, or generate scenes into them"),
-    "demo": ("depthkd.demo", "the main job, offline: scenes, a teacher, a distilled student, a table"),
 }
 
 
@@ -37,9 +41,11 @@ def main(arguments: list[str]) -> int:
         print(f"depthkd: there is no verb '{verb}'; it would be one of {', '.join(VERBS)}", file=sys.stderr)
         return 2
     try:
+        command = prepared(rest)
         module = importlib.import_module(VERBS[verb][0])
-        given = [verb, *rest] if VERBS[verb][0] == "depthkd.fit" else rest
-        return int(module.main(given))
+        if module.__name__ == "depthkd.fit":
+            return int(module.main(verb, command.arguments, command.name))
+        return int(module.main(command.arguments))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
     except (ValueError, OSError) as error:
@@ -48,6 +54,21 @@ def main(arguments: list[str]) -> int:
             raise
         print(f"depthkd {verb}: {sentence}", file=sys.stderr)
         return 2
+
+
+def prepared(arguments: list[str]) -> "Command":
+    """The command line with its configs merged, once what they need has been made."""
+    from depthkd.composition import compose
+
+    command = compose(arguments)
+    asks = {"-h", "--help", "--print_config"}.intersection(word.partition("=")[0] for word in arguments)
+    for path, maker in command.needs.items():
+        if Path(path).exists() or asks:
+            continue
+        print(f"\ndepthkd {maker}   # makes {path}, which is not there yet", flush=True)
+        if main(shlex.split(maker)) != 0:
+            raise ValueError(f"{path} could not be made by `depthkd {maker}`")
+    return command
 
 
 def mistake(error: Exception) -> str | None:

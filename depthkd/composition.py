@@ -2,8 +2,10 @@
 
 jsonargparse replaces a whole mapping where a second YAML names it; here mappings merge key by key,
 lists and values are replaced, and a changed `class_path` drops the arguments of the old class.
+`needs: {path: command}` names what must be there first, and the depthkd command that makes it.
 """
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +55,29 @@ def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
     return merge(load_config(path.parent / base, (*above, path)), tree)
 
 
-def compose(arguments: list[str]) -> tuple[list[str], str | None]:
+@dataclass
+class Command:
+    """A command line whose configs have become one.
+
+    Attributes:
+        arguments: the line, with all configs as one text.
+        name: of the run; None without a config.
+        needs: path -> the command that makes it, for what must be there first.
+    """
+
+    arguments: list[str]
+    name: str | None = None
+    needs: dict[str, str] = field(default_factory=dict)
+
+
+def compose(arguments: list[str]) -> Command:
     """All `--config FILE` of a command line as one, in the place of the first; and a run's name from them.
 
-    The name is the last file's path under `configs/`, without its suffix.
+    The name is the last file's path under `configs/`, without its suffix. `needs` is ours and does
+    not reach the parser.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_config`.
     """
     tree: Tree = {}
     rest: list[str] = []
@@ -73,8 +94,11 @@ def compose(arguments: list[str]) -> tuple[list[str], str | None]:
         last = Path(value)
         tree = merge(tree, load_config(last))
     if last is None:
-        return rest, None
-    return ["--config", yaml.safe_dump(tree, sort_keys=False), *rest], run_name(last)
+        return Command(rest)
+    needs = tree.pop("needs", {})
+    if not isinstance(needs, dict) or not all(isinstance(v, str) for v in needs.values()):
+        raise ValueError(f"the config {last}: 'needs' maps each path to the command that makes it")
+    return Command(["--config", yaml.safe_dump(tree, sort_keys=False), *rest], run_name(last), needs)
 
 
 def run_name(config: Path) -> str:

@@ -11,7 +11,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from depthkd.checkpoint import RunCheckpoint, SafeCheckpointIO
-from depthkd.composition import compose
 from depthkd.data.datamodule import ShardDataModule
 from depthkd.methods.method import Method
 from depthkd.runs import CHECKPOINT, CONFIG
@@ -135,9 +134,7 @@ def set_aside(folder: Path) -> None:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Run `fit ...` or `validate ...`."""
-    verb, *rest = arguments
-    composed, name = compose(rest)
-    FitCLI([verb, *composed], name)
+def main(verb: str, arguments: list[str], name: str | None) -> int:
+    """Run `fit` or `validate` with a composed command line; `name` is the run's."""
+    FitCLI([verb, *arguments], name)
     return 0

@@ -6,6 +6,7 @@ loss 0 and gradient 0. Maps are float32; both live in one quantity.
 """
 
 from enum import StrEnum
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -29,6 +30,8 @@ class Normalization(StrEnum):
     LOCAL = "local"  # Eq. 5: the 4 segments alone
     NONE = "none"  # Eq. 6: raw values
 
+
+NormalizationName = Literal["global", "hybrid", "local", "none"]  # as configs write it
 
 SEGMENTS = {Normalization.HYBRID: (1, 2, 4), Normalization.LOCAL: (4,)}
 

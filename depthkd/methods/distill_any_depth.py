@@ -9,14 +9,14 @@ from torch import Tensor
 from depthkd.batch import Batch, TrainingBatch
 from depthkd.geometry import crop_boxes
 from depthkd.losses.gradient import normalized_gradient_matching
-from depthkd.losses.normalization import Normalization, distillation_loss
+from depthkd.losses.normalization import Normalization, NormalizationName, distillation_loss
 from depthkd.methods.method import Method, Teacher
 from depthkd.methods.optimization import Optimization
 from depthkd.models.model import DepthModel, resize_map
 
 Map = Float[Tensor, "batch height width"]
 Mask = Bool[Tensor, "batch height width"]
-Windows = Float[Tensor, "batch count height width"]
+Windows = Float[Tensor, "batch count window_height window_width"]
 PerImage = Float[Tensor, " batch"]
 
 
@@ -74,8 +74,8 @@ class CrossContextDistill(Method):
         student: DepthModel,
         teacher: Teacher,
         weights: CrossContextWeights = CrossContextWeights(),
-        shared_context_normalization: Normalization = Normalization.HYBRID,
-        local_global_normalization: Normalization = Normalization.HYBRID,
+        shared_context_normalization: NormalizationName = "hybrid",
+        local_global_normalization: NormalizationName = "hybrid",
         optimization: Optimization = Optimization(),
         scales: int = 4,
         seed: int = 0,
@@ -132,5 +132,5 @@ class CrossContextDistill(Method):
                 "`transform: depthkd.data.CrossContextCrop`, or set model.init_args.weights.local_global to 0"
             )
         batch, count = part.windows.shape[:2]
-        windows = part.windows.flatten(0, 1).float().div_(255.0)
-        return self.teacher_depth(windows).unflatten(0, (batch, count)), part.boxes
+        labels = self.teacher_depth(part.windows.flatten(0, 1).float().div_(255.0))
+        return labels.view(batch, count, *labels.shape[1:]), part.boxes

@@ -94,8 +94,8 @@ class Method(LightningModule):
 
     def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
         """Seed dropout and its like by the batch, so that a resumed run draws what the first would have."""
-        processed = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        torch.manual_seed(hash((self.seed, processed, self.global_rank)) % 2**63)
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        torch.manual_seed(hash((self.seed, batches, self.global_rank)) % 2**63)
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """The weighted sum of the losses; each is logged under its own name."""

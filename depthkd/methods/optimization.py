@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -86,7 +86,8 @@ def averaged_copy(student: DepthModel) -> DepthModel:
 @torch.no_grad()
 def update_average(average: nn.Module, student: nn.Module, decay: float) -> None:
     """Exponential moving average of the parameters; buffers are taken over as they are."""
-    ours, theirs = list(average.parameters()), list(student.parameters())
+    ours: list[Tensor] = list(average.parameters())
+    theirs: list[Tensor] = list(student.parameters())
     torch._foreach_lerp_(ours, theirs, 1.0 - decay)
     for mine, other in zip(average.buffers(), student.buffers(), strict=True):
         mine.copy_(other)

@@ -1,11 +1,13 @@
 """Validation during training: each benchmark under its own protocol, summed over ranks, with pictures."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from depthkd.batch import Batch, DepthSpace, Quantity
+from depthkd.batch import METRIC_DEPTH, Batch, DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.metrics.depth import MeanOverImages
 from depthkd.report.pictures import panel
@@ -13,6 +15,8 @@ from depthkd.report.pictures import panel
 if TYPE_CHECKING:
     from depthkd.methods.method import Method
 
+Image = Float[Tensor, "batch 3 height width"]
+Map = Float[Tensor, "batch height width"]
 LOGGED = ("abs_rel", "delta1")
 
 
@@ -25,7 +29,8 @@ class Validation:
 
     def benchmarks(self) -> dict[str, Benchmark]:
         """Those of the datamodule that Lightning has brought together with the method."""
-        benchmarks: dict[str, Benchmark] = self.method.trainer.datamodule.validation  # type: ignore[attr-defined]
+        trainer: Any = self.method.trainer  # whose `datamodule` Lightning sets without declaring it
+        benchmarks: dict[str, Benchmark] = trainer.datamodule.validation
         return benchmarks
 
     def step(self, batch: Batch, batch_idx: int, dataloader_idx: int) -> None:
@@ -41,9 +46,8 @@ class Validation:
         self.means[name].update(benchmark.protocol.score(*sample))
         if batch_idx == 0:
             truth = torch.where(batch.mask, batch.depth, torch.nan)
-            depth_space = batch.space if batch.space.quantity is Quantity.DEPTH else batch.space.inverse()
             aligned = benchmark.protocol.aligned(*sample)
-            self.picture(name, image, [(truth, batch.space), (aligned, depth_space)])
+            self.picture(f"val/{name}", image, [(truth, batch.space), (aligned, METRIC_DEPTH)])
 
     def finish(self) -> None:
         """Log the means over all ranks and start anew."""
@@ -54,16 +58,15 @@ class Validation:
                     self.method.log(
                         f"val/{name}/{figure}", value, prog_bar=figure == "abs_rel", sync_dist=False
                     )
-        latest = self.method.latest
+        latest, space = self.method.latest, self.method.student.space
         if latest:
-            space = self.method.student.space
-            maps = [(latest["target"], space), (latest["student"], space)]
-            self.picture("training", latest["image"], maps)
+            self.picture(
+                "train/latest", latest["image"], [(latest["target"], space), (latest["student"], space)]
+            )
 
-    def picture(self, name: str, image: Tensor, maps: list[tuple[Tensor, DepthSpace]]) -> None:
-        """Image | target | student, for the first image, in the log of rank 0."""
-        experiment = getattr(self.method.logger, "experiment", None)
-        if not self.method.trainer.is_global_zero or not hasattr(experiment, "add_image"):
-            return
-        picture = panel(image[0], [(values[0], space) for values, space in maps])
-        experiment.add_image(f"{name}", picture, self.method.global_step, dataformats="HWC")
+    def picture(self, name: str, image: Image, maps: list[tuple[Map, DepthSpace]]) -> None:
+        """The first image beside its maps, in the TensorBoard log."""
+        logger = self.method.logger
+        if isinstance(logger, TensorBoardLogger) and self.method.trainer.is_global_zero:
+            picture = panel(image[0], [(values[0], space) for values, space in maps])
+            logger.experiment.add_image(name, picture, self.method.global_step, dataformats="HWC")
