@@ -29,8 +29,8 @@ class Fit(StrEnum):
 
 def masked_mean(values: Map, mask: Mask) -> PerImage:
     """Mean over the valid pixels of each image; 0 where an image has none."""
-    total = torch.where(mask, values, 0).flatten(1).sum(1)
-    return total / mask.flatten(1).sum(1).clamp(min=1)
+    total = torch.where(mask, values, 0).flatten(1).sum(1, dtype=torch.float64)
+    return (total / mask.flatten(1).sum(1).clamp(min=1)).to(values.dtype)
 
 
 def masked_median(
