@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from depthkd.batch import DepthSpace
 
 Image = Float[Tensor, "batch 3 height width"]
+Resized = Float[Tensor, "batch 3 new_height new_width"]
+Resized = Float[Tensor, "batch 3 new_height new_width"]
 
 
 class DepthOutput(NamedTuple):
@@ -56,7 +58,7 @@ class DepthModel(nn.Module):
         m = self.multiple
         return max(m, round(height / m) * m), max(m, round(width / m) * m)
 
-    def fit_input(self, image: Image) -> Image:
+    def fit_input(self, image: Image) -> Resized:
         """The image resized to the size at which it runs, where that differs."""
         size = self.rounded(*image.shape[-2:])
         return image if tuple(image.shape[-2:]) == size else resize_image(image, size)
@@ -83,7 +85,7 @@ class DepthModel(nn.Module):
         return resize_map(depth.float(), (height, width))
 
 
-def resize_image(image: Image, size: tuple[int, int]) -> Image:
+def resize_image(image: Image, size: tuple[int, int]) -> Resized:
     """Bicubic, antialiased, clipped to [0, 1]."""
     resized = F.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
     return resized.clamp(0.0, 1.0)

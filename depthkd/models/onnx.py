@@ -13,7 +13,7 @@ from onnxruntime.capi.onnxruntime_inference_collection import InferenceSession
 from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
-from depthkd.models.model import DepthModel, DepthOutput, Image, resize_image
+from depthkd.models.model import DepthModel, DepthOutput, Image, Resized, resize_image
 
 Depth = Float[Tensor, "batch height width"]
 
@@ -171,7 +171,7 @@ class OnnxDepth(DepthModel):
         return {**self.__dict__, "_session": None}
 
 
-def letterbox(image: Image, size: tuple[int, int]) -> tuple[Image, tuple[int, int]]:
+def letterbox(image: Image, size: tuple[int, int]) -> tuple[Resized, tuple[int, int]]:
     """The image shrunk into (height, width) with its last rows and columns repeated to fill it.
 
     Returns the filled image, and the height and width of the part that is the image.
