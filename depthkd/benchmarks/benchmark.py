@@ -17,6 +17,7 @@ from depthkd.metrics.depth import depth_metrics
 Map = Float[Tensor, "batch height width"]
 Mask = Bool[Tensor, "batch height width"]
 PerImage = Float[Tensor, " batch"]
+Unsized = Float[Tensor, "batch own_height own_width"]
 
 FIT_NAMES = {
     Fit.SCALE_AND_SHIFT: "least-squares scale and shift",
@@ -109,7 +110,7 @@ class Protocol:
 
     def aligned(
         self,
-        prediction: Map,
+        prediction: Unsized,
         prediction_space: DepthSpace,
         truth: Map,
         truth_space: DepthSpace,
@@ -140,7 +141,7 @@ class Protocol:
 
     def score(
         self,
-        prediction: Map,
+        prediction: Unsized,
         prediction_space: DepthSpace,
         truth: Map,
         truth_space: DepthSpace,
