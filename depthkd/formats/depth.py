@@ -26,6 +26,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 Depth = Float32[np.ndarray, "height width"]
 Mask = Bool[np.ndarray, "height width"]
+Number = float | int
 
 
 def encode_depth(depth: Depth, mask: Mask | None, codec: str = "png16") -> tuple[str, bytes, dict[str, Any]]:
@@ -84,9 +85,9 @@ def decode_depth(data: bytes, meta: Mapping[str, Any], name: str) -> tuple[Depth
 
 def read_depth_png(
     data: bytes,
-    scale: float,
-    offset: float = 0.0,
-    invalid: Sequence[float] = (0,),
+    scale: Number,
+    offset: Number = 0.0,
+    invalid: Sequence[Number] = (0,),
     name: str = "the depth image",
 ) -> tuple[Depth, Mask]:
     """A raw dataset's one-channel PNG of 8 or 16 bits: depth = number * scale + offset.
@@ -102,9 +103,9 @@ def read_depth_png(
 
 def read_depth_npy(
     data: bytes,
-    scale: float = 1.0,
-    offset: float = 0.0,
-    invalid: Sequence[float] = (),
+    scale: Number = 1.0,
+    offset: Number = 0.0,
+    invalid: Sequence[Number] = (),
     name: str = "the depth array",
 ) -> tuple[Depth, Mask]:
     """A raw dataset's .npy array of numbers, [height, width] or [height, width, 1].
@@ -139,7 +140,7 @@ def read_depth_npy(
 
 
 def _scaled(
-    numbers: Float64[np.ndarray, "height width"], scale: float, offset: float, invalid: Sequence[float]
+    numbers: Float64[np.ndarray, "height width"], scale: Number, offset: Number, invalid: Sequence[Number]
 ) -> tuple[Depth, Mask]:
     mask = np.isfinite(numbers) & ~np.isin(numbers, np.asarray(invalid, np.float64))
     values = np.where(mask, numbers, 0) * scale + offset

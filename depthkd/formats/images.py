@@ -196,7 +196,7 @@ def _orientation(exif: bytes | None) -> int:
     return 1
 
 
-def _turn(image: RGB, orientation: int) -> RGB:
+def _turn(image: RGB, orientation: int) -> UInt8[np.ndarray, "upright_height upright_width 3"]:
     """Make an image upright; 2 to 8 as EXIF 2.32, section 4.6.4, defines them."""
     match orientation:
         case 2:

@@ -1,0 +1,99 @@
+"""Samples -> tar shards that are either whole or not there."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, count, islice
+from pathlib import Path
+
+NUMBER = re.compile(r"%0?\d*d")
+Member = tuple[str, Mapping[str, bytes]]
+"""A sample's key, and its members: suffix -> bytes."""
+
+
+def write_tar(samples: Iterable[Member], path: Path) -> int:
+    """Write one tar, under another name until it is whole; the same samples give the same bytes.
+
+    Returns:
+        how many samples are in it.
+    """
+    draft = _draft(path)
+    try:
+        written = _write(samples, draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return written
+
+
+def write_shards(
+    samples: Iterator[Member], pattern: str, samples_per_shard: int = 1000, overwrite: bool = False
+) -> list[Path]:
+    """Write samples into tars named by a pattern such as "photos-%06d.tar"; without "%d", into one.
+
+    They get their names when the last one is whole, so that a run that fails leaves nothing new.
+
+    Raises:
+        ValueError: the pattern is not one, or `samples_per_shard` is not positive.
+        FileExistsError: there are such tars already, and `overwrite` is false.
+    """
+    if samples_per_shard < 1:
+        raise ValueError(f"samples_per_shard must be at least 1, not {samples_per_shard}")
+    existing = existing_shards(pattern)
+    if existing and not overwrite:
+        raise FileExistsError(
+            f"{existing[0]} exists already; --overwrite true replaces it, or choose another name"
+        )
+    numbered = NUMBER.search(pattern) is not None
+    Path(pattern).parent.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    try:
+        for number in count():
+            first = next(samples, None)
+            if first is None:
+                break
+            paths.append(_numbered(pattern, number))
+            rest = islice(samples, samples_per_shard - 1) if numbered else samples
+            _write(chain([first], rest), _draft(paths[-1]))
+        for path in paths:
+            _draft(path).replace(path)
+    finally:
+        for path in paths:
+            _draft(path).unlink(missing_ok=True)
+    for path in set(existing) - set(paths):
+        path.unlink()
+        path.with_name(f"{path.name}.index.json").unlink(missing_ok=True)
+    return paths
+
+
+def existing_shards(pattern: str) -> list[Path]:
+    """The tars of earlier runs that a pattern names.
+
+    Raises:
+        ValueError: the pattern does not end in .tar, or has more than one number.
+    """
+    path = Path(pattern)
+    if path.suffix != ".tar" or len(NUMBER.findall(path.name)) > 1 or NUMBER.search(str(path.parent)):
+        raise ValueError(f"'{pattern}' is no pattern for shards; it would be like 'shards/photos-%06d.tar'")
+    if not path.parent.is_dir():
+        return []
+    name = re.compile(r"\d+".join(re.escape(part) for part in NUMBER.split(path.name)))
+    return sorted(file for file in path.parent.iterdir() if name.fullmatch(file.name))
+
+
+def _numbered(pattern: str, number: int) -> Path:
+    return Path(NUMBER.sub(lambda found: found[0] % number, pattern))
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
+
+
+def _write(samples: Iterable[Member], path: Path) -> int:
+    from webdataset.writer import TarWriter  # seconds to import
+
+    written = 0
+    with path.open("wb") as file, TarWriter(file, encoder=False, mtime=0, format="GNU_FORMAT") as tar:
+        for key, members in samples:
+            tar.write({"__key__": key, **members})
+            written += 1
+    return written

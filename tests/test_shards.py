@@ -1,0 +1,289 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from depthkd import shards
+from depthkd.batch import METRIC_DEPTH, SCALE_DISPARITY
+from depthkd.formats.images import encode_jpeg, encode_png
+from depthkd.formats.sample import Sample
+from depthkd.formats.samples import decode_sample, encode_sample
+from depthkd.formats.tar import index_tar
+from depthkd.formats.writing import write_tar
+
+SIZE = (24, 32)
+
+
+def photos(folder: Path, names: list[str]) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for name in names:
+        image = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+        (folder / name).write_bytes(encode_png(image) if name.endswith("png") else encode_jpeg(image))
+    return [folder / name for name in names]
+
+
+def depths(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
+    """16-bit millimetres, 0 and 65535 invalid."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(1)
+    maps = {name: rng.integers(500, 9000, SIZE, dtype=np.uint16) for name in names}
+    for name, numbers in maps.items():
+        numbers[0, 0], numbers[0, 1] = 0, 65535
+        (folder / name).write_bytes(encode_png(numbers))
+    return maps
+
+
+def read(tar: Path, labelled: bool) -> list[Sample]:
+    index = index_tar(tar)
+    return [decode_sample(key, index.read(i), str(tar), labelled) for i, key in enumerate(index.keys)]
+
+
+def run(*words: object) -> int:
+    return shards.main([str(word) for word in words])
+
+
+def test_photographs_are_packed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = photos(tmp_path / "in", ["b.jpg", "a.jpg", "c.png", "d.e.jpg"])
+    out = tmp_path / "out" / "photos-%03d.tar"
+    assert run("pack", "--images", tmp_path / "in", "--out", out, "--samples_per_shard", 3) == 0
+    first, second = (index_tar(tmp_path / "out" / f"photos-00{n}.tar") for n in range(2))
+    assert (first.keys, second.keys) == (["a", "b", "c"], ["d"])
+    assert first.read(0)["jpg"] == given[1].read_bytes()
+    assert first.read(2)["png"] == given[2].read_bytes()
+    about = json.loads(second.read(0)["json"])["image"]
+    assert about == {"image_id": 3, "width": 32, "height": 24, "file_name": "d.e.jpg"}
+    assert "4 samples, 2 tars" in capsys.readouterr().out
+    assert run("verify", tmp_path / "out") == 0
+    assert run("inspect", tmp_path / "out") == 0
+    table = capsys.readouterr().out
+    assert re.search(r"photos-000\.tar +3 +\d+ +jpg:2 json:3 png:1 +24x32 +- +-\n", table)
+
+
+def test_the_same_photographs_give_the_same_bytes(tmp_path: Path) -> None:
+    photos(tmp_path / "in", ["a.jpg", "b.jpg"])
+    for name in ("one.tar", "two.tar"):
+        shards.pack(str(tmp_path / "in"), str(tmp_path / name), format="img2dataset")
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
+    assert index_tar(tmp_path / "one.tar").keys == ["000000000", "000000001"]
+    assert set(index_tar(tmp_path / "one.tar").read(0)) == {"jpg", "txt", "json"}
+
+
+def test_depth_is_packed_with_its_meaning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"frame-{n:06d}" for n in range(0, 50, 10)]
+    photos(tmp_path / "in", [f"{name}.color.jpg" for name in names])
+    maps = depths(tmp_path / "in", [f"{name}.depth.png" for name in names])
+    pattern = f"{tmp_path}/in/frame-{{000010..000030..10}}"
+    words = ("--format", "labelled", "--images", f"{pattern}.color.jpg", "--depth", f"{pattern}.depth.png")
+    raw = ("--scale", "1/1000", "--invalid", "0,65535", "--intrinsics", "585,584.5,16,12")
+    tar = tmp_path / "out.tar"
+    assert run("pack", *words, *raw, "--out", tar) == 0
+    samples = read(tar, labelled=True)
+    assert [sample.key for sample in samples] == names[1:4]
+    for sample in samples:
+        numbers = maps[f"{sample.key}.depth.png"]
+        assert np.array_equal(sample.mask, ~np.isin(numbers, (0, 65535)))
+        assert np.abs(sample.depth - numbers / 1000)[sample.mask].max() < 1e-4 * 8.5
+        assert sample.space == METRIC_DEPTH
+        assert np.array_equal(sample.intrinsics, [[585, 0, 16], [0, 584.5, 12], [0, 0, 1]])
+    assert run("inspect", tar) == 0
+    assert re.search(r"depth\.png:3 .* 24x32 +metric depth +0\.5\d*\.\.8\.\d+\n", capsys.readouterr().out)
+    assert run("verify", tar) == 0
+
+
+def test_disparity_and_arrays(tmp_path: Path) -> None:
+    photos(tmp_path, ["cones.png"])
+    disparity = np.full(SIZE, 200, np.uint8)
+    disparity[0, 0] = 0
+    (tmp_path / "cones.disparity.png").write_bytes(encode_png(disparity))
+    common = {"images": f"{tmp_path}/cones.png", "format": "labelled", "space": "scale disparity"}
+    shards.pack(out=f"{tmp_path}/a.tar", depth=f"{tmp_path}/cones.disparity.png", scale=0.25, **common)
+    [sample] = read(tmp_path / "a.tar", labelled=True)
+    assert sample.space == SCALE_DISPARITY
+    assert (sample.depth[sample.mask] == 50).all()
+    assert not sample.mask[0, 0]
+    np.save(tmp_path / "cones.npy", np.where(disparity > 0, 1 / 3, np.nan))
+    shards.pack(out=f"{tmp_path}/b.tar", depth=f"{tmp_path}/cones.npy", scale=1, codec="npy", **common)
+    [sample] = read(tmp_path / "b.tar", labelled=True)
+    assert (sample.depth[sample.mask] == np.float32(1 / 3)).all()
+
+
+def test_files_are_paired_by_name_else_by_order(tmp_path: Path) -> None:
+    def keys_and_depths(images: str, maps: str, out: str) -> list[tuple[str, str]]:
+        shards.pack(f"{tmp_path}/{images}", f"{tmp_path}/{out}", "labelled", f"{tmp_path}/{maps}", scale=1e-3)
+        index = index_tar(tmp_path / out)
+        sources = [json.loads(index.read(i)["json"])["source"] for i in range(len(index))]
+        return list(zip(index.keys, [source["depth"] for source in sources], strict=True))
+
+    photos(tmp_path / "rgb", ["1.rgb.jpg", "2.rgb.jpg"])
+    depths(tmp_path / "by_name", ["2.depth.png", "1.depth.png"])
+    assert keys_and_depths("rgb", "by_name", "a.tar") == [("1", "1.depth.png"), ("2", "2.depth.png")]
+    depths(tmp_path / "by_order", ["d_8.png", "d_9.png"])
+    assert keys_and_depths("rgb", "by_order", "b.tar") == [("1", "d_8.png"), ("2", "d_9.png")]
+    depths(tmp_path / "other", ["1.png", "3.png"])
+    with pytest.raises(ValueError, match=r"2\.rgb\.jpg has no partner"):
+        keys_and_depths("rgb", "other", "c.tar")
+    depths(tmp_path / "more", ["1.png", "2.png", "3.png"])
+    with pytest.raises(ValueError, match=r"3\.png has no partner"):
+        keys_and_depths("rgb", "more", "c.tar")
+    depths(tmp_path / "unlike", ["x.png", "y.png", "z.png"])
+    with pytest.raises(ValueError, match="2 images and 3 depth files cannot be paired"):
+        keys_and_depths("rgb", "unlike", "c.tar")
+
+
+def test_equal_names_get_longer_keys(tmp_path: Path) -> None:
+    photos(tmp_path / "in", ["holiday.1.jpg", "holiday.2.jpg"])
+    shards.pack(f"{tmp_path}/in", f"{tmp_path}/a.tar")
+    assert index_tar(tmp_path / "a.tar").keys == ["holiday_1", "holiday_2"]
+    for scene in ("s1", "s2"):
+        photos(tmp_path / scene / "rgb", ["0.jpg"])
+        depths(tmp_path / scene / "depth", ["0.png"])
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/s2/rgb/0.jpg\n\n{tmp_path}/s1/rgb/0.jpg\n")
+    shards.pack(
+        f"@{tmp_path}/list.txt", f"{tmp_path}/b.tar", "labelled", f"{tmp_path}/s*/depth/*", scale=0.001
+    )
+    index = index_tar(tmp_path / "b.tar")
+    assert index.keys == ["s1-rgb-0", "s2-rgb-0"]
+    first = decode_sample(index.keys[0], index.read(0), "b", labelled=True)
+    assert first.depth.max() > 0
+
+
+def test_few_broken_files_are_left_out_and_many_stop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = photos(tmp_path / "in", [f"{n}.jpg" for n in range(10)])
+    given[3].write_bytes(given[3].read_bytes()[:300])
+    packed = shards.pack(f"{tmp_path}/in", f"{tmp_path}/a-%d.tar", samples_per_shard=4)
+    assert (packed.samples, len(packed.paths), len(packed.bad)) == (9, 3, 1)
+    assert re.search(r"1 of 10 are bad:\n.*3\.jpg is broken", capsys.readouterr().out)
+    given[7].write_bytes(b"not an image")
+    with pytest.raises(
+        ValueError, match=r"2 of 10 samples are bad, and max_bad allows 1: .*7\.jpg is not a JPEG"
+    ):
+        shards.pack(f"{tmp_path}/in", f"{tmp_path}/b-%d.tar", samples_per_shard=4)
+    assert not list(tmp_path.glob("b-*"))
+    assert shards.pack(f"{tmp_path}/in", f"{tmp_path}/c.tar", max_bad=0.2).samples == 8
+    with pytest.raises(ValueError, match="1 of 10 samples are bad, and max_bad allows 0"):
+        shards.pack(f"{tmp_path}/in", f"{tmp_path}/d.tar", max_bad=0)
+    with pytest.raises(ValueError, match="none of 1 samples can be used"):
+        shards.pack(str(given[7]), f"{tmp_path}/e.tar")
+
+
+def test_tars_are_replaced_only_on_request(tmp_path: Path) -> None:
+    photos(tmp_path / "in", ["a.jpg", "b.jpg", "c.jpg"])
+    out, images = f"{tmp_path}/x-%02d.tar", f"{tmp_path}/in"
+    shards.pack(images, out, samples_per_shard=1)
+    index_tar(tmp_path / "x-02.tar")
+    with pytest.raises(FileExistsError, match=r"x-00\.tar exists already; --overwrite true replaces it"):
+        shards.pack(images, out)
+    shards.pack(images, out, samples_per_shard=2, overwrite=True)
+    assert sorted(file.name for file in tmp_path.glob("x-*")) == ["x-00.tar", "x-01.tar"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"format": "labelled"}, "--depth and --format labelled go together"),
+        ({"depth": "d"}, "--depth and --format labelled go together"),
+        ({"out": "a-%d-%d.tar"}, "is no pattern for shards"),
+        ({"out": "a.zip"}, "is no pattern for shards"),
+        ({"samples_per_shard": 0}, "samples_per_shard must be at least 1"),
+        ({"codec": "exr"}, "codec 'exr' does not exist; it would be one of png16, npy"),
+        ({"format": "labelled", "depth": "d"}, "--scale is missing"),
+        ({"format": "labelled", "depth": "d", "scale": "1/0"}, "scale '1/0' is not a number"),
+        ({"format": "labelled", "depth": "d", "scale": 1, "space": "depth"}, "'depth' is not a depth space"),
+        ({"format": "labelled", "depth": "d", "scale": 1, "invalid": "0;1"}, "invalid '0;1' is not a list"),
+        ({"intrinsics": "1,2,3"}, "intrinsics 1,2,3 would be fx,fy,cx,cy"),
+        ({"intrinsics": "0,1,2,3"}, "intrinsics 0,1,2,3 would be fx,fy,cx,cy"),
+        ({"images": []}, "no images are given"),
+        ({"images": ["a.jpg", "a.jpg"]}, "a.jpg is given 2 times"),
+    ],
+)
+def test_bad_settings_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, object], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photos(tmp_path, ["a.jpg"])
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        shards.pack(**{"images": "a.jpg", "out": "out.tar", **change})
+
+
+def test_verify_counts_what_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    depth = np.full(SIZE, 2, np.float32)
+    good = encode_sample(Sample("a", np.zeros((*SIZE, 3), np.uint8), depth, None, None, METRIC_DEPTH))
+    without_depth = {"jpg": good["jpg"], "json": b"{}"}
+    without_image = {word: data for word, data in good.items() if word != "jpg"}
+    cut = {**good, "jpg": good["jpg"][:-50]}
+    members = [("good", good), ("bare", without_depth), ("blind", without_image), ("cut", cut)]
+    write_tar(members, tmp_path / "a.tar")
+    (tmp_path / "b.tar").write_bytes(b"not a tar")
+    assert run("verify", tmp_path) == 1
+    told = capsys.readouterr().out
+    assert "1 of 5 samples are good" in told
+    for sentence in (
+        "'bare' has no 'depth'",
+        "'blind' has no image",
+        "'cut', its .jpg, is broken",
+        "b.tar is empty or",
+    ):
+        assert sentence in told
+    write_tar([("blind", without_image)], tmp_path / "labels.tar")
+    assert run("verify", tmp_path / "labels.tar") == 0
+    [row] = shards.inspect(str(tmp_path / "labels.tar"))
+    assert (row["height x width"], row["range"]) == ("-", "2..2")
+
+
+def test_scenes_are_the_same_each_time_and_continue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"seed": 3, "count": 5, "height": 24, "width": 32, "samples_per_shard": 2, "workers": 1}
+    whole = shards.scenes(str(tmp_path / "whole"), **settings)
+    assert [path.name for path in whole] == [f"studio-00000{n}.tar" for n in range(3)]
+    samples = [sample for path in whole for sample in read(path, labelled=True)]
+    assert len({sample.key for sample in samples}) == 5
+    assert samples[0].space == METRIC_DEPTH
+    assert samples[0].image.shape == (24, 32, 3)
+
+    made: list[int] = []
+    make = shards._scene
+
+    def fails_at_four(*arguments: int) -> tuple[str, dict[str, bytes]]:
+        made.append(arguments[-1])
+        if arguments[-1] == 3 and made.count(3) == 1:
+            raise KeyboardInterrupt
+        return make(*arguments)
+
+    monkeypatch.setattr(shards, "_scene", fails_at_four)
+    with pytest.raises(KeyboardInterrupt):
+        shards.scenes(str(tmp_path / "again"), **settings)
+    assert not (tmp_path / "again").exists()
+    again = shards.scenes(str(tmp_path / "again"), **settings)
+    assert made == [0, 1, 2, 3, 2, 3, 4]
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in whole]
+    assert shards.scenes(str(tmp_path / "again"), **settings) == again
+    assert len(made) == 7
+    with pytest.raises(FileExistsError, match="again holds other files or other scenes"):
+        shards.scenes(str(tmp_path / "again"), **{**settings, "seed": 4})
+
+
+def test_an_interrupted_run_with_other_settings_is_not_continued(tmp_path: Path) -> None:
+    settings = {"count": 2, "height": 16, "width": 16, "samples_per_shard": 1, "workers": 1}
+    [first, _] = shards.scenes(str(tmp_path / "a"), **settings, seed=1)
+    draft = tmp_path / "b.partial"
+    draft.mkdir()
+    (draft / shards.MANIFEST).write_bytes((tmp_path / "a" / shards.MANIFEST).read_bytes())
+    (draft / first.name).write_bytes(first.read_bytes())
+    other = shards.scenes(str(tmp_path / "b"), **settings, seed=2)
+    assert other[0].read_bytes() != first.read_bytes()
+
+
+def test_scenes_through_the_command_line(tmp_path: Path) -> None:
+    words = ("--style", "film", "--count", 2, "--height", 16, "--width", 24, "--format", "sa1b")
+    assert run("scenes", "--out", tmp_path / "s", *words) == 0
+    index = index_tar(tmp_path / "s" / "film-000000.tar")
+    assert set(index.read(1)) == {"jpg", "json"}
+    assert json.loads(index.read(1)["json"])["image"]["image_id"] == 1
+    with pytest.raises(ValueError, match=r"count \(0\)"):
+        shards.scenes(str(tmp_path / "t"), count=0)
+    with pytest.raises(ValueError, match="'oil' is not a style"):
+        shards.scenes(str(tmp_path / "t"), style="oil", workers=1)
