@@ -21,7 +21,7 @@ from depthkd.formats.sample import Sample
 
 __all__ = ["FARTHEST", "Scene", "Style", "scene", "scenes"]
 
-FARTHEST = 60.0  # metres of z-depth; what is beyond has gone in the haze, and is masked like the sky
+FARTHEST = 40.0  # metres of z-depth; what is beyond fades into the haze and is masked like the sky
 
 
 @dataclass

@@ -19,7 +19,7 @@ class Style(StrEnum):
     """The two looks that one geometry can have: two visual domains.
 
     STUDIO is the labelled domain, as a renderer makes it: clean regular patterns in full colours,
-    even light, a sharp noiseless image. FILM is the unlabelled domain, as if photographed: earthy
+    even light, a sharp image with little noise. FILM is the unlabelled domain, as if photographed: earthy
     and worn surfaces, low and coloured light, fog, and a soft, grainy, faded print.
     """
 
@@ -184,16 +184,16 @@ def draw_light(rng: np.random.Generator, layout: Layout, style: Style) -> Light:
         zenith = (
             _linear(0.59, rng.uniform(0.5, 0.75), 0.9) if studio else haze * np.float32(rng.uniform(0.3, 0.8))
         )
-        visibility = rng.uniform(35, 70) if studio else rng.uniform(30, 65)
+        visibility = rng.uniform(25, 50) if studio else rng.uniform(22, 45)
         fill = 0.0
     else:
         half = np.array(layout.half_room) * 0.7
         below = 0.2 if studio else rng.uniform(0.2, layout.ceiling - 1.4)
         lamp = np.array([*(rng.uniform(-1, 1, 2) * half), layout.ceiling - below])
-        key, ambient = (1.2, 0.45) if studio else (rng.uniform(1.2, 2.0), rng.uniform(0.15, 0.3))
+        key, ambient = (1.0, 0.35) if studio else (rng.uniform(1.0, 1.6), rng.uniform(0.15, 0.3))
         haze = zenith = np.zeros(3, np.float32)
         visibility = np.inf
-        fill = 0.6 if studio else rng.uniform(0.4, 0.8)
+        fill = 1.1 if studio else rng.uniform(0.8, 1.3)
     return Light(
         lamp=lamp.astype(np.float32),
         key=(key * tint).astype(np.float32),
@@ -209,7 +209,7 @@ def draw_light(rng: np.random.Generator, layout: Layout, style: Style) -> Light:
 def develop(rng: np.random.Generator, radiance: Image, style: Style) -> UInt8[np.ndarray, "height width 3"]:
     """The camera: exposure, tone curve, and what the style's film adds; linear RGB to 8 bits."""
     studio = style is Style.STUDIO
-    brightness = rng.uniform(0.5, 0.65) if studio else rng.uniform(0.4, 0.65)
+    brightness = rng.uniform(0.45, 0.7) if studio else rng.uniform(0.4, 0.65)
     exposed = 1 - np.exp(radiance * np.float32(-brightness / max(float(radiance.mean()), 1e-6)))
     image = np.power(exposed, np.float32(1 / 2.2))
     height, width = image.shape[:2]
@@ -225,7 +225,7 @@ def develop(rng: np.random.Generator, radiance: Image, style: Style) -> UInt8[np
         vignette = 1 - np.float32(rng.uniform(0.1, 0.3)) * (y[:, None] ** 2 + x**2)
         lift = (rng.uniform(0.02, 0.06) + rng.uniform(0, 0.04, 3)).astype(np.float32)
         image = lift + (image * vignette[..., None]) * (1 - lift - rng.uniform(0, 0.08, 3).astype(np.float32))
-    strength = np.float32(0.004 if studio else rng.uniform(0.01, 0.025))
+    strength = np.float32(rng.uniform(0.003, 0.01) if studio else rng.uniform(0.008, 0.018))
     noise = rng.standard_normal((height, width, 1), dtype=np.float32) * strength
     return np.asarray(np.clip((image + noise) * 255 + 0.5, 0, 255), np.uint8)
 

@@ -222,7 +222,7 @@ OUTDOORS = (
     Kind(_tree, 4.0, 2.0, 30.0),
     Kind(_bush, 2.0, 1.2, 15.0),
     Kind(_hedge, 1.5, 2.0, 25.0),
-    Kind(_building, 3.0, 6.0, 45.0),
+    Kind(_building, 3.0, 6.0, 35.0),
     Kind(_garden_wall, 2.0, 2.0, 25.0),
     Kind(_car, 2.5, 2.5, 30.0),
     Kind(_lamp_post, 2.0, 1.5, 18.0),
