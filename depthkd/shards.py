@@ -23,7 +23,7 @@ from depthkd.formats.packing import Layout, Packer, RawDepth, find_pairs
 from depthkd.formats.sample import BadSample
 from depthkd.formats.samples import decode_label, decode_sample, encode_sample
 from depthkd.formats.tar import TarIndex, expand_urls, index_tar
-from depthkd.formats.writing import Member, existing_shards, write_shards, write_tar
+from depthkd.formats.writing import Member, write_shards, write_tar
 
 MANIFEST = "scenes.json"
 SHOWN = 20  # bad samples that are printed one by one
@@ -80,10 +80,6 @@ def pack(
         )
     if codec not in CODECS:
         raise ValueError(f"codec '{codec}' does not exist; it would be one of {', '.join(CODECS)}")
-    if existing_shards(out) and not overwrite:
-        raise FileExistsError(
-            f"{existing_shards(out)[0]} exists already; --overwrite true replaces it, or choose another name"
-        )
     raw = None
     if depth is not None:
         if scale is None:

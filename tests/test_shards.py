@@ -178,6 +178,10 @@ def test_tars_are_replaced_only_on_request(tmp_path: Path) -> None:
     index_tar(tmp_path / "x-02.tar")
     with pytest.raises(FileExistsError, match=r"x-00\.tar exists already; --overwrite true replaces it"):
         shards.pack(images, out)
+    (tmp_path / "broken.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match="none of 1 samples can be used"):
+        shards.pack(f"{tmp_path}/broken.jpg", out, overwrite=True)
+    assert len(list(tmp_path.glob("x-*.tar"))) == 3
     shards.pack(images, out, samples_per_shard=2, overwrite=True)
     assert sorted(file.name for file in tmp_path.glob("x-*")) == ["x-00.tar", "x-01.tar"]
 

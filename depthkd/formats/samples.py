@@ -29,8 +29,6 @@ from depthkd.formats.images import (
 )
 from depthkd.formats.sample import BadSample, Sample
 
-LABEL_SUFFIXES = (*CODECS.values(), "mask.png", "json")
-
 
 def unit_of(space: DepthSpace) -> str:
     """The unit that numbers of a space have: "m", "1/m", or "relative" where a factor is unknown."""

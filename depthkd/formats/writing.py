@@ -30,7 +30,8 @@ def write_shards(
 ) -> list[Path]:
     """Write samples into tars named by a pattern such as "photos-%06d.tar"; without "%d", into one.
 
-    They get their names when the last one is whole, so that a run that fails leaves nothing new.
+    They get their names when the last one is whole, so that a run that fails leaves nothing
+    new, and what it would have replaced is still there.
 
     Raises:
         ValueError: the pattern is not one, or `samples_per_shard` is not positive.
@@ -38,7 +39,7 @@ def write_shards(
     """
     if samples_per_shard < 1:
         raise ValueError(f"samples_per_shard must be at least 1, not {samples_per_shard}")
-    existing = existing_shards(pattern)
+    existing = _existing(pattern)
     if existing and not overwrite:
         raise FileExistsError(
             f"{existing[0]} exists already; --overwrite true replaces it, or choose another name"
@@ -59,18 +60,13 @@ def write_shards(
     finally:
         for path in paths:
             _draft(path).unlink(missing_ok=True)
-    for path in set(existing) - set(paths):
+    for path in set(existing) - set(paths) if paths else ():
         path.unlink()
         path.with_name(f"{path.name}.index.json").unlink(missing_ok=True)
     return paths
 
 
-def existing_shards(pattern: str) -> list[Path]:
-    """The tars of earlier runs that a pattern names.
-
-    Raises:
-        ValueError: the pattern does not end in .tar, or has more than one number.
-    """
+def _existing(pattern: str) -> list[Path]:
     path = Path(pattern)
     if path.suffix != ".tar" or len(NUMBER.findall(path.name)) > 1 or NUMBER.search(str(path.parent)):
         raise ValueError(f"'{pattern}' is no pattern for shards; it would be like 'shards/photos-%06d.tar'")
