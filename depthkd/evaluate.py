@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -106,11 +107,10 @@ def evaluate(
                 "licence": model.licence,
                 "space": str(model.space),
             }
-            for outcome in outcomes:
-                if _suits(contender, model, outcome):
-                    _score(contender, model, outcome, place, pictures, table.writerow)
+            for outcome in [o for o in outcomes if _suits(contender, model, o)]:  # all are asked first
+                _score(contender, model, outcome, place, pictures, table.writerow)
             if not contender.trivial:
-                _look(contender.name, model, photos, resolution, place)
+                _look(contender.name, model, photos, outcomes[0].protocol.resolution, place)
             results = _results(about, outcomes, place)  # after each model: the next may take hours
             (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     text = "\n".join(
@@ -230,7 +230,8 @@ def _notes(outcome: Outcome) -> list[str]:
     notes = list(outcome.notes)
     if outcome.unreadable:
         first = next(iter(outcome.unreadable.values()))
-        notes.append(f"{len(outcome.unreadable)} samples could not be read, the first: {first}.")
+        count = len(outcome.unreadable)
+        notes.append(f"{count} sample{'s' * (count > 1)} could not be read, the first: {first}.")
     return notes
 
 
@@ -296,7 +297,7 @@ def expand(arguments: list[str]) -> list[str]:
 def _run_name(run: Path) -> str:
     """A checkpoint is called by its run's name and its own."""
     name = run.name if run.is_dir() else f"{run.parent.parent.name}-{run.stem}"
-    return name.replace(".", "-")  # a dot would be a key of a key
+    return re.sub("[.=]", "-", name)  # neither can be in the name of an option
 
 
 def _validation(run: Path) -> dict[str, Any] | None:

@@ -39,4 +39,4 @@ class Motorcycle(Benchmark):
         depth = np.where(mask, BASELINE * FOCAL_LENGTH / offset, 0.0).astype(np.float32)
         cx, cy = PRINCIPAL_POINT
         intrinsics = np.array([[FOCAL_LENGTH, 0, cx], [0, FOCAL_LENGTH, cy], [0, 0, 1]])
-        return Sample("motorcycle", np.ascontiguousarray(image), depth, mask, intrinsics, METRIC_DEPTH)
+        return Sample("motorcycle", np.array(image), depth, mask, intrinsics, METRIC_DEPTH)

@@ -49,8 +49,8 @@ def scored(
         if sample.depth is None or sample.mask is None or sample.space is None:
             raise ValueError(f"benchmark '{benchmark.name}': sample '{sample.key}' has no truth")
         prediction = model.predict(image_tensor(sample.image, device), protocol.resolution)
-        truth = torch.from_numpy(sample.depth).to(device)[None]
-        mask = torch.from_numpy(sample.mask).to(device)[None]
+        truth = torch.tensor(sample.depth).to(device)[None]
+        mask = torch.tensor(sample.mask).to(device)[None]
         aligned = protocol.aligned(prediction, model.space, truth, sample.space, mask)
         scores = protocol.compare(aligned, truth, sample.space, mask)
         yield Scored(index, sample, truth, mask, aligned, scores)
@@ -60,7 +60,7 @@ def image_tensor(
     image: UInt8[np.ndarray, "height width 3"], device: torch.device
 ) -> Float[Tensor, "1 3 height width"]:
     """An image as models take it: a batch of one, RGB in [0, 1]."""
-    return torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255.0
+    return torch.tensor(image).to(device).permute(2, 0, 1)[None].float() / 255.0
 
 
 def truth_space(benchmark: Benchmark) -> DepthSpace:

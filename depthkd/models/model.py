@@ -13,7 +13,6 @@ from depthkd.batch import DepthSpace
 
 Image = Float[Tensor, "batch 3 height width"]
 Resized = Float[Tensor, "batch 3 new_height new_width"]
-Resized = Float[Tensor, "batch 3 new_height new_width"]
 
 
 class DepthOutput(NamedTuple):

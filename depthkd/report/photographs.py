@@ -14,4 +14,4 @@ def photographs() -> list[Sample]:
         "chelsea": data.chelsea(),
         "rocket": data.rocket(),
     }
-    return [Sample(key, np.ascontiguousarray(image)) for key, image in images.items()]
+    return [Sample(key, np.array(image)) for key, image in images.items()]

@@ -17,6 +17,7 @@ from depthkd.batch import DepthSpace, Quantity
 
 Map = Float[np.ndarray, "height width"]
 Picture = UInt8[np.ndarray, "height width 3"]
+Cell = tuple[UInt8[np.ndarray, "_ _ 3"], str] | None  # a picture of any size, and its caption
 
 UNKNOWN = 128  # grey
 LARGEST_ERROR = 0.5  # of the truth, at which an error map saturates
@@ -73,7 +74,7 @@ def error_colours(prediction: Map, truth: Map) -> Picture:
 
 def panel(
     image: Float[Tensor, "3 height width"],
-    maps: Sequence[tuple[Float[Tensor, "map_height map_width"], DepthSpace]],
+    maps: Sequence[tuple[Float[Tensor, "_ _"], DepthSpace]],
 ) -> UInt8[np.ndarray, "height all_widths 3"]:
     """The image (RGB in [0, 1]) and its maps side by side, each on its own scale; for training logs.
 
@@ -105,8 +106,8 @@ def picture_sheet(rows: Sequence[SheetRow], models: Sequence[str], path: Path) -
     _draw(columns, [row.title for row in rows], cells, legend, path)
 
 
-def _row_cells(row: SheetRow, models: Sequence[str], errors: bool) -> list[tuple[Picture, str] | None]:
-    cells: list[tuple[Picture, str] | None] = [(row.image, "")]
+def _row_cells(row: SheetRow, models: Sequence[str], errors: bool) -> list[Cell]:
+    cells: list[Cell] = [(row.image, "")]
     scale = None
     if row.truth is not None:
         near = 1.0 / np.where(row.truth > 0, row.truth, np.nan)
@@ -135,7 +136,7 @@ def _depth_range(depth: Map) -> str:
 def _draw(
     columns: Sequence[str],
     titles: Sequence[str],
-    cells: Sequence[Sequence[tuple[Picture, str] | None]],
+    cells: Sequence[Sequence[Cell]],
     legend: str,
     path: Path,
 ) -> None:

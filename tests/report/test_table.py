@@ -1,0 +1,28 @@
+from math import inf, nan
+
+from depthkd.report.table import figures_table, markdown_table, number
+
+
+def test_columns_align_in_plain_text() -> None:
+    table = markdown_table(["model", "AbsRel ↓"], [["a", "0.1"], ["a longer name", "12.25"]])
+    assert table.splitlines() == [
+        "| model         | AbsRel ↓ |",
+        "|---------------|---------:|",
+        "| a             |      0.1 |",
+        "| a longer name |    12.25 |",
+    ]
+
+
+def test_numbers() -> None:
+    assert [number(x) for x in (0.12345, 12.3456, nan, inf)] == ["0.1235", "12.35", "-", "inf"]
+
+
+def test_protocol_stands_beside_the_figures() -> None:
+    figures = {"student": {"delta1": 0.9, "abs_rel": 0.1, "images": 2.0, "seconds": 3.0}}
+    text = figures_table("kitti", "marigold: as told", 3, figures, ["One sample could not be read."])
+    lines = text.splitlines()
+    assert lines[0] == "## kitti (3 samples)"
+    assert lines[2] == "Protocol marigold: as told."
+    assert lines[4] == "| model   | AbsRel ↓ |   δ1 ↑ | images |"
+    assert lines[6] == "| student |   0.1000 | 0.9000 |      2 |"
+    assert lines[-1] == "One sample could not be read."

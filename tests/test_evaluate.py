@@ -1,0 +1,188 @@
+"""`depthkd test` through its command line, with a run folder whose student is a stand-in."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from depthkd import cli, evaluate
+from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH
+from depthkd.benchmarks import Motorcycle, Protocol, ShardBenchmark
+from depthkd.models.model import DepthModel, DepthOutput
+from tests.benchmarks.test_shards import labelled, write_shard
+
+
+class Knower(DepthModel):
+    """Says a power of the row, in the space that it is told."""
+
+    def __init__(self, space: str = "affine disparity", power: float = 1.0) -> None:
+        super().__init__()
+        self.space = {str(s): s for s in (AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH)}[space]
+        self.power = power
+        self.source, self.licence = f"knower of {power}", "MIT"
+
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> DepthOutput:
+        rows = torch.linspace(0.1, 1, image.shape[-2])[None, :, None]
+        return DepthOutput(rows.expand(len(image), -1, image.shape[-1]).pow(self.power).contiguous())
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        return iter(())
+
+
+KNOWER = f"{__name__}.Knower"
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> str:
+    return str(write_shard(tmp_path / "floor.tar", [labelled(f"s{i}", i) for i in range(5)]))
+
+
+@pytest.fixture
+def run(tmp_path: Path, shard: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run folder that was validated on the shard; its student has learned power 1, from power 5."""
+    folder = tmp_path / "runs" / "foo"
+    folder.mkdir(parents=True)
+    validation = {"floor": {"class_path": "depthkd.benchmarks.ShardBenchmark", "init_args": {"urls": shard}}}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"data": {"validation": validation}}))
+    monkeypatch.setattr(
+        evaluate, "load_student", lambda path, fresh=False: Knower(power=5.0 if fresh else 1.0)
+    )
+    return folder
+
+
+def test_a_run_folder_alone_is_tested_on_its_own_validation(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert cli.main(["test", str(run), "--out", str(out), "--pictures", "2"]) == 0
+    results = json.loads((out / "results.json").read_text())
+    floor = results["benchmarks"]["floor"]
+    assert list(floor["figures"]) == ["foo", "foo, untrained", "best constant per image", "vertical ramp"]
+    errors = {name: figures["abs_rel"] for name, figures in floor["figures"].items()}
+    assert errors["foo"] < 0.1 < errors["foo, untrained"] < errors["best constant per image"]
+    assert errors["foo"] == pytest.approx(errors["vertical ramp"], rel=0.05)  # it is one
+    assert floor["protocol"] == str(Protocol.named("marigold", min_depth=1e-3, max_depth=80.0))
+    assert floor["samples"] == 5 and floor["unreadable"] == []
+    assert results["models"]["foo"] == {
+        "source": "knower of 1.0",
+        "licence": "MIT",
+        "space": "affine disparity",
+    }
+    with (out / "per_sample.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    mine = [float(row["abs_rel"]) for row in rows if row["model"] == "foo"]
+    assert len(rows) == 4 * 5
+    assert sum(mine) / 5 == pytest.approx(errors["foo"], rel=1e-6)
+    said = capsys.readouterr().out
+    assert (out / "table.md").read_text() in said
+    assert said.count(floor["protocol"]) == 1
+    assert said.splitlines()[-1] == f"pictures: {out / 'sheet.png'}"
+    assert (out / "sheet.png").stat().st_size > 1000
+
+
+def test_a_config_names_models_and_benchmarks(shard: str, tmp_path: Path) -> None:
+    config = tmp_path / "zero_shot.yaml"
+    tree = {
+        "models": {"knower": {"class_path": KNOWER, "init_args": {"power": 1.0}}},
+        "benchmarks": {
+            "floor": {
+                "class_path": "depthkd.benchmarks.ShardBenchmark",
+                "init_args": {"urls": shard, "protocol": "depth_anything"},
+            },
+            "motorcycle": {"class_path": "depthkd.benchmarks.Motorcycle"},
+        },
+        "mean_map": shard,
+        "photographs": False,
+    }
+    config.write_text(yaml.safe_dump(tree))
+    out = tmp_path / "out"
+    assert cli.main(["test", "--config", str(config), "--out", str(out), "--resolution", "12"]) == 0
+    results = json.loads((out / "results.json").read_text())
+    for name in ("floor", "motorcycle"):
+        benchmark = results["benchmarks"][name]
+        assert "run at 12 px" in benchmark["protocol"]
+        assert list(benchmark["figures"])[-1] == "mean training map"
+    floor = results["benchmarks"]["floor"]["figures"]
+    assert floor["mean training map"]["abs_rel"] < floor["best constant per image"]["abs_rel"] / 2
+
+
+def test_a_run_joins_what_a_config_or_an_option_says(run: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    motorcycle = {"motorcycle": {"class_path": "depthkd.benchmarks.Motorcycle"}}
+    config.write_text(yaml.safe_dump({"models": {"other": {"class_path": KNOWER}}, "benchmarks": motorcycle}))
+    arguments = ["--photographs", "false", "--untrained", "false", "--pictures", "0", "--out"]
+    assert cli.main(["test", str(run), "--config", str(config), *arguments, str(tmp_path / "a")]) == 0
+    results = json.loads((tmp_path / "a" / "results.json").read_text())
+    assert list(results["benchmarks"]) == ["motorcycle"]
+    assert {"foo", "other"} < set(results["benchmarks"]["motorcycle"]["figures"])
+    assert not (tmp_path / "a" / "sheet.png").exists()
+
+
+def test_trivial_rows_are_left_out_where_a_protocol_does_not_suit_them(tmp_path: Path) -> None:
+    results = evaluate.evaluate(
+        {"metric": Knower("metric depth")}, {"m": Motorcycle("metric")}, out=tmp_path, photographs=False
+    )
+    benchmark = results["benchmarks"]["m"]
+    assert list(benchmark["figures"]) == ["metric"]
+    assert len(benchmark["notes"]) == 2
+    assert "No row for vertical ramp: protocol 'metric'" in (tmp_path / "table.md").read_text()
+
+
+def test_unreadable_samples_are_counted_and_told(tmp_path: Path) -> None:
+    samples = [labelled(f"s{i}", i) for i in range(3)]
+    damaged = ShardBenchmark(str(write_shard(tmp_path / "d.tar", samples, broken="s0")))
+    results = evaluate.evaluate({"k": Knower()}, {"d": damaged}, out=tmp_path / "o", photographs=False)
+    assert results["benchmarks"]["d"]["figures"]["k"]["images"] == 2
+    (sentence,) = results["benchmarks"]["d"]["unreadable"]
+    assert "'s0'" in sentence
+    assert f"1 sample could not be read, the first: {sentence}." in (tmp_path / "o" / "table.md").read_text()
+    nothing = ShardBenchmark(str(write_shard(tmp_path / "n.tar", samples[:1], broken="s0")))
+    with pytest.raises(ValueError, match="'n': none of its 1 samples can be read"):
+        evaluate.evaluate({"k": Knower()}, {"n": nothing}, out=tmp_path / "p")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere"], "there is no run at nowhere"),
+        (["--models.a", "nowhere"], "are required: benchmarks"),
+        (["--benchmarks", "{}", "--models.a", "nowhere"], "one or more benchmarks"),
+        (["--benchmarks.m", "depthkd.benchmarks.Motorcycle", "--models.a", "nowhere"], "nowhere"),
+        (["--speed", "9"], "--speed"),
+    ],
+)
+def test_mistakes_end_with_a_sentence(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["test", *arguments]) == 2
+    complaint = capsys.readouterr().err
+    assert sentence in complaint and complaint.count("\n") == 1
+
+
+def test_a_model_of_the_wrong_space_is_refused_before_anything_is_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmarks = {"fine": Motorcycle(), "disparity": Motorcycle("depth_anything")}
+    with pytest.raises(ValueError, match="model 'd' on benchmark 'disparity': protocol 'depth_anything'"):
+        evaluate.evaluate({"d": Knower("affine depth")}, benchmarks, out=tmp_path)
+    assert capsys.readouterr().out == ""
+
+
+def test_checkpoints_are_called_by_run_and_name(tmp_path: Path, run: Path) -> None:
+    checkpoint = run / "checkpoints" / "step=5.0.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    words = evaluate.expand([str(checkpoint), "--pictures", "1"])
+    assert words[0].startswith('--benchmarks={"floor"')
+    assert words[1:] == ["--pictures", "1", f"--models.foo-step-5-0={checkpoint}"]
