@@ -30,11 +30,15 @@ class Shape:
     patch: int = 14
     image_size: int = 518
     head_hidden: int = 32
+    factors: tuple[int | float, ...] = (4, 2, 1, 0.5)  # the neck's maps, in patches
 
+
+# With patches of 8 the papers' factors would fuse at full resolution, at twice the cost a step.
+_EIGHT: dict[str, Any] = {"patch": 8, "image_size": 96, "head_hidden": 16, "factors": (2, 1, 0.5, 0.5)}
 
 SHAPES: dict[str, Shape] = {
-    "tiny": Shape(48, 4, 3, (1, 2, 3, 4), (16, 24, 32, 48), 24, patch=8, image_size=96, head_hidden=16),
-    "mini": Shape(96, 6, 3, (1, 2, 4, 6), (24, 32, 48, 64), 32, patch=8, image_size=96, head_hidden=16),
+    "tiny": Shape(48, 4, 2, (1, 2, 3, 4), (16, 24, 32, 48), 24, **_EIGHT),
+    "mini": Shape(96, 6, 3, (1, 2, 4, 6), (24, 32, 48, 64), 32, **_EIGHT),
     "small": Shape(384, 12, 6, (3, 6, 9, 12), (48, 96, 192, 384), 64),
     "base": Shape(768, 12, 12, (3, 6, 9, 12), (96, 192, 384, 768), 128),
     "large": Shape(1024, 24, 16, (5, 12, 18, 24), (256, 512, 1024, 1024), 256),
@@ -66,7 +70,7 @@ class DepthAnything(HuggingFaceDepth):
         self,
         size: Size = "small",
         version: int = 2,
-        metric_max_depth: float | None = None,
+        metric_max_depth: int | None = None,
         patch: int | None = None,
         weights: str | None = None,
         licence: str | None = None,
@@ -82,7 +86,7 @@ class DepthAnything(HuggingFaceDepth):
 
 
 def depth_anything_config(
-    size: Size = "small", version: int = 2, metric_max_depth: float | None = None, patch: int | None = None
+    size: str = "small", version: int = 2, metric_max_depth: int | None = None, patch: int | None = None
 ) -> dict[str, Any]:
     """The transformers configuration of one row of the table.
 
@@ -112,6 +116,7 @@ def depth_anything_config(
         },
         "patch_size": patch,
         "reassemble_hidden_size": shape.hidden,
+        "reassemble_factors": list(shape.factors),
         "neck_hidden_sizes": list(shape.neck),
         "fusion_hidden_size": shape.fusion,
         "head_hidden_size": shape.head_hidden,

@@ -1,0 +1,98 @@
+"""The smallest configuration of each kind of network in the DPT family."""
+
+from typing import Any
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+NECK: dict[str, Any] = {"neck_hidden_sizes": [8, 8, 8, 8], "fusion_hidden_size": 8}
+VIT: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+
+DEPTH_ANYTHING: dict[str, Any] = {
+    "model_type": "depth_anything",
+    "patch_size": 14,
+    "reassemble_hidden_size": 16,
+    "head_hidden_size": 8,
+    **NECK,
+    "backbone_config": {
+        "model_type": "dinov2",
+        "image_size": 56,
+        "patch_size": 14,
+        "hidden_size": 16,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "out_indices": [1, 2, 3, 4],
+        "reshape_hidden_states": False,
+    },
+}
+DPT_VIT: dict[str, Any] = {
+    "model_type": "dpt",
+    "image_size": 64,
+    "patch_size": 16,
+    "backbone_out_indices": [0, 1, 2, 3],
+    **VIT,
+    **NECK,
+}
+DPT_BEIT: dict[str, Any] = {
+    "model_type": "dpt",
+    "is_hybrid": False,
+    **NECK,
+    "backbone_config": {
+        "model_type": "beit",
+        "image_size": 64,
+        "patch_size": 16,
+        "out_features": STAGES,
+        "reshape_hidden_states": False,
+        "use_relative_position_bias": True,
+        **VIT,
+    },
+}
+DPT_SWINV2: dict[str, Any] = {
+    "model_type": "dpt",
+    "is_hybrid": False,
+    "neck_hidden_sizes": [8, 16, 32, 64],
+    "fusion_hidden_size": 8,
+    "backbone_config": {
+        "model_type": "swinv2",
+        "image_size": 64,
+        "patch_size": 4,
+        "embed_dim": 8,
+        "depths": [1, 1, 1, 1],
+        "num_heads": [1, 2, 2, 4],
+        "window_size": 4,
+        "out_features": STAGES,
+    },
+}
+DPT_HYBRID: dict[str, Any] = {
+    "model_type": "dpt",
+    "is_hybrid": True,
+    "image_size": 64,
+    "patch_size": 16,
+    "backbone_out_indices": [0, 1, 2, 3],
+    "reassemble_factors": [1, 1, 1, 0.5],
+    "neck_hidden_sizes": [8, 16, 8, 8],
+    "fusion_hidden_size": 8,
+    "backbone_featmap_shape": [1, 32, 4, 4],
+    **VIT,
+    "backbone_config": {
+        "model_type": "bit",
+        "embedding_size": 8,
+        "hidden_sizes": [8, 16, 32],
+        "depths": [1, 1, 1],
+        "layer_type": "bottleneck",
+        "num_groups": 2,
+        "global_padding": "same",
+        "embedding_dynamic_padding": True,
+        "out_features": STAGES[:3],
+    },
+}
+FAMILIES = {
+    "depth_anything": DEPTH_ANYTHING,
+    "dpt_vit": DPT_VIT,
+    "dpt_beit": DPT_BEIT,
+    "dpt_swinv2": DPT_SWINV2,
+    "dpt_hybrid": DPT_HYBRID,
+}
