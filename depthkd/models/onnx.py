@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from depthkd.batch import DepthSpace
 from depthkd.models.model import DepthModel, DepthOutput, Image, Resized, resize_image
 
-Depth = Float[Tensor, "batch height width"]
+Answer = Float[Tensor, "batch answer_height answer_width"]
 
 FAILURES = (
     reasons.Fail,
@@ -115,7 +115,7 @@ class OnnxDepth(DepthModel):
         """None: nothing here can be trained."""
         return iter(())
 
-    def _run(self, pixels: Float[Tensor, "batch 3 height width"]) -> Depth:
+    def _run(self, pixels: Float[Tensor, "batch 3 height width"]) -> Answer:
         on_gpu = pixels.is_cuda and "CUDAExecutionProvider" in reasons.get_available_providers()
         session = self._open("CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider")
         entry = session.get_inputs()[0]
