@@ -1,8 +1,8 @@
 """Joint transforms: image, depth, mask, intrinsics and windows change together.
 
-Colours are averaged where an image shrinks (INTER_AREA) and bicubic where it grows. Depth and mask
-take the nearest pixel: averaging would put surfaces into the empty space between an object and
-what is behind it, and would let invalid pixels bleed into valid ones.
+Images are resized as models resize them: bicubic, antialiased. Depth and mask take the nearest
+pixel: averaging would put surfaces into the empty space between an object and what is behind it,
+and would let invalid pixels bleed into valid ones.
 """
 
 from abc import ABC, abstractmethod
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import UInt8
 
 from depthkd.formats.sample import Sample
@@ -141,14 +142,14 @@ class CrossContextCrop(SquareCrop):
         region = crop(sample, top, left, side, side)
         cut = self.window if side >= self.smallest else max(1, round(side * self.window / self.smallest))
         places = self._places(side - cut, rng)
-        views = [region.image[y : y + cut, x : x + cut] for y, x in places]
-        windows = np.stack([resize_image(view, (self.window, self.window)) for view in views])
+        size = self.window, self.window
+        views = [resize_image(region.image[y : y + cut, x : x + cut], size) for y, x in places]
         if mirrored:
-            windows = np.ascontiguousarray(windows[:, :, ::-1])
+            views = [cv2.flip(view, 1) for view in views]
             places = [(y, side - cut - x) for y, x in places]
         boxes = np.array([(y, x, cut, cut) for y, x in places], dtype=np.float64) / side
         shared = _flipped(resize(region, self.size), mirrored)
-        return replace(shared, windows=windows, boxes=boxes.astype(np.float32))
+        return replace(shared, windows=np.stack(views), boxes=boxes.astype(np.float32))
 
     def _places(self, room: int, rng: np.random.Generator) -> list[tuple[int, int]]:
         """Top-left corners of the windows, each coordinate in [0, room]."""
@@ -187,14 +188,14 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
 def resize_image(
     image: UInt8[np.ndarray, "height width 3"], size: tuple[int, int]
 ) -> UInt8[np.ndarray, "new_height new_width 3"]:
-    """Averaged along the axes that shrink, bicubic along those that grow."""
-    (height, width), (tall, wide) = image.shape[:2], size
-    smaller = min(height, tall), min(width, wide)
-    if smaller != (height, width):
-        image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
-    if smaller != size:
-        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC)
-    return np.ascontiguousarray(image)
+    """Bicubic, antialiased along the axes that shrink, clipped to 0..255."""
+    if image.shape[:2] == size:
+        return np.ascontiguousarray(image)
+    # as exact as OpenCV's INTER_AREA, and in uint8 more than twice as fast
+    writable = image if image.flags.writeable else image.copy()  # Pillow's are not, and torch would warn
+    pixels = torch.from_numpy(writable).permute(2, 0, 1)[None]
+    resized = F.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False)
+    return resized[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def _nearest(array: Any, size: tuple[int, int]) -> Any:
@@ -210,7 +211,7 @@ def _flipped(sample: Sample, mirrored: bool) -> Sample:
     width = sample.image.shape[1]
     return replace(
         sample,
-        image=np.ascontiguousarray(sample.image[:, ::-1]),
+        image=cv2.flip(sample.image, 1),
         depth=None if sample.depth is None else np.ascontiguousarray(sample.depth[:, ::-1]),
         mask=None if sample.mask is None else np.ascontiguousarray(sample.mask[:, ::-1]),
         intrinsics=_moved(sample, flip_intrinsics, width),

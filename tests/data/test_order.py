@@ -54,6 +54,13 @@ def test_any_position_can_be_asked_for_first():
     assert [walked(p) for p in reversed(range(200))] == there[::-1]
 
 
+def test_passes_shuffle_shards_and_samples_anew():
+    orders = [[shard for shard, _ in walk(ShardOrder(COUNTS, 1, (0,)), turn)] for turn in range(2)]
+    assert orders[0] != orders[1]
+    one_shard = ShardOrder([30], 1, (0,))
+    assert walk(one_shard, 0) != walk(one_shard, 1)
+
+
 def test_seeds_differ():
     assert walk(ShardOrder(COUNTS, 3, (0, 1)), 0) != walk(ShardOrder(COUNTS, 3, (0, 2)), 0)
 
