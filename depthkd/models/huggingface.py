@@ -119,11 +119,11 @@ class HuggingFaceDepth(DepthModel):
         patch = self._patch_size()
         hidden = self.network.neck(stages, height // patch, width // patch)
         with torch.autocast(image.device.type, enabled=False):
-            floats = [h.float() for h in hidden]
+            precise = [h.to(next(self.network.head.parameters()).dtype) for h in hidden]
             if self.config.model_type == "depth_anything":
-                depth = self.network.head(floats, height // patch, width // patch)
+                depth = self.network.head(precise, height // patch, width // patch)
             else:
-                depth = self.network.head(floats)
+                depth = self.network.head(precise)
         last = stages[-1]
         features = last.flatten(2).transpose(1, 2) if last.ndim == 4 else last[:, 1:]
         return DepthOutput(resize_map(depth, (height, width)), features)
