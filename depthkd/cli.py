@@ -81,8 +81,13 @@ def mistake(error: Exception) -> str | None:
     if "Original Traceback (most recent call last)" in text:  # from a loader's worker process
         return text.strip().splitlines()[-1].partition(": ")[2]
     ours = str(Path(__file__).parent)
-    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-    return text if raised_in.startswith(ours) else None
+    cause: BaseException | None = error
+    while cause is not None:  # jsonargparse wraps what a constructor of ours raised
+        frames = traceback.extract_tb(cause.__traceback__)
+        if frames and frames[-1].filename.startswith(ours):
+            return str(cause)
+        cause = cause.__cause__
+    return None
 
 
 def console() -> None:

@@ -5,6 +5,7 @@ lists and values are replaced, and a changed `class_path` drops the arguments of
 `needs: {path: command}` names what must be there first, and the depthkd command that makes it.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,13 @@ def run_name(config: Path) -> str:
         parts = parts[len(parts) - parts[::-1].index("configs") :]
         return "/".join(parts)
     return parts[-1]
+
+
+def innermost(message: str) -> str:
+    """The keys that lead to a mistake and the line that says what it is."""
+    keys = re.findall(r'(?:Parser key|Problem with given class_path) ["\']([^"\']+)["\']', message)
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
+    wanted = [line for line in lines if not re.match(r"(Parser key|Subtypes|Errors|Does not validate)", line)]
+    where = " > ".join(dict.fromkeys(keys))
+    what = (wanted or lines or [message])[0]
+    return f"{where}: {what}" if where and where not in what else what

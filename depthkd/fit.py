@@ -1,6 +1,5 @@
 """`depthkd fit` and `depthkd validate`: LightningCLI over Method and ShardDataModule, one folder a run."""
 
-import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,6 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from depthkd.checkpoint import RunCheckpoint, SafeCheckpointIO
+from depthkd.composition import innermost
 from depthkd.data.datamodule import ShardDataModule
 from depthkd.methods.method import Method
 from depthkd.runs import CHECKPOINT, CONFIG
@@ -31,16 +31,6 @@ class Parser(LightningArgumentParser):
         """Print one sentence and leave with status 2."""
         print(f"depthkd fit: {innermost(message)}", file=sys.stderr)
         sys.exit(2)
-
-
-def innermost(message: str) -> str:
-    """The keys that lead to a mistake and the line that says what it is."""
-    keys = re.findall(r'(?:Parser key|Problem with given class_path) ["\']([^"\']+)["\']', message)
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-    wanted = [line for line in lines if not re.match(r"(Parser key|Subtypes|Errors|Does not validate)", line)]
-    where = " > ".join(dict.fromkeys(keys))
-    what = (wanted or lines or [message])[0]
-    return f"{where}: {what}" if where and where not in what else what
 
 
 class RunConfig(SaveConfigCallback):

@@ -10,6 +10,7 @@ from depthkd.losses.gradient import normalized_gradient_matching
 from depthkd.losses.normalization import global_loss
 from depthkd.methods.method import Method
 from depthkd.methods.optimization import Optimization
+from depthkd.methods.perturbation import ColourPerturbation
 from depthkd.models.model import DepthModel
 
 
@@ -31,6 +32,7 @@ class SupervisedDepth(Method):
         weights: of the two terms.
         optimization: optimiser, schedule and moving average.
         scales: of gradient matching.
+        perturbation: of the student's input; the paper's first stage has none.
         seed: of everything random in training.
 
     Raises:
@@ -43,10 +45,12 @@ class SupervisedDepth(Method):
         weights: SupervisedWeights = SupervisedWeights(),
         optimization: Optimization = Optimization(),
         scales: int = 4,
+        perturbation: ColourPerturbation | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(student, optimization, weights, {}, seed)
         self.scales = scales
+        self.perturbation = perturbation
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Both terms over all labelled sources."""
@@ -59,6 +63,8 @@ class SupervisedDepth(Method):
             )
         truth = convert(part.depth, part.space, self.student.space.quantity)
         image = part.images()
+        if self.perturbation is not None:
+            image = self.perturbation(image, [(self.seed, position) for position in part.positions or []])
         depth = self.student_depth(image)
         self.keep_picture(image, truth, depth)
         terms = {}

@@ -32,7 +32,7 @@ class Method(LightningModule):
     Args:
         student: the network that learns.
         optimization: optimiser, schedule and moving average.
-        weights: a dataclass with one weight for each term that `losses` can return; 0 switches it off.
+        term_weights: a dataclass with one weight for each term that `losses` can return; 0 switches it off.
         teachers: name -> how to build it; they are never part of a checkpoint.
         seed: of everything random in training.
     """
@@ -41,14 +41,14 @@ class Method(LightningModule):
         self,
         student: DepthModel,
         optimization: Optimization,
-        weights: Any,
+        term_weights: Any,
         teachers: dict[str, Teacher],
         seed: int,
     ) -> None:
         super().__init__()
         self.student = student
         self.optimization = optimization
-        self.weights: dict[str, float] = asdict(weights)
+        self.weights: dict[str, float] = asdict(term_weights)
         self.teacher_factories = teachers
         self.teachers: dict[str, Frozen] = {}
         self.seed = seed

@@ -1,0 +1,73 @@
+"""Runs of the command line in processes of their own, forked from a server that is already warm."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["depthkd.fit", "depthkd.methods.distill_any_depth", "tests.processes"])
+
+
+class KillAfter(pl.Callback):
+    """kill -9 to this very process once so many batches are done: no handler runs, nothing is flushed."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+        self.seen = 0
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.seen += 1
+        if self.seen == self.batches:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def _child(arguments: list[str], folder: str, environment: dict[str, str], log: str) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.environ.update(environment)
+    os.chdir(folder)
+    import torch
+
+    from depthkd.cli import main
+
+    torch.set_num_threads(1)
+    sys.exit(main(arguments))
+
+
+def run(arguments: list[str], folder: Path, ranks: int = 1, timeout: float = 120.0) -> tuple[list[int], str]:
+    """`depthkd ARGUMENTS` in `folder`, once a rank; the exit codes (-9: killed) and what rank 0 printed."""
+    port = str(free_port())
+    processes, logs = [], []
+    for rank in range(ranks):
+        log = folder / f"log-{len(list(folder.glob('log-*')))}.txt"
+        log.touch()
+        logs.append(log)
+        environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        if ranks > 1:
+            environment |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        process = CONTEXT.Process(target=_child, args=(arguments, str(folder), environment, str(log)))
+        process.start()
+        processes.append(process)
+    for process in processes:
+        process.join(timeout)
+        if any(p.exitcode == -signal.SIGKILL for p in processes):
+            for other in processes:  # a rank whose peer was killed would wait for it
+                other.kill()
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise TimeoutError(f"depthkd {' '.join(arguments)} hung:\n{logs[0].read_text()[-3000:]}")
+    return [p.exitcode for p in processes if p.exitcode is not None], logs[0].read_text()
