@@ -1,7 +1,8 @@
 """Configs that build on each other: `base: other.yaml`, and several `--config` that merge deeply.
 
 jsonargparse replaces a whole mapping where a second YAML names it; here mappings merge key by key,
-lists and values are replaced, and a changed `class_path` drops the arguments of the old class.
+lists and values are replaced, `null` removes a mapping (a base's data source, say), and a changed
+`class_path` drops the arguments of the old class.
 `needs: {path: command}` names what must be there first, and the depthkd command that makes it.
 """
 
@@ -22,6 +23,9 @@ def merge(under: Tree, over: Tree) -> Tree:
     merged = dict(under)
     for key, value in over.items():
         below = merged.get(key)
+        if value is None and isinstance(below, dict):
+            del merged[key]
+            continue
         merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
 

@@ -99,6 +99,15 @@ class FitCLI(LightningCLI):
         elif config.ckpt_path is None and self.config.subcommand == "fit":
             set_aside(self.folder)
 
+    def after_instantiate_classes(self) -> None:
+        """A validation, and with it an epoch's end, must not cut an accumulation in two."""
+        every, accumulated = self.trainer.val_check_interval, self.trainer.accumulate_grad_batches
+        if self.config.subcommand == "fit" and isinstance(every, int) and every % accumulated:
+            raise ValueError(
+                f"trainer.val_check_interval is {every} batches, but must be a multiple of "
+                f"trainer.accumulate_grad_batches, which is {accumulated}"
+            )
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer that writes into the run's folder and nowhere else."""
         configured = self._get(self.config_init, "trainer")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from zipfile import is_zipfile
 
@@ -28,7 +29,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no checkpoint at {path}")
     if not is_zipfile(path):
         raise ValueError(f"{path} is not a checkpoint, or was cut short while it was copied")
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors and plain values, so it was not loaded: it could run code"
+        ) from error
     if not isinstance(content, dict) or "depthkd" not in content:
         raise ValueError(f"{path} is not a checkpoint of depthkd: it has no entry 'depthkd'")
     return content

@@ -1,5 +1,6 @@
 """What Lightning iterates over: the endless training stream, and one benchmark after another."""
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,6 +47,8 @@ class StreamLoader:
             prefetch_factor=2 if self._workers else None,
             pin_memory=self._pin_memory,
             worker_init_fn=_one_thread,
+            # forked workers notice when the trainer is killed; those of a fork server outlive it
+            multiprocessing_context="fork" if self._workers and sys.platform == "linux" else None,
             # a DataLoader draws its workers' seeds from the global generator, which would make the
             # model's dropout depend on how often the run was interrupted
             generator=torch.Generator(),

@@ -110,8 +110,8 @@ def index_tar(path: str | Path, cache: Path | None = None, images: bool = True) 
 def expand_urls(urls: str | Path | Sequence[str | Path]) -> list[str]:
     """Paths of the shards that patterns stand for, each pattern's in order.
 
-    A pattern is a path, possibly with braces ({000000..000019}), wildcards, or a leading file://, or
-    a folder, which stands for the tars in it.
+    A pattern is a path, possibly with braces ({000000..000019}), wildcards, or a leading file:// or
+    ~, or a folder, which stands for the tars in it.
 
     Raises:
         ValueError: a scheme is remote or unknown, or runs a program (pipe:).
@@ -131,6 +131,8 @@ def expand_paths(patterns: str | Path | Sequence[str | Path], suffixes: Collecti
 
 def _expand(pattern: str, suffixes: Collection[str]) -> list[str]:
     plain = pattern.removeprefix("file://")
+    if plain.startswith("~"):  # a shell leaves it alone in quotes, which braces need
+        plain = str(Path(plain).expanduser())
     scheme = SCHEME.match(plain)
     if scheme and scheme[1].lower() == "pipe":
         raise ValueError(f"'{pattern}' would run a program; depthkd reads from files only")

@@ -92,6 +92,10 @@ class Method(LightningModule):
             device = self.trainer.strategy.root_device
             self.teachers = {name: Frozen(make, device) for name, make in self.teacher_factories.items()}
 
+    def on_fit_start(self) -> None:
+        """Hub checkpoints come in eval mode; a student learns in training mode."""
+        self.student.train()
+
     def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
         """Seed dropout and its like by the batch, so that a resumed run draws what the first would have."""
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
@@ -102,6 +106,8 @@ class Method(LightningModule):
         losses = self.losses(batch)
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
         size = sum(len(part) for part in batch.values())
+        if self.latest:  # scale-and-shift-invariant losses let it drift without bound
+            self.log("train/magnitude", self.latest["student"].abs().mean(), batch_size=size)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()}, batch_size=size)
         return total

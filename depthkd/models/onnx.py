@@ -72,6 +72,7 @@ class OnnxDepth(DepthModel):
         threads: int | None = None,
     ) -> None:
         super().__init__()
+        path = str(Path(path).expanduser())
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no ONNX file '{path}'")
         self.path, self.source, self.licence = path, path, licence

@@ -61,16 +61,16 @@ _STUDIO = {
         _ANY,
         (0.1, 0.6),
         (0.5, 0.95),
-        (("checker", 0.3, 0.6), ("tiles", 0.3, 0.6), ("planks", 0.1, 0.2)),
-        _FINE,
+        (("checker", 0.3, 0.6), ("tiles", 0.3, 0.6), ("planks", 0.1, 0.2), ("plain", 1.0, 1.0)),
+        (0.05, 0.3),
         (0.3, 0.7),
     ),
     Role.WALL: _Range(
         _ANY,
         (0.1, 0.5),
         (0.6, 0.95),
-        (("stripes", 0.15, 0.3), ("tiles", 0.2, 0.4), ("bricks", 0.24, 0.4)),
-        _FINE,
+        (("stripes", 0.15, 0.3), ("tiles", 0.2, 0.4), ("bricks", 0.24, 0.4), ("plain", 1.0, 1.0)),
+        (0.05, 0.25),
         (0.6, 0.85),
     ),
     Role.CEILING: _Range(
@@ -168,16 +168,18 @@ def draw_material(rng: np.random.Generator, role: Role, style: Style) -> Materia
 def draw_light(rng: np.random.Generator, layout: Layout, style: Style) -> Light:
     """A lamp in the room, or sun, sky and haze."""
     studio = style is Style.STUDIO
-    warmth = rng.uniform(-0.1, 0.1) if studio else rng.uniform(-0.25, 0.4)
+    warmth = rng.uniform(-0.15, 0.25) if studio else rng.uniform(-0.25, 0.4)
     tint = np.array([1 + 0.6 * warmth, 1.0, 1 - 0.8 * warmth])
     if layout.outdoors:
         azimuth = rng.uniform(-np.pi, np.pi)
-        elevation = np.radians(rng.uniform(35, 70) if studio else rng.uniform(15, 45))
+        elevation = np.radians(rng.uniform(25, 70) if studio else rng.uniform(15, 45))
         flat = np.cos(elevation)
         lamp = np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
-        key, ambient = (1.0, 0.5) if studio else (rng.uniform(0.6, 1.8), rng.uniform(0.3, 0.5))
+        key, ambient = (
+            (rng.uniform(0.8, 1.4), 0.5) if studio else (rng.uniform(0.6, 1.8), rng.uniform(0.3, 0.5))
+        )
         haze = (
-            _linear(0.58, 0.2, 0.95)
+            _linear(rng.choice([0.1, 0.58]), rng.uniform(0.1, 0.25), 0.95)
             if studio
             else _linear(rng.choice([0.08, 0.6]), 0.25, rng.uniform(0.7, 0.95))
         )

@@ -1,0 +1,89 @@
+"""Every shipped config composes with real classes, and says what a config should say."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from depthkd.composition import compose, load_config, merge, run_name
+from tests.conftest import CommandLine
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def verb(path: Path) -> str:
+    return "test" if "benchmarks" in load_config(path) else "fit"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "configs")))
+def test_composes(path: Path, command_line: CommandLine) -> None:
+    status, out, err = command_line(verb(path), "--config", path, "--print_config")
+    assert status == 0, err
+    tree = yaml.safe_load(out)
+    assert "base" not in tree
+    if verb(path) == "fit":
+        assert tree["model"]["class_path"].startswith("depthkd.methods.")
+        assert tree["trainer"]["max_steps"] > 0
+        assert tree["trainer"]["use_distributed_sampler"] is False
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "configs")))
+def test_opens_with_cost_and_command(path: Path) -> None:
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    text = " ".join(head)
+    assert "Cost:" in text
+    assert f"depthkd {verb(path)} --config {path.relative_to(ROOT)}" in text
+
+
+def test_a_source_can_be_reached_from_the_command_line(command_line: CommandLine) -> None:
+    urls = "/data/sa1b/sa_{000020..000029}.tar"
+    config = ROOT / "configs/cross_context.yaml"
+    status, out, err = command_line(
+        "fit", "--config", config, "--data.train.sa1b.urls", urls, "--print_config"
+    )
+    assert status == 0, err
+    source = yaml.safe_load(out)["data"]["train"]["sa1b"]
+    assert source["urls"] == urls
+    assert source["transform"]["init_args"]["smallest"] == 644
+
+
+def test_mappings_merge_and_a_new_class_drops_the_old_ones_arguments() -> None:
+    under = {"a": {"x": 1, "y": [1, 2]}, "model": {"class_path": "A", "init_args": {"p": 1}}}
+    over = {"a": {"y": [3]}, "model": {"class_path": "B"}}
+    assert merge(under, over) == {"a": {"x": 1, "y": [3]}, "model": {"class_path": "B"}}
+    assert merge(under, {"model": {"init_args": {"q": 2}}})["model"]["init_args"] == {"p": 1, "q": 2}
+    assert merge(under, {"a": None}) == {"model": under["model"]}
+    assert merge({"a": 1}, {"a": None}) == {"a": None}
+    assert under["a"] == {"x": 1, "y": [1, 2]}
+
+
+def test_bases_and_several_configs_merge_in_order(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "low.yaml").write_text("a: {x: 1, y: 1, z: 1}")
+    (tmp_path / "sub/middle.yaml").write_text("base: ../low.yaml\na: {y: 2, z: 2}\nneeds: {p: make p}")
+    (tmp_path / "top.yaml").write_text("a: {z: 3}")
+    words = ["--config", str(tmp_path / "sub/middle.yaml"), "--x", "1", f"--config={tmp_path / 'top.yaml'}"]
+    command = compose(words)
+    assert command.arguments[0] == "--config"
+    assert yaml.safe_load(command.arguments[1]) == {"a": {"x": 1, "y": 2, "z": 3}}
+    assert command.arguments[2:] == ["--x", "1"]
+    assert command.name == "top"
+    assert command.needs == {"p": "make p"}
+    assert run_name(Path("/some/configs/tiny/cross_context.yaml")) == "tiny/cross_context"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("base: nowhere.yaml", "nowhere.yaml, which .*a.yaml names as its base, does not exist"),
+        ("base: a.yaml", "a.yaml builds on itself"),
+        ("- a list", "holds list, but it should hold keys"),
+        ("a: [1, 2", "is not valid YAML at line 1"),
+        ("needs: [x]", "'needs' maps each path to the command"),
+    ],
+)
+def test_a_broken_config_gets_a_sentence(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        compose(["--config", str(tmp_path / "a.yaml")])
