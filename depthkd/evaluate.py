@@ -297,7 +297,9 @@ def expand(arguments: list[str]) -> list[str]:
             raise FileNotFoundError(f"there is no run at {run}")
     validation = _validation(runs[0]) if runs else None
     benchmarks = [] if validation is None else [f"--benchmarks={json.dumps(validation)}"]
-    return [*benchmarks, *config, *words[count:], *(f"--models.{_run_name(run)}={run}" for run in runs)]
+    # Paths before classes: after a `--models.NAME.class_path` jsonargparse refuses a path.
+    models = [f"--models.{_run_name(run)}={run}" for run in runs]
+    return [*benchmarks, *config, *models, *words[count:]]
 
 
 def _run_name(run: Path) -> str:

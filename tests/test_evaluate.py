@@ -185,4 +185,4 @@ def test_checkpoints_are_called_by_run_and_name(tmp_path: Path, run: Path) -> No
     checkpoint.touch()
     words = evaluate.expand([str(checkpoint), "--pictures", "1"])
     assert words[0].startswith('--benchmarks={"floor"')
-    assert words[1:] == ["--pictures", "1", f"--models.foo-step-5-0={checkpoint}"]
+    assert words[1:] == [f"--models.foo-step-5-0={checkpoint}", "--pictures", "1"]
