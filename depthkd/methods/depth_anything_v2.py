@@ -7,7 +7,7 @@ from torch import Tensor
 from depthkd.alignment import convert
 from depthkd.batch import Batch, TrainingBatch
 from depthkd.losses.gradient import normalized_gradient_matching
-from depthkd.losses.normalization import global_loss
+from depthkd.losses.normalization import Normalization, NormalizationName, distillation_loss
 from depthkd.methods.method import Method
 from depthkd.methods.optimization import Optimization
 from depthkd.methods.perturbation import ColourPerturbation
@@ -31,6 +31,8 @@ class SupervisedDepth(Method):
         student: the network that learns.
         weights: of the two terms.
         optimization: optimiser, schedule and moving average.
+        normalization: of the scale-and-shift-invariant term. The paper's is "global"; "hybrid" (hierarchical
+            depth normalisation) minds what is far away too, where disparities are small.
         scales: of gradient matching.
         perturbation: of the student's input; the paper's first stage has none.
         seed: of everything random in training.
@@ -44,11 +46,13 @@ class SupervisedDepth(Method):
         student: DepthModel,
         weights: SupervisedWeights = SupervisedWeights(),
         optimization: Optimization = Optimization(),
+        normalization: NormalizationName = "global",
         scales: int = 4,
         perturbation: ColourPerturbation | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(student, optimization, weights, {}, seed)
+        self.normalization = Normalization(normalization)
         self.scales = scales
         self.perturbation = perturbation
 
@@ -69,7 +73,7 @@ class SupervisedDepth(Method):
         self.keep_picture(image, truth, depth)
         terms = {}
         if self.used("scale_shift_invariant"):
-            terms["scale_shift_invariant"] = global_loss(depth, truth, part.mask)
+            terms["scale_shift_invariant"] = distillation_loss(depth, truth, part.mask, self.normalization)
         if self.used("gradient"):
             terms["gradient"] = normalized_gradient_matching(depth, truth, part.mask, self.scales)
         return terms

@@ -54,7 +54,7 @@ class _Range:
 
 
 _ANY, _EARTH, _GREEN, _RUST = (0.0, 1.0), (0.03, 0.14), (0.2, 0.38), (0.0, 0.1)
-_FINE, _WORN = (0.05, 0.15), (0.3, 0.6)
+_FINE, _WORN = (0.05, 0.15), (0.2, 0.45)
 
 _STUDIO = {
     Role.FLOOR: _Range(
@@ -105,27 +105,27 @@ _FILM = {
         _EARTH,
         (0.2, 0.55),
         (0.3, 0.7),
-        (("planks", 0.08, 0.16), ("plain", 1.0, 1.0), ("bricks", 0.2, 0.3)),
+        (("planks", 0.08, 0.16), ("plain", 1.0, 1.0), ("bricks", 0.2, 0.3), ("tiles", 0.3, 0.5)),
         _WORN,
-        (0.3, 0.7),
+        (0.3, 0.6),
     ),
     Role.WALL: _Range(
         (0.03, 0.6),
-        (0.05, 0.35),
-        (0.4, 0.85),
-        (("planks", 0.12, 0.25), ("bricks", 0.2, 0.26), ("dots", 0.15, 0.3), ("plain", 1.0, 1.0)),
-        (0.2, 0.5),
+        (0.1, 0.4),
+        (0.5, 0.9),
+        (("planks", 0.12, 0.25), ("bricks", 0.2, 0.3), ("dots", 0.15, 0.3)),
+        (0.1, 0.3),
         (0.5, 0.8),
     ),
     Role.CEILING: _Range(
         _EARTH, (0.0, 0.2), (0.5, 0.9), (("plain", 1.0, 1.0), ("planks", 0.1, 0.2)), (0.15, 0.4), (0.5, 0.8)
     ),
     Role.GROUND: _Range(
-        (0.06, 0.3),
-        (0.15, 0.45),
-        (0.25, 0.6),
-        (("plain", 1.0, 1.0), ("bricks", 0.2, 0.4)),
-        (0.5, 0.9),
+        (0.06, 0.35),
+        (0.15, 0.5),
+        (0.35, 0.75),
+        (("plain", 1.0, 1.0), ("bricks", 0.3, 0.6), ("tiles", 0.5, 1.2)),
+        (0.4, 0.8),
         (0.4, 0.7),
     ),
     Role.FACADE: _Range(_EARTH, (0.1, 0.5), (0.35, 0.75), (("windows", 2.6, 3.2),), (0.2, 0.5), (0.2, 0.45)),
@@ -168,7 +168,7 @@ def draw_material(rng: np.random.Generator, role: Role, style: Style) -> Materia
 def draw_light(rng: np.random.Generator, layout: Layout, style: Style) -> Light:
     """A lamp in the room, or sun, sky and haze."""
     studio = style is Style.STUDIO
-    warmth = rng.uniform(-0.15, 0.25) if studio else rng.uniform(-0.25, 0.4)
+    warmth = rng.uniform(-0.15, 0.25) if studio else rng.uniform(-0.2, 0.3)
     tint = np.array([1 + 0.6 * warmth, 1.0, 1 - 0.8 * warmth])
     if layout.outdoors:
         azimuth = rng.uniform(-np.pi, np.pi)
@@ -183,8 +183,11 @@ def draw_light(rng: np.random.Generator, layout: Layout, style: Style) -> Light:
             if studio
             else _linear(rng.choice([0.08, 0.6]), 0.25, rng.uniform(0.7, 0.95))
         )
+        overcast = rng.random() < (0.4 if studio else 0.7)
         zenith = (
-            _linear(0.59, rng.uniform(0.5, 0.75), 0.9) if studio else haze * np.float32(rng.uniform(0.3, 0.8))
+            haze * np.float32(rng.uniform(0.5, 0.9))
+            if overcast
+            else _linear(0.59, rng.uniform(0.4, 0.75), rng.uniform(0.7, 0.9))
         )
         visibility = rng.uniform(25, 50) if studio else rng.uniform(22, 45)
         fill = 0.0
@@ -192,7 +195,7 @@ def draw_light(rng: np.random.Generator, layout: Layout, style: Style) -> Light:
         half = np.array(layout.half_room) * 0.7
         below = 0.2 if studio else rng.uniform(0.2, layout.ceiling - 1.4)
         lamp = np.array([*(rng.uniform(-1, 1, 2) * half), layout.ceiling - below])
-        key, ambient = (1.0, 0.35) if studio else (rng.uniform(1.0, 1.6), rng.uniform(0.15, 0.3))
+        key, ambient = (1.0, 0.35) if studio else (rng.uniform(1.0, 1.6), rng.uniform(0.2, 0.35))
         haze = zenith = np.zeros(3, np.float32)
         visibility = np.inf
         fill = 1.1 if studio else rng.uniform(0.8, 1.3)
@@ -217,17 +220,17 @@ def develop(rng: np.random.Generator, radiance: Image, style: Style) -> UInt8[np
     height, width = image.shape[:2]
     # Rays hit or miss: without a lens's blur every edge would be a staircase.
     image = cv2.GaussianBlur(
-        image, (0, 0), (0.4 if studio else rng.uniform(0.5, 0.9)) * max(width / 256, 0.5)
+        image, (0, 0), (0.4 if studio else rng.uniform(0.5, 0.8)) * max(width / 256, 0.5)
     )
     if not studio:
         grey = image.mean(axis=2, keepdims=True)
-        image = grey + (image - grey) * np.float32(rng.uniform(0.7, 1.1))
-        image += np.float32(rng.uniform(0.2, 0.6)) * (image * image * (3 - 2 * image) - image)
+        image = grey + (image - grey) * np.float32(rng.uniform(0.8, 1.1))
+        image += np.float32(rng.uniform(0.1, 0.3)) * (image * image * (3 - 2 * image) - image)
         y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
-        vignette = 1 - np.float32(rng.uniform(0.1, 0.3)) * (y[:, None] ** 2 + x**2)
-        lift = (rng.uniform(0.02, 0.06) + rng.uniform(0, 0.04, 3)).astype(np.float32)
-        image = lift + (image * vignette[..., None]) * (1 - lift - rng.uniform(0, 0.08, 3).astype(np.float32))
-    strength = np.float32(rng.uniform(0.003, 0.01) if studio else rng.uniform(0.008, 0.018))
+        vignette = 1 - np.float32(rng.uniform(0.0, 0.05)) * (y[:, None] ** 2 + x**2)
+        lift = (rng.uniform(0.01, 0.03) + rng.uniform(0, 0.02, 3)).astype(np.float32)
+        image = lift + (image * vignette[..., None]) * (1 - lift - rng.uniform(0, 0.04, 3).astype(np.float32))
+    strength = np.float32(rng.uniform(0.003, 0.01) if studio else rng.uniform(0.006, 0.014))
     noise = rng.standard_normal((height, width, 1), dtype=np.float32) * strength
     return np.asarray(np.clip((image + noise) * 255 + 0.5, 0, 255), np.uint8)
 
