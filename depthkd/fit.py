@@ -42,7 +42,7 @@ class RunConfig(SaveConfigCallback):
             folder = Path(trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)
             self.parser.save(
-                self.config, str(folder / CONFIG), skip_none=False, overwrite=True, multifile=False
+                self.config, str(folder / CONFIG), skip_unset=False, overwrite=True, multifile=False
             )
 
 

@@ -1,3 +1,4 @@
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from depthkd.shards import scenes
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(1)
+logging.raiseExceptions = False  # Lightning keeps a handler on a stream that pytest has closed
 
 CommandLine = Callable[..., tuple[int, str, str]]
 
@@ -44,8 +46,8 @@ def scene_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small scenes: 24 labelled studio ones, 24 film images, and 6 labelled ones of each to test on."""
     folder = tmp_path_factory.mktemp("scenes")
     size = {"height": 48, "width": 64, "workers": 1}
-    scenes(folder / "studio_train", style="studio", seed=1, count=24, **size)
-    scenes(folder / "film_train", style="film", seed=3, count=24, format="sa1b", **size)
+    scenes(str(folder / "studio_train"), style="studio", seed=1, count=24, **size)
+    scenes(str(folder / "film_train"), style="film", seed=3, count=24, format="sa1b", **size)
     for seed, style in ((2, "studio"), (4, "film")):
-        scenes(folder / f"{style}_test", style=style, seed=seed, count=6, **size)
+        scenes(str(folder / f"{style}_test"), style=style, seed=seed, count=6, **size)
     return folder

@@ -43,7 +43,7 @@ def test_a_source_can_be_reached_from_the_command_line(command_line: CommandLine
         "fit", "--config", config, "--data.train.sa1b.urls", urls, "--print_config"
     )
     assert status == 0, err
-    source = yaml.safe_load(out)["data"]["train"]["sa1b"]
+    source = yaml.safe_load(out)["data"]["train"]["sa1b"]["init_args"]
     assert source["urls"] == urls
     assert source["transform"]["init_args"]["smallest"] == 644
 

@@ -189,7 +189,7 @@ def draw_light(rng: np.random.Generator, layout: Layout, style: Style) -> Light:
             if overcast
             else _linear(0.59, rng.uniform(0.4, 0.75), rng.uniform(0.7, 0.9))
         )
-        visibility = rng.uniform(25, 50) if studio else rng.uniform(22, 45)
+        visibility = rng.uniform(14, 30) if studio else rng.uniform(12, 26)
         fill = 0.0
     else:
         half = np.array(layout.half_room) * 0.7
