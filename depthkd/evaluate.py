@@ -129,7 +129,8 @@ def evaluate(
     figures = {o.name: o.figures for o in outcomes}
     results["claims"] = {claim.sentence(figures): claim.met(figures) for claim in claims or []}
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    print("\n".join(results["claims"]))
+    for sentence in results["claims"]:
+        print(sentence)
     return results
 
 

@@ -37,7 +37,7 @@ def test_the_giant_is_the_largest() -> None:
 
 
 def test_the_small_ones_fit_two_cores() -> None:
-    assert 0.15e6 < count("tiny") < 0.3e6 < 0.6e6 < count("mini") < 1.2e6
+    assert 0.15e6 < count("tiny") < 0.3e6 < count("mini") < 1.2e6
 
 
 @pytest.mark.parametrize(
