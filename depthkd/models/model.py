@@ -69,13 +69,13 @@ class DepthModel(nn.Module):
         Args:
             image: RGB in [0, 1].
             resolution: the shorter side at which the network runs, in pixels; the image's own
-                size where None.
+                size where None. A network of one fixed size runs at that.
         """
         height, width = image.shape[-2:]
         was_training = self.training
         self.eval()
         try:
-            if resolution is not None:
+            if resolution is not None and self.fixed_size is None:
                 scale = resolution / min(height, width)
                 image = resize_image(image, self.rounded(round(height * scale), round(width * scale)))
             depth = self(image).depth
