@@ -114,6 +114,8 @@ class FitCLI(LightningCLI):
         kwargs["default_root_dir"] = str(self.folder)
         if configured.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(self.folder, name="logs", version="")
+        if not self.datamodule.validation:
+            kwargs["limit_val_batches"] = 0
         plugins = configured.plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SafeCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
