@@ -19,7 +19,6 @@ from depthkd.models.model import DepthModel, resize_map
 
 Image = Float[Tensor, "batch 3 height width"]
 Map = Float[Tensor, "batch height width"]
-PerImage = Float[Tensor, " batch"]
 Teacher = Callable[[], DepthModel]
 
 
@@ -76,8 +75,11 @@ class Method(LightningModule):
         self.latest = {name: tensor[:4].detach() for name, tensor in kept.items()}
 
     @staticmethod
-    def mean_over_images(parts: list[dict[str, PerImage]]) -> dict[str, Tensor]:
-        """Per-image values of several sources -> one mean a term over all their images."""
+    def mean_over_images(parts: list[dict[str, Float[Tensor, " _"]]]) -> dict[str, Tensor]:
+        """Per-image values of several sources -> one mean a term over all their images.
+
+        The sources' counts differ, so their axis has no name to be held to.
+        """
         return {term: torch.cat([part[term] for part in parts]).mean() for term in parts[0]}
 
     def used(self, term: str) -> bool:
