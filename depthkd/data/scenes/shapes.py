@@ -5,6 +5,7 @@ axes in the world. `hit` and `surface` work in that frame, on coordinates given 
 broadcast against each other.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -35,7 +36,7 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Shape:
+class Shape(ABC):
     """A solid; `half` are the half extents along its own axes, infinite where it does not end."""
 
     role: Role
@@ -60,13 +61,13 @@ class Shape:
         corners: Float64[np.ndarray, "8 3"] = self.centre + (signs * self.half) @ self.rotation.T
         return corners
 
+    @abstractmethod
     def hit(self, origin: Components, direction: Components) -> Array:
         """The smallest t > 0 at which origin + t * direction is on the surface; inf where it never is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def surface(self, points: Points) -> tuple[Points, Coordinates]:
         """Unit normals at points on the surface, and texture coordinates in metres."""
-        raise NotImplementedError
 
 
 class Plane(Shape):
