@@ -69,6 +69,10 @@ class Protocol:
             raise ValueError(
                 f"protocol '{self.name}': min_disparity must be above 0, not {self.min_disparity}"
             )
+        if self.resolution is not None and self.resolution < 1:
+            raise ValueError(
+                f"protocol '{self.name}': resolution must be at least 1 pixel, not {self.resolution}"
+            )
 
     @classmethod
     def named(cls, name: "str | Protocol", **changes: Any) -> "Protocol":

@@ -1,6 +1,7 @@
 """Any labelled shards as a benchmark."""
 
 from bisect import bisect_right
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -20,6 +21,8 @@ class ShardBenchmark(Benchmark):
         protocol: a preset's name, or a Protocol.
         min_depth, max_depth: the valid range, in the truth's unit; None: no bound. They replace the
             protocol's.
+        resolution: the shorter side at which models run, in pixels, such as the one that the student
+            is trained at; None: the protocol's.
         limit: at most so many samples, spread evenly over all.
 
     Raises:
@@ -33,11 +36,14 @@ class ShardBenchmark(Benchmark):
         protocol: str | Protocol = "marigold",
         min_depth: float | None = 1e-3,
         max_depth: float | None = 80.0,
+        resolution: int | None = None,
         limit: int | None = None,
     ) -> None:
         self.urls = urls
         self.name = name or Path(urls if isinstance(urls, str) else urls[0]).stem
         self.protocol = Protocol.named(protocol, min_depth=min_depth, max_depth=max_depth)
+        if resolution is not None:
+            self.protocol = replace(self.protocol, resolution=resolution)
         if limit is not None and limit < 1:
             raise ValueError(f"benchmark '{self.name}': limit must be at least 1, not {limit}")
         self.limit = limit

@@ -9,17 +9,15 @@ from enum import StrEnum
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from depthkd.alignment import masked_mean, masked_median, median_and_deviation
+from depthkd.alignment import masked_mean, median_and_deviation
+from depthkd.losses.contexts import EPSILON, normalized_difference, order_within_segments
 
 Map = Float[Tensor, "batch height width"]
 Mask = Bool[Tensor, "batch height width"]
 PerImage = Float[Tensor, " batch"]
-Contexts = Bool[Tensor, "batch contexts pixels"]
-
-EPSILON = 1e-6  # floor of the deviation: a constant map stays finite
 
 
 class Normalization(StrEnum):
@@ -33,7 +31,7 @@ class Normalization(StrEnum):
 
 NormalizationName = Literal["global", "hybrid", "local", "none"]  # as configs write it
 
-SEGMENTS = {Normalization.HYBRID: (1, 2, 4), Normalization.LOCAL: (4,)}
+SEGMENTS = {Normalization.GLOBAL: (1,), Normalization.HYBRID: (1, 2, 4), Normalization.LOCAL: (4,)}
 
 
 def global_normalization(depth: Map, mask: Mask) -> Map:
@@ -47,53 +45,37 @@ def global_loss(student: Map, teacher: Map, mask: Mask) -> PerImage:
 
     Also the scale-and-shift-invariant loss of MiDaS and Depth Anything.
     """
-    return masked_mean(
-        (global_normalization(student, mask) - global_normalization(teacher, mask)).abs(), mask
-    )
+    return context_loss(student, teacher, mask, SEGMENTS[Normalization.GLOBAL])
 
 
-def depth_range_contexts(teacher: Map, mask: Mask, segments: tuple[int, ...]) -> Contexts:
-    """Which context holds which pixel: the teacher's range cut into equal segments, once per entry.
+def depth_range_partition(teacher: Map, mask: Mask, count: int) -> Int[Tensor, "batch pixels"]:
+    """Which of `count` equal segments of the teacher's range each pixel is in; `count` where invalid.
 
-    For `segments=(1, 2, 4)` these are 1 + 2 + 4 = 7 contexts. A segment is half open, [low, high),
-    but for the last, which is closed, so that the nearest (or farthest) pixel belongs to one too.
+    A segment is half open, [low, high), but for the last, which is closed, so that the nearest (or
+    farthest) pixel belongs to one too.
     """
     depth, valid = teacher.flatten(1), mask.flatten(1)
     low = torch.where(valid, depth, torch.inf).amin(1, keepdim=True)
     high = torch.where(valid, depth, -torch.inf).amax(1, keepdim=True)
     spread = high - low
     fraction = (depth - low) / torch.where(spread > 0, spread, 1)
-    fraction = torch.where(valid, fraction, 0)
-    levels = []
-    for count in segments:
-        segment = (fraction * count).long().clamp(max=count - 1)
-        numbers = torch.arange(count, device=depth.device)
-        levels.append((segment[:, None] == numbers[:, None]) & valid[:, None])
-    return torch.cat(levels, dim=1)
-
-
-def context_normalization(
-    depth: Float[Tensor, "batch pixels"], contexts: Contexts
-) -> Float[Tensor, "batch contexts pixels"]:
-    """N_u of Distill Any Depth, Eq. 3: median and mean absolute deviation of the pixels of each context."""
-    values = depth[:, None].expand(contexts.shape)
-    median = masked_median(values, contexts)[..., None]
-    centred = torch.where(contexts, values - median, 0)
-    deviation = centred.abs().sum(-1, keepdim=True) / contexts.sum(-1, keepdim=True).clamp(min=1)
-    return centred / deviation.clamp(min=EPSILON)
+    segment = (fraction * count).long().clamp(min=0, max=count - 1)
+    return torch.where(valid, segment, count)
 
 
 def context_loss(student: Map, teacher: Map, mask: Mask, segments: tuple[int, ...]) -> PerImage:
-    """Distill Any Depth, Eqs. 3 and 4 (and 5, with one level): mean over contexts, then over pixels.
+    """Distill Any Depth, Eqs. 3 and 4 (2 and 5, with one level): mean over contexts, then over pixels.
 
     Contexts come from the teacher; the student is normalised over the same sets of pixels. Every
     valid pixel is in one context of each level, so |U_i| is the number of levels.
     """
-    contexts = depth_range_contexts(teacher, mask, segments)
-    difference = context_normalization(student.flatten(1), contexts)
-    difference = difference - context_normalization(teacher.flatten(1), contexts)
-    per_pixel = difference.abs().sum(1) / len(segments)
-    return per_pixel.sum(1) / mask.flatten(1).sum(1).clamp(min=1)
+    ours, theirs, valid = student.flatten(1), teacher.flatten(1), mask.flatten(1)
+    order = order_within_segments(theirs, (~valid).long())
+    total = student.new_zeros(len(student))
+    for count in segments:
+        partition = depth_range_partition(teacher, mask, count)
+        total = total + normalized_difference(ours, theirs, order, partition, count)
+    return total / (len(segments) * valid.sum(1).clamp(min=1))
 
 
 def raw_loss(student: Map, teacher: Map, mask: Mask) -> PerImage:
@@ -107,8 +89,6 @@ def distillation_loss(student: Map, teacher: Map, mask: Mask, normalization: Nor
     What stands at invalid pixels, NaN included, touches neither the loss nor its gradient.
     """
     teacher = torch.where(mask, teacher, 0)
-    if normalization is Normalization.GLOBAL:
-        return global_loss(student, teacher, mask)
     if normalization is Normalization.NONE:
         return raw_loss(student, teacher, mask)
     return context_loss(student, teacher, mask, SEGMENTS[normalization])

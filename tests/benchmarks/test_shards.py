@@ -67,11 +67,16 @@ def test_range_and_preset_make_the_protocol(two_shards: list[str]) -> None:
     benchmark = ShardBenchmark(two_shards, "floor", "depth_anything", min_depth=None, max_depth=10.0)
     assert benchmark.protocol == Protocol.named("depth_anything", min_depth=None, max_depth=10.0)
     assert benchmark.name == "floor"
+    assert ShardBenchmark(two_shards, resolution=96).protocol.resolution == 96
+    own = Protocol.named("marigold", resolution=518)
+    assert ShardBenchmark(two_shards, protocol=own).protocol.resolution == 518
 
 
 def test_mistakes_are_sentences(two_shards: list[str], tmp_path: Path) -> None:
     with pytest.raises(IndexError, match="'floor' has 8 samples, so no index 8"):
         ShardBenchmark(two_shards, "floor").sample(8)
+    with pytest.raises(ValueError, match="'marigold': resolution must be at least 1 pixel, not 0"):
+        ShardBenchmark(two_shards, resolution=0)
     with pytest.raises(ValueError, match="'floor': limit must be at least 1, not 0"):
         ShardBenchmark(two_shards, "floor", limit=0)
     absent = ShardBenchmark(str(tmp_path / "absent.tar"))  # nothing is read before it is needed
