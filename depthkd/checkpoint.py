@@ -75,6 +75,10 @@ class RunCheckpoint(ModelCheckpoint):
         """Validation saves nothing: the steps do."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the end of training, unless its step was just saved."""
+        """Save the end of training."""
+        self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Save now, on all ranks, unless this very step was just saved."""
         if self._last_global_step_saved != trainer.global_step:
             self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))

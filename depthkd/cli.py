@@ -3,10 +3,14 @@
 import importlib
 import os
 import shlex
+import signal
 import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from depthkd.cluster import signals
+from depthkd.cluster.slurm import EveryRankError, this_rank
 
 if TYPE_CHECKING:
     from depthkd.composition import Command
@@ -40,6 +44,8 @@ def main(arguments: list[str]) -> int:
     if verb not in VERBS:
         print(f"depthkd: there is no verb '{verb}'; it would be one of {', '.join(VERBS)}", file=sys.stderr)
         return 2
+    if verb == "fit" and "SLURM_STEP_ID" in os.environ:
+        signals.listen(signal.SIGUSR1)  # the time limit can come near while libraries are still loading
     try:
         command = prepared(rest)
         module = importlib.import_module(VERBS[verb][0])
@@ -52,7 +58,8 @@ def main(arguments: list[str]) -> int:
         sentence = mistake(error)
         if sentence is None or os.environ.get("DEPTHKD_TRACEBACK"):
             raise
-        print(f"depthkd {verb}: {sentence}", file=sys.stderr)
+        if not (isinstance(error, EveryRankError) and this_rank()):
+            print(f"depthkd {verb}: {sentence}", file=sys.stderr)
         return 2
 
 
@@ -65,6 +72,10 @@ def prepared(arguments: list[str]) -> "Command":
     for path, maker in command.needs.items():
         if Path(path).exists() or asks:
             continue
+        if int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+            raise EveryRankError(
+                f"{path} is not there yet, and must not be made by every task: `depthkd {maker}` first"
+            )
         print(f"\ndepthkd {maker}   # makes {path}, which is not there yet", flush=True)
         if main(shlex.split(maker)) != 0:
             raise ValueError(f"{path} could not be made by `depthkd {maker}`")

@@ -4,15 +4,21 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from depthkd.checkpoint import RunCheckpoint, SafeCheckpointIO
+from depthkd.cluster.precision import AnyPrecisionTrainer
+from depthkd.cluster.preemption import Preempted, Preemption
+from depthkd.cluster.preflight import Plan, preflight
+from depthkd.cluster.slurm import current_job, is_same_job, mark, this_rank
 from depthkd.composition import innermost
 from depthkd.data.datamodule import ShardDataModule
 from depthkd.methods.method import Method
+from depthkd.report.progress import ProgressLines
 from depthkd.runs import CHECKPOINT, CONFIG
 
 TRAINER_DEFAULTS = {
@@ -55,6 +61,7 @@ class FitCLI(LightningCLI):
             Method,
             ShardDataModule,
             RunConfig,
+            trainer_class=AnyPrecisionTrainer,
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
             parser_class=Parser,
@@ -97,7 +104,22 @@ class FitCLI(LightningCLI):
                     f"--ckpt_path last: there is no {config.ckpt_path} to go on from; leave it out to start"
                 )
         elif config.ckpt_path is None and self.config.subcommand == "fit":
-            set_aside(self.folder)
+            if is_same_job(self.folder) and (self.folder / CHECKPOINT).is_file():
+                config.ckpt_path = str(self.folder / CHECKPOINT)
+            else:
+                set_aside(self.folder)
+        config.trainer.precision = preflight(
+            Plan(
+                accelerator=str(config.trainer.accelerator),
+                devices=config.trainer.devices,
+                nodes=config.trainer.num_nodes,
+                precision=str(config.trainer.precision),
+                workers=config.data.workers,
+                folder=self.folder,
+            )
+        )
+        if self.config.subcommand == "fit":
+            mark(self.folder)
 
     def after_instantiate_classes(self) -> None:
         """A validation, and with it an epoch's end, must not cut an accumulation in two."""
@@ -116,8 +138,15 @@ class FitCLI(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(self.folder, name="logs", version="")
         if not self.datamodule.validation:
             kwargs["limit_val_batches"] = 0
+        callbacks = configured.callbacks or []
+        kwargs["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), Preemption()]
+        if not sys.stdout.isatty():
+            kwargs["callbacks"].append(ProgressLines())
+            kwargs["enable_progress_bar"] = False
         plugins = configured.plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SafeCheckpointIO()]
+        if current_job() is not None:  # its own requeueing saves inside the signal's handler
+            kwargs["plugins"].append(SLURMEnvironment(auto_requeue=False))
         return super().instantiate_trainer(**kwargs)
 
 
@@ -137,5 +166,10 @@ def set_aside(folder: Path) -> None:
 
 def main(verb: str, arguments: list[str], name: str | None) -> int:
     """Run `fit` or `validate` with a composed command line; `name` is the run's."""
-    FitCLI([verb, *arguments], name)
+    try:
+        FitCLI([verb, *arguments], name)
+    except Preempted as preempted:
+        if this_rank() == 0:
+            print(f"depthkd {verb}: {preempted.sentence}", flush=True)
+        raise
     return 0

@@ -16,7 +16,7 @@ FLOORS = [
     {"benchmarks"},
     {"data", "methods"},
     {"composition", "runs"},
-    {"checkpoint", "evaluate", "fit", "shards"},
+    {"checkpoint", "cluster", "evaluate", "fit", "shards"},
     {"cli"},
 ]
 APART = [("data", "methods"), ("methods", "data"), ("losses", "metrics"), ("metrics", "losses")]

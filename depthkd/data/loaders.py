@@ -1,5 +1,6 @@
 """What Lightning iterates over: the endless training stream, and one benchmark after another."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -46,7 +47,7 @@ class StreamLoader:
             num_workers=self._workers,
             prefetch_factor=2 if self._workers else None,
             pin_memory=self._pin_memory,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
             # forked workers notice when the trainer is killed; those of a fork server outlive it
             multiprocessing_context="fork" if self._workers and sys.platform == "linux" else None,
             # a DataLoader draws its workers' seeds from the global generator, which would make the
@@ -89,6 +90,9 @@ class BenchmarkLoader:
             yield batch
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
+    """One thread; and what asks a job to leave reaches its workers too, but only the trainer answers."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,1 @@
+"""What a run has to know of the machines that it runs on: SLURM, precision, preflight, preemption."""

@@ -1,0 +1,82 @@
+"""Preemption: a signal asks, all ranks agree at an optimiser step, and the run is saved and left."""
+
+import signal
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from depthkd.checkpoint import RunCheckpoint
+from depthkd.cluster import signals
+
+STATUS = {signals.LEAVE: 143, signals.REQUEUE: 75}  # slurm/fit.sbatch requeues after 75 (EX_TEMPFAIL)
+
+
+class Preempted(SystemExit):
+    """The run was asked to stop, and was saved; the process ends with a status that says so."""
+
+    def __init__(self, asked: int, step: int, path: str) -> None:
+        ending = "to be requeued" if asked == signals.REQUEUE else "asked to leave"
+        self.sentence = f"{ending}: saved step {step} in {path}; --ckpt_path last goes on from there"
+        super().__init__(STATUS[asked])
+
+
+class Preemption(Callback):
+    """Saves and leaves after SIGTERM or SIGUSR1, on the same optimiser step on every rank.
+
+    The handler notes a number and nothing else: whatever saves, logs or talks to other ranks inside a
+    handler can interrupt the very call that it needs. At each optimiser step the ranks start a vote
+    among processors, which costs the devices nothing, and read the one before it: every rank sees
+    the same outcome at the same step, and none waits for it.
+
+    After SIGUSR1, which SLURM sends before the time limit, the process ends with status 75, and the
+    job's script requeues. After SIGTERM (`scontrol requeue`, `scancel`, a preempting job) whoever
+    sent it decides whether the job comes back; the status is 143.
+    """
+
+    def __init__(self) -> None:
+        self._step = -1
+        self._group: Any = None
+        self._vote: tuple[torch.Tensor, Any] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals from Lightning, whose handlers save and talk inside; its teardown puts back
+        what stood before them."""
+        signals.listen(signal.SIGTERM, signal.SIGUSR1)
+        if trainer.world_size > 1:
+            self._group = dist.new_group(backend="gloo")
+        self._step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Save and leave, if that was agreed.
+
+        Raises:
+            Preempted: it was.
+        """
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        asked = signals.asked() if self._group is None else self._outcome()
+        if not asked:
+            return
+        checkpoint = trainer.checkpoint_callback
+        assert isinstance(checkpoint, RunCheckpoint)
+        checkpoint.save(trainer)
+        raise Preempted(asked, trainer.global_step, f"{checkpoint.dirpath}/{checkpoint.filename}.ckpt")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A later run in this process was not asked."""
+        signals.forget()
+
+    def _outcome(self) -> int:
+        """What the ranks voted for one step ago; and the start of the next vote."""
+        outcome = 0
+        if self._vote is not None:
+            ballot, work = self._vote
+            work.wait()
+            outcome = int(ballot.item())
+        ballot = torch.tensor([signals.asked()])
+        self._vote = ballot, dist.all_reduce(ballot, dist.ReduceOp.MAX, self._group, async_op=True)
+        return outcome

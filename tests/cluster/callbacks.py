@@ -1,0 +1,33 @@
+"""What the preemption tests add to a run."""
+
+import os
+import signal
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+
+
+class Signal(pl.Callback):
+    """Sends a signal to its own process, on one rank, after so many batches."""
+
+    def __init__(self, name: str, batches: int, rank: int = 0) -> None:
+        self.number = signal.Signals[name]
+        self.batches = batches
+        self.rank = rank
+        self.seen = 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        self.seen += 1
+        if self.seen == self.batches and trainer.global_rank == self.rank:
+            os.kill(os.getpid(), self.number)
+
+
+class Slow(pl.Callback):
+    """Sleeps after each batch, so that a run lasts long enough to be stopped from outside."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        time.sleep(self.seconds)

@@ -1,0 +1,166 @@
+"""The shipped scripts under a real SLURM of two nodes."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from depthkd.runs import read_checkpoint
+from tests.cluster.slurm import Slurm, missing, wait_until
+from tests.processes import run
+from tests.test_resume import assert_same, configured, shards
+
+__all__ = ["shards"]
+
+ROOT = Path(__file__).parent.parent.parent
+CHECKPOINT = Path("runs/tiny/checkpoints/last.ckpt")
+STEPS, EVERY, PAUSE = 60, 4, 0.15
+OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "ShardDataModule")
+
+pytestmark = [
+    pytest.mark.skipif(missing() is not None, reason=str(missing())),
+    pytest.mark.xdist_group("slurm"),
+    pytest.mark.timeout(400),
+]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    cluster = Slurm(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.up()
+        yield cluster
+    finally:
+        cluster.down()
+
+
+@pytest.fixture(scope="module")
+def project(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a user has it: the scripts, a config, and an uninterrupted run of two ranks."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "slurm").symlink_to(ROOT / "slurm")
+    more = {"devices": 2, "strategy": "ddp", "max_steps": STEPS}
+    config = configured(shards, folder, **more)
+    codes, output = run(["fit", "--config", str(config), "--run", "whole"], folder, 2)
+    assert codes == [0, 0], output
+    tree = yaml.safe_load(config.read_text())
+    tree["checkpoint"]["every_n_train_steps"] = EVERY
+    tree["trainer"]["callbacks"] = [
+        {"class_path": "tests.cluster.callbacks.Slow", "init_args": {"seconds": PAUSE}}
+    ]
+    config.write_text(yaml.safe_dump(tree))
+    return folder
+
+
+ENVIRONMENT = {
+    "DEPTHKD": str(Path(sys.executable).parent / "depthkd"),
+    "PYTHONPATH": str(ROOT),
+    "MASTER_ADDR": "127.0.0.1",
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+TWO = ("--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=0", "--cpus-per-task=1")
+
+
+def submit(slurm: Slurm, folder: Path, name: str, *words: str, **environment: str) -> tuple[str, Path]:
+    """`sbatch WORDS`; the job, and its log."""
+    log = folder / f"{name}.log"
+    job = slurm.submit(folder, f"--output={log}", *words, **(ENVIRONMENT | environment))
+    return job, log
+
+
+def preempted(
+    slurm: Slurm, project: Path, name: str, options: tuple[str, ...] = (), overrides: tuple[str, ...] = ()
+) -> tuple[str, Path, Path]:
+    """A job on two ranks that has just trained its first steps."""
+    words = (*TWO, *options, "slurm/fit.sbatch", "tiny.yaml", "--run", name, *overrides)
+    job, log = submit(slurm, project, name, *words)
+    checkpoint = project / name / "checkpoints/last.ckpt"
+    wait_until(lambda: checkpoint.exists() or slurm.state(job) in OVER, 120, f"{name} has a checkpoint")
+    return job, log, checkpoint
+
+
+def assert_uninterrupted(slurm: Slurm, project: Path, job: str, log: Path, checkpoint: Path) -> None:
+    wait_until(lambda: slurm.state(job) in OVER, 240, f"the end of job {job}")
+    text = log.read_text()
+    assert slurm.state(job) == "COMPLETED", text
+    assert "restart 1" in text
+    assert "Traceback" not in text, text
+    whole, resumed = read_checkpoint(project / "whole/checkpoints/last.ckpt"), read_checkpoint(checkpoint)
+    assert whole["global_step"] == STEPS
+    for part in PARTS:
+        assert_same(whole[part], resumed[part], part)
+
+
+def test_requeued_by_scontrol(slurm: Slurm, project: Path) -> None:
+    job, log, checkpoint = preempted(slurm, project, "requeued")
+    slurm.call("scontrol", "requeue", job)
+    assert_uninterrupted(slurm, project, job, log, checkpoint)
+    assert "asked to leave: saved step" in log.read_text()
+
+
+def test_signalled_by_scancel(slurm: Slurm, project: Path) -> None:
+    job, log, checkpoint = preempted(slurm, project, "signalled")
+    slurm.call("scancel", "--signal=USR1", job)
+    assert_uninterrupted(slurm, project, job, log, checkpoint)
+    assert f"requeueing job {job}" in log.read_text()
+
+
+def test_time_limit(slurm: Slurm, project: Path) -> None:
+    # SLURM looks every 30 s and counts a signal as due 30 s early: 20 to 50 s after the start.
+    slower = ("--trainer.callbacks+", "tests.cluster.callbacks.Slow", "--trainer.callbacks.seconds", "0.3")
+    options = ("--time=1", "--signal=USR1@10")
+    job, log, checkpoint = preempted(slurm, project, "limited", options, slower)
+    assert_uninterrupted(slurm, project, job, log, checkpoint)
+    assert f"requeueing job {job}" in log.read_text()
+
+
+def last_words(slurm: Slurm, folder: Path, name: str, *words: str, **environment: str) -> list[str]:
+    """What a job that fails within 30 seconds says, without srun's own lines."""
+    job, log = submit(slurm, folder, name, *words, **environment)
+    wait_until(
+        lambda: slurm.state(job) in OVER, 30, f"the end of job {job}: {log.exists() and log.read_text()}"
+    )
+    assert slurm.state(job) == "FAILED"
+    said = log.read_text().splitlines()
+    return [line for line in said if line.strip() and "Seed set to" not in line and "srun: " not in line]
+
+
+def test_more_tasks_than_devices(slurm: Slurm, project: Path) -> None:
+    words = ("--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=1", "--cpus-per-task=1")
+    override = ("--trainer.accelerator", "auto")
+    said = last_words(slurm, project, "greedy", *words, "slurm/fit.sbatch", "tiny.yaml", *override)
+    assert said == [
+        "depthkd fit: n1 runs 2 tasks but the job has 1 device(s) there: ask for --gpus-per-node=2, or for "
+        "--ntasks-per-node=1"
+    ]
+
+
+def test_no_such_config(slurm: Slurm, project: Path) -> None:
+    said = last_words(slurm, project, "nowhere", *TWO, "slurm/fit.sbatch", "configs/nowhere.yaml")
+    assert said == [f"fit.sbatch: the config configs/nowhere.yaml does not exist (seen from {project})"]
+
+
+def test_master_does_not_resolve(slurm: Slurm, project: Path) -> None:
+    name = "no-such-node.invalid"
+    said = last_words(slurm, project, "lost", *TWO, "slurm/fit.sbatch", "tiny.yaml", MASTER_ADDR=name)
+    assert len(said) == 1
+    assert said[0].startswith(
+        f"fit.sbatch: the name of the node where the ranks meet, '{name}', does not resolve"
+    )
+
+
+def test_test_script(slurm: Slurm, project: Path) -> None:
+    words = ("--benchmarks.m", "depthkd.benchmarks.Motorcycle", "--resolution", "32", "--out", "tested")
+    job, log = submit(slurm, project, "tested", *TWO[1:], "slurm/test.sbatch", "whole", *words)
+    wait_until(lambda: slurm.state(job) in OVER, 120, f"the end of job {job}")
+    assert slurm.state(job) == "COMPLETED", log.read_text()
+    assert "| best constant per image |" in (project / "tested/table.md").read_text()
+
+
+def test_test_script_without_anything_to_test(slurm: Slurm, project: Path) -> None:
+    said = last_words(slurm, project, "untested", *TWO, "slurm/test.sbatch", "configs/nowhere.yaml")
+    assert said == [f"test.sbatch: configs/nowhere.yaml does not exist (seen from {project})"]
