@@ -7,7 +7,7 @@ come back in the input's dtype, and nothing here makes the host wait for the dev
 from enum import StrEnum
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from depthkd.batch import Ambiguity, DepthSpace, Quantity
@@ -145,6 +145,18 @@ def check_alignment(
             )
 
 
+def thin_out(values: Shaped[Tensor, "batch height width"], side: int | None) -> Shaped[Tensor, "batch _ _"]:
+    """Nearest rows and columns (as torch's "nearest" interpolation picks them), at most `side` of each."""
+    height, width = values.shape[1:]
+    if side is None or max(height, width) <= side:
+        return values
+    factor = side / max(height, width)
+    rows, columns = (
+        (torch.arange(int(n * factor), device=values.device) / factor).long() for n in (height, width)
+    )
+    return values[:, rows[:, None], columns]
+
+
 def align(
     prediction: Map,
     prediction_space: DepthSpace,
@@ -153,12 +165,13 @@ def align(
     mask: Mask,
     fit: Fit,
     quantity: Quantity,
+    fit_side: int | None = None,
 ) -> Map:
     """The prediction after the fit, as `quantity`, in the target's unit.
 
     The fit happens in `quantity`, and both maps are brought there first: a target of depth is
     inverted for a fit in disparity, a metric prediction too. An affine prediction of the other
-    quantity cannot be.
+    quantity cannot be. With `fit_side` the fit sees maps whose sides are at most that long.
 
     Raises:
         ValueError: see `check_alignment`.
@@ -166,5 +179,5 @@ def align(
     check_alignment(prediction_space, target_space, fit, quantity)
     p = convert(prediction, prediction_space, quantity)
     t = convert(target, target_space, quantity)
-    scale, shift = fit_maps(p, t, mask, fit)
+    scale, shift = fit_maps(thin_out(p, fit_side), thin_out(t, fit_side), thin_out(mask, fit_side), fit)
     return scale[:, None, None] * p + shift[:, None, None]

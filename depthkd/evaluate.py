@@ -27,7 +27,8 @@ from depthkd.benchmarks.scoring import Scored, image_tensor, scored, truth_space
 from depthkd.benchmarks.shards import ShardBenchmark
 from depthkd.benchmarks.trivial import BestConstant, MeanMap, VerticalRamp, mean_disparity_map, spread
 from depthkd.composition import innermost
-from depthkd.metrics.depth import FORMULAS, MeanOverImages
+from depthkd.metrics.depth import FORMULAS
+from depthkd.metrics.mean import MeanOverImages
 from depthkd.models.model import DepthModel
 from depthkd.report.claims import Claim
 from depthkd.report.photographs import photographs as carried_photographs
@@ -186,7 +187,7 @@ def _score(
 ) -> None:
     count = len(outcome.benchmark)
     picked = {i * count // min(pictures, count) for i in range(min(pictures, count))}
-    mean = MeanOverImages().to(device)
+    mean = MeanOverImages(FORMULAS).to(device)
     start = time.perf_counter()
     samples = scored(model, outcome.benchmark, outcome.protocol, device, outcome.unreadable)
     label = f"{contender.name} on {outcome.name}"

@@ -40,6 +40,9 @@ class Protocol:
         score_quantity: where the fitted prediction and the truth are compared.
         min_depth, max_depth: a pixel is valid strictly between them, and the fitted prediction is
             clipped to them; in the truth's unit (metres, where it is metric). None: no bound.
+        clip_only: the range clips predictions, but leaves no pixel out.
+        fit_side: the fit sees maps whose sides are at most so many pixels, by nearest neighbour;
+            None: the whole maps.
         min_disparity: a fitted disparity is raised to it before it is inverted, in 1 / the truth's unit.
         skip_zeros: leave pixels whose predicted disparity is exactly 0 out of the fit (not out of
             the score). Networks that end in a ReLU put the sky there. Marigold's code leaves out
@@ -57,6 +60,8 @@ class Protocol:
     min_disparity: float = 1e-3
     skip_zeros: bool = False
     resolution: int | None = None
+    clip_only: bool = False
+    fit_side: int | None = None
 
     def __post_init__(self) -> None:
         lowest = SMALLEST_DEPTH if self.min_depth is None else self.min_depth
@@ -106,6 +111,8 @@ class Protocol:
         """The mask's pixels whose truth is finite, positive and strictly within the range of depths."""
         depth = convert(truth, truth_space, Quantity.DEPTH)
         valid = mask & torch.isfinite(truth) & (truth > 0)
+        if self.clip_only:
+            return valid
         if self.min_depth is not None:
             valid = valid & (depth > self.min_depth)
         if self.max_depth is not None:
@@ -138,7 +145,9 @@ class Protocol:
             nonzero = valid & (prediction != 0)
             fit_mask = torch.where(nonzero.flatten(1).any(1)[:, None, None], nonzero, valid)
         safe_truth = torch.where(valid, truth, 1.0)
-        fitted = align(prediction, prediction_space, safe_truth, truth_space, fit_mask, self.fit, quantity)
+        fitted = align(
+            prediction, prediction_space, safe_truth, truth_space, fit_mask, self.fit, quantity, self.fit_side
+        )
         if quantity is Quantity.DISPARITY:
             fitted = 1.0 / fitted.clamp(min=self.min_disparity)
         return fitted.clamp(min=self.min_depth or SMALLEST_DEPTH, max=self.max_depth)
@@ -181,6 +190,10 @@ class Protocol:
         parts.append(
             f"valid depth {low:g} to {'infinity' if self.max_depth is None else f'{self.max_depth:g}'}"
         )
+        if self.clip_only:
+            parts[-1] = parts[-1].replace("valid depth", "no pixel left out, predictions clipped to")
+        if self.fit_side is not None:
+            parts[0] += f" (at most {self.fit_side} px)"
         parts.append(f"run at {'native size' if self.resolution is None else f'{self.resolution} px'}")
         return f"{self.name}: " + ", ".join(parts)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from depthkd.batch import METRIC_DEPTH, Batch, DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark
-from depthkd.metrics.depth import MeanOverImages
+from depthkd.metrics.mean import MeanOverImages
 from depthkd.report.pictures import panel
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from depthkd.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from depthkd.metrics.boundary import BoundaryF1, BoundaryRecall, boundary_f1, boundary_recall
     from depthkd.metrics.depth import (
         AbsoluteRelativeError,
         Delta1,
@@ -13,16 +14,27 @@ if TYPE_CHECKING:
         DepthMetrics,
         InverseRootMeanSquaredError,
         Log10Error,
-        MeanOverImages,
         RootMeanSquaredError,
         RootMeanSquaredLogError,
         ScaleInvariantLogError,
         SquaredRelativeError,
         depth_metrics,
     )
+    from depthkd.metrics.edges import (
+        BoundaryErrors,
+        PseudoBoundaryErrors,
+        boundary_errors,
+        pseudo_boundary_errors,
+    )
+    from depthkd.metrics.mean import MeanOverImages
+    from depthkd.metrics.ordinal import PairAccuracy, closer_is_first
+    from depthkd.metrics.planarity import PlanarityErrors, planarity_errors
 
 __all__ = [
     "AbsoluteRelativeError",
+    "BoundaryErrors",
+    "BoundaryF1",
+    "BoundaryRecall",
     "Delta1",
     "Delta2",
     "Delta3",
@@ -30,11 +42,49 @@ __all__ = [
     "InverseRootMeanSquaredError",
     "Log10Error",
     "MeanOverImages",
+    "PairAccuracy",
+    "PlanarityErrors",
+    "PseudoBoundaryErrors",
     "RootMeanSquaredError",
     "RootMeanSquaredLogError",
     "ScaleInvariantLogError",
     "SquaredRelativeError",
+    "boundary_errors",
+    "boundary_f1",
+    "boundary_recall",
+    "closer_is_first",
     "depth_metrics",
+    "planarity_errors",
+    "pseudo_boundary_errors",
 ]
 
-__getattr__ = lazy_exports(__name__, dict.fromkeys(__all__, "depth"))
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "AbsoluteRelativeError": "depth",
+        "BoundaryErrors": "edges",
+        "BoundaryF1": "boundary",
+        "BoundaryRecall": "boundary",
+        "Delta1": "depth",
+        "Delta2": "depth",
+        "Delta3": "depth",
+        "DepthMetrics": "depth",
+        "InverseRootMeanSquaredError": "depth",
+        "Log10Error": "depth",
+        "MeanOverImages": "mean",
+        "PairAccuracy": "ordinal",
+        "PlanarityErrors": "planarity",
+        "PseudoBoundaryErrors": "edges",
+        "RootMeanSquaredError": "depth",
+        "RootMeanSquaredLogError": "depth",
+        "ScaleInvariantLogError": "depth",
+        "SquaredRelativeError": "depth",
+        "boundary_errors": "edges",
+        "boundary_f1": "boundary",
+        "boundary_recall": "boundary",
+        "closer_is_first": "ordinal",
+        "depth_metrics": "depth",
+        "planarity_errors": "planarity",
+        "pseudo_boundary_errors": "edges",
+    },
+)

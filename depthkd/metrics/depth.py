@@ -7,7 +7,7 @@ for a missing truth. Each class is the mean of its function over images, exact o
 and over ranks. `depth_metrics` and `DepthMetrics` are all of them in one pass.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
 from typing import Any, ClassVar
@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torchmetrics import Metric
+
+from depthkd.metrics.mean import Mean, MeanByName
 
 Map = Float[Tensor, "batch height width"]
 Mask = Bool[Tensor, "batch height width"]
@@ -147,57 +148,7 @@ def delta_accuracy(prediction: Map, target: Map, mask: Mask, power: int = 1) -> 
     return _delta(_errors(prediction, target, mask), power)
 
 
-class _Mean(Metric):
-    """Sums of named per-image values, and how many images they are of."""
-
-    full_state_update = False
-    totals: Tensor
-    images: Tensor
-    skipped: Tensor
-
-    def __init__(self, names: Iterable[str], **settings: Any) -> None:
-        super().__init__(**settings)
-        self.names = tuple(names)
-        zeros = torch.zeros(len(self.names), dtype=torch.float64)
-        self.add_state("totals", zeros, dist_reduce_fx="sum")
-        self.add_state("images", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("skipped", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-
-    def _add(self, scores: Mapping[str, PerImage]) -> None:
-        values = torch.stack([scores[name] for name in self.names]).double()
-        skipped = torch.isnan(values).all(0)
-        self.totals += torch.where(skipped, 0.0, values).sum(1)
-        self.images += (~skipped).sum()
-        self.skipped += skipped.sum()
-
-    def _means(self) -> Tensor:
-        return self.totals / self.images  # 0 / 0 is NaN: no image, no figure
-
-
-class _MeanByName(_Mean):
-    def compute(self) -> dict[str, Tensor]:
-        """Name -> mean, with the counts "images" and "skipped"."""
-        means = dict(zip(self.names, self._means(), strict=True))
-        return means | {"images": self.images, "skipped": self.skipped}
-
-
-class MeanOverImages(_MeanByName):
-    """The mean of named per-image values over all images that have one, on all ranks.
-
-    `update` takes what `Protocol.score` and `depth_metrics` return; an image whose values are all
-    NaN is skipped. `compute` returns the means (NaN before any image), and "images" and "skipped":
-    how many images were averaged, and how many had no valid pixel. The sums are float64.
-    """
-
-    def __init__(self, names: Iterable[str] = tuple(FORMULAS), **settings: Any) -> None:
-        super().__init__(names, **settings)
-
-    def update(self, scores: Mapping[str, PerImage]) -> None:
-        """Add a batch's per-image values."""
-        self._add(scores)
-
-
-class DepthMetrics(_MeanByName):
+class DepthMetrics(MeanByName):
     """All depth metrics, sharing one pass over each batch; `compute` as `MeanOverImages`."""
 
     def __init__(self, **settings: Any) -> None:
@@ -205,10 +156,10 @@ class DepthMetrics(_MeanByName):
 
     def update(self, prediction: Map, target: Map, mask: Mask) -> None:
         """Add a batch of positive maps in one unit."""
-        self._add(depth_metrics(prediction, target, mask))
+        self.add(depth_metrics(prediction, target, mask))
 
 
-class _MeanOf(_Mean):
+class _MeanOf(Mean):
     """One function's mean over images, for use on its own."""
 
     name: ClassVar[str]
@@ -218,11 +169,11 @@ class _MeanOf(_Mean):
 
     def update(self, prediction: Map, target: Map, mask: Mask) -> None:
         """Add a batch of positive maps in one unit."""
-        self._add({self.name: FORMULAS[self.name](_errors(prediction, target, mask))})
+        self.add({self.name: FORMULAS[self.name](_errors(prediction, target, mask))})
 
     def compute(self) -> Tensor:
         """The mean over images; NaN before any."""
-        return self._means()[0]
+        return self.means()[0]
 
 
 class AbsoluteRelativeError(_MeanOf):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torchmetrics import Metric
 
 from depthkd.metrics import depth as metrics
+from depthkd.metrics.mean import MeanOverImages
 
 fast = settings(deadline=None, derandomize=True, max_examples=30)
 seeds = st.integers(0, 2**31)
@@ -156,7 +157,7 @@ def test_images_without_a_valid_pixel_are_skipped_and_counted() -> None:
 def test_classes_are_means_over_images_whatever_the_batches(name: str) -> None:
     p, t, m = maps(3, batch=7)
     single, collection = CLASSES[name](), metrics.DepthMetrics()
-    from_scores = metrics.MeanOverImages([name])
+    from_scores = MeanOverImages([name])
     for part in (slice(0, 3), slice(3, 6), slice(6, 7)):  # the last is smaller
         single.update(p[part], t[part], m[part])
         collection.update(p[part], t[part], m[part])
@@ -168,7 +169,7 @@ def test_classes_are_means_over_images_whatever_the_batches(name: str) -> None:
 
 def test_a_missing_score_is_an_error() -> None:
     with pytest.raises(KeyError, match="boundary_f1"):
-        metrics.MeanOverImages(["abs_rel", "boundary_f1"]).update({"abs_rel": torch.ones(1)})
+        MeanOverImages(["abs_rel", "boundary_f1"]).update({"abs_rel": torch.ones(1)})
 
 
 def _rank(rank: int, folder: Path) -> None:

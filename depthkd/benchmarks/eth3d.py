@@ -1,0 +1,48 @@
+"""ETH3D: 454 high-resolution images with laser-scanned truth (Schöps et al. 2017)."""
+
+from pathlib import Path
+
+from depthkd.batch import METRIC_DEPTH
+from depthkd.benchmarks.benchmark import Protocol
+from depthkd.benchmarks.files import FileBenchmark
+from depthkd.formats.datasets import read_raw_float32
+from depthkd.formats.images import decode_image
+from depthkd.formats.sample import Sample
+
+
+class ETH3D(FileBenchmark):
+    """Lines `rgb depth`; raw float32 metres, infinite where nothing was measured; no upper bound.
+
+    Models run at 756 px, and the fit sees at most 1024 px a side, as Marigold's scripts have it.
+
+    Args:
+        height, width: of the truth, which its files do not say.
+        root, split, protocol, resolution, limit: see `FileBenchmark`.
+    """
+
+    name = "eth3d"
+    split_name = "eth3d_454.txt"
+    layout = "rgb/<scene>/images/dslr_images/*.JPG and depth/<scene>_dslr_depth/..., as Marigold's eth3d.tar"
+    min_depth = 1e-5
+    max_depth = None
+    own_resolution = 756
+    fit_side = 1024
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | Path | None = None,
+        protocol: str | Protocol = "marigold",
+        resolution: int | None = None,
+        limit: int | None = None,
+        height: int = 4032,
+        width: int = 6048,
+    ) -> None:
+        super().__init__(root, split, protocol, resolution, limit)
+        self.size = height, width
+
+    def decode(self, line: list[str]) -> Sample:
+        """See `FileBenchmark.decode`."""
+        image = decode_image(self.archive.read(line[0]), line[0])
+        depth, mask = read_raw_float32(self.archive.read(line[1]), *self.size, line[1])
+        return Sample(line[0], image, depth, mask, space=METRIC_DEPTH)

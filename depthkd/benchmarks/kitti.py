@@ -1,0 +1,87 @@
+"""KITTI, Eigen's split: 697 lines, 652 of them with improved truth (Uhrig et al. 2017)."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool
+
+from depthkd.batch import METRIC_DEPTH
+from depthkd.benchmarks.benchmark import Protocol
+from depthkd.benchmarks.files import FileBenchmark
+from depthkd.formats.depth import read_depth_png
+from depthkd.formats.images import decode_image
+from depthkd.formats.sample import BadSample, Sample
+
+KB_CROP = (352, 1216)  # height, width: bottom and centre, of image and truth
+CROPS = {  # rows and columns that are scored, as fractions of the map
+    "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),
+    "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
+}
+
+
+def kb_region(size: tuple[int, ...], name: str) -> tuple[slice, slice]:
+    """Rows and columns of the benchmark's crop in an image of that (height, width).
+
+    Raises:
+        BadSample: the image is smaller.
+    """
+    height, width = size
+    top, left = height - KB_CROP[0], (width - KB_CROP[1]) // 2
+    if top < 0 or left < 0:
+        raise BadSample(f"{name} is {height} x {width}, smaller than the crop, {KB_CROP[0]} x {KB_CROP[1]}")
+    return slice(top, top + KB_CROP[0]), slice(left, left + KB_CROP[1])
+
+
+def scored_crop(size: tuple[int, ...], crop: str) -> Bool[np.ndarray, "height width"]:
+    """Where a crop of `CROPS` lets pixels count; everywhere for "none"."""
+    height, width = size
+    mask = np.full(size, crop == "none")
+    if crop != "none":
+        top, bottom, left, right = CROPS[crop]
+        mask[int(top * height) : int(bottom * height), int(left * width) : int(right * width)] = True
+    return mask
+
+
+class KITTI(FileBenchmark):
+    """Lines `rgb depth focal`; PNGs in 1/256 metre, 0 not measured; 1e-5 to 80 m.
+
+    Args:
+        crop: which pixels are scored: "eigen" (Marigold), "garg", or "none".
+        kb_crop: whether image and truth are cut to 352 x 1216 first, as most papers do.
+        root, split, protocol, resolution, limit: see `FileBenchmark`.
+    """
+
+    name = "kitti"
+    split_name = "kitti_eigen_test_697.txt"
+    layout = (
+        "<date>/<drive>/image_02/data/*.png and <drive>/proj_depth/groundtruth/image_02/*.png, as Marigold's "
+        "kitti_eigen_split_test.tar has them"
+    )
+    min_depth = 1e-5
+    max_depth = 80.0
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | Path | None = None,
+        protocol: str | Protocol = "marigold",
+        resolution: int | None = None,
+        limit: int | None = None,
+        crop: Literal["eigen", "garg", "none"] = "eigen",
+        kb_crop: bool = True,
+    ) -> None:
+        super().__init__(root, split, protocol, resolution, limit)
+        self.crop = crop
+        self.kb_crop = kb_crop
+
+    def decode(self, line: list[str]) -> Sample:
+        """See `FileBenchmark.decode`."""
+        image = decode_image(self.archive.read(line[0]), line[0])
+        depth, mask = read_depth_png(self.archive.read(line[1]), 1 / 256, name=line[1])
+        if self.kb_crop:
+            rows, columns = kb_region(image.shape[:2], line[0])
+            image = image[rows, columns]
+            rows, columns = kb_region(mask.shape, line[1])
+            depth, mask = depth[rows, columns], mask[rows, columns]
+        return Sample(line[0], image, depth, mask & scored_crop(mask.shape, self.crop), space=METRIC_DEPTH)

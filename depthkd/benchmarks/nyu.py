@@ -1,0 +1,49 @@
+"""NYUv2: 654 labelled indoor images (Silberman et al. 2012), as Marigold exports them."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from depthkd.batch import METRIC_DEPTH
+from depthkd.benchmarks.benchmark import Protocol
+from depthkd.benchmarks.files import FileBenchmark
+from depthkd.formats.depth import read_depth_png
+from depthkd.formats.images import decode_image
+from depthkd.formats.sample import Sample
+
+EIGEN_CROP = np.s_[45:471, 41:601]  # of 480 x 640; outside it Kinect's depth was never projected
+
+
+class NYUv2(FileBenchmark):
+    """Lines `rgb depth filled`; PNGs in millimetres, 0 not measured; scored in Eigen's crop.
+
+    Args:
+        truth: "raw" is what Kinect measured, which papers score; "filled" its inpainting.
+        root, split, protocol, resolution, limit: see `FileBenchmark`.
+    """
+
+    name = "nyuv2"
+    split_name = "nyuv2_test_654.txt"
+    layout = "test/<scene>/{rgb,depth,filled}_NNNN.png, as Marigold's nyu_labeled_extracted.tar has them"
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | Path | None = None,
+        protocol: str | Protocol = "marigold",
+        resolution: int | None = None,
+        limit: int | None = None,
+        truth: Literal["raw", "filled"] = "raw",
+    ) -> None:
+        super().__init__(root, split, protocol, resolution, limit)
+        self.truth = truth
+
+    def decode(self, line: list[str]) -> Sample:
+        """See `FileBenchmark.decode`."""
+        path = line[1 if self.truth == "raw" else 2]
+        image = decode_image(self.archive.read(line[0]), line[0])
+        depth, mask = read_depth_png(self.archive.read(path), 1 / 1000, name=path)
+        crop = np.zeros_like(mask)
+        crop[EIGEN_CROP] = True
+        return Sample(line[0], image, depth, mask & crop, space=METRIC_DEPTH)

@@ -1,0 +1,91 @@
+"""Planarity errors of iBims-1 (Koch et al. 2018, section 4.2): walls, tables and floors should come out flat.
+
+NumPy on one image at a time. Depth is in metres; each plane comes with its mask and true normal.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from depthkd.metrics.mean import MeanByName
+
+Image = Float[np.ndarray, "height width"]
+Planes = Bool[np.ndarray, "planes height width"]
+Normals = Float[np.ndarray, "planes 3"]
+Camera = Float[np.ndarray, "3 3"]
+Points = Float[np.ndarray, "points 3"]
+
+SMALLEST_SHARE = 0.05  # of the image; the toolbox skips smaller planes
+NAMES = ("planarity_flatness", "planarity_orientation")
+
+
+def back_project(depth: Image, mask: Bool[np.ndarray, "height width"], intrinsics: Camera) -> Points:
+    """The mask's points in iBims-1's axes: right, forward and up, pixels counted from 1."""
+    rows, columns = np.nonzero(mask)
+    values = depth[rows, columns].astype(np.float64)
+    right = (columns + 1 - intrinsics[0, 2]) * values / intrinsics[0, 0]
+    up = -(rows + 1 - intrinsics[1, 2]) * values / intrinsics[1, 1]
+    return np.stack([right, values, up], axis=1)
+
+
+def fitted_plane(points: Points) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, " points"]]:
+    """Unit normal of the plane of least squares, and every point's signed distance to it."""
+    centred = points - points.mean(0)
+    normal = np.linalg.eigh(centred.T @ centred)[1][:, 0]
+    return normal, centred @ normal
+
+
+def planarity_errors(
+    prediction: Image, target: Image, valid: Bool[np.ndarray, "height width"], planes: Planes,
+    normals: Normals, intrinsics: Camera,
+) -> dict[str, float]:  # fmt: skip
+    """PE flatness (cm: deviation of the points from their plane) and PE orientation (degrees: angle
+    between that plane's normal and the true one), means over the image's planes.
+
+    Each plane's depth is first scaled by the ratio of its medians, as the toolbox does. Planes under
+    5 % of the image are skipped; NaN where none is left.
+
+    Args:
+        prediction: metric or aligned depth.
+        target: true depth.
+        valid: where both count.
+        planes: one mask a plane.
+        normals: their true normals, in the axes of `back_project`.
+        intrinsics: the camera matrix, in pixels counted from 1.
+    """
+    flatness, orientation = [], []
+    for plane, true_normal in zip(planes, normals, strict=True):
+        mask = plane & valid & (prediction > 0)
+        if mask.sum() < SMALLEST_SHARE * mask.size:
+            continue
+        scale = np.median(target[mask]) / np.median(prediction[mask])
+        normal, distances = fitted_plane(back_project(prediction * scale, mask, intrinsics))
+        cosine = abs(normal @ true_normal) / np.linalg.norm(true_normal)
+        flatness.append(100.0 * distances.std())
+        orientation.append(np.degrees(np.arccos(min(cosine, 1.0))))
+    means = [float(np.mean(v)) if v else float("nan") for v in (flatness, orientation)]
+    return dict(zip(NAMES, means, strict=True))
+
+
+class PlanarityErrors(MeanByName):
+    """The means of `planarity_errors` over images that have planes."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(NAMES, **settings)
+
+    def update(
+        self,
+        prediction: Float[Tensor, "height width"],
+        target: Float[Tensor, "height width"],
+        valid: Bool[Tensor, "height width"],
+        planes: Bool[Tensor, "planes height width"],
+        normals: Float[Tensor, "planes 3"],
+        intrinsics: Float[Tensor, "3 3"],
+    ) -> None:
+        """Add one image."""
+        arrays = (x.cpu().numpy() for x in (prediction, target, valid, planes, normals, intrinsics))
+        errors = planarity_errors(*arrays)
+        self.add({name: torch.tensor([value], dtype=torch.float64) for name, value in errors.items()})
