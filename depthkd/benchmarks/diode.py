@@ -1,10 +1,9 @@
 """DIODE: 771 validation images, 325 indoors and 446 outdoors (Vasiljevic et al. 2019)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.benchmark import Protocol
 from depthkd.benchmarks.files import FileBenchmark
 from depthkd.formats.depth import read_depth_npy
 from depthkd.formats.images import decode_image
@@ -21,7 +20,7 @@ class DIODE(FileBenchmark):
 
     Args:
         part: "all", "indoor" or "outdoor".
-        root, split, protocol, resolution, limit: see `FileBenchmark`.
+        root, settings: see `FileBenchmark`.
     """
 
     name = "diode"
@@ -35,13 +34,10 @@ class DIODE(FileBenchmark):
     def __init__(
         self,
         root: str | Path,
-        split: str | Path | None = None,
-        protocol: str | Protocol = "marigold",
-        resolution: int | None = None,
-        limit: int | None = None,
         part: Literal["all", "indoor", "outdoor"] = "all",
+        **settings: Any,
     ) -> None:
-        super().__init__(root, split, protocol, resolution, limit)
+        super().__init__(root, **settings)
         self.part = part
         self.name = "diode" if part == "all" else f"diode_{part}"
 

@@ -1,9 +1,9 @@
 """ETH3D: 454 high-resolution images with laser-scanned truth (Schöps et al. 2017)."""
 
 from pathlib import Path
+from typing import Any
 
 from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.benchmark import Protocol
 from depthkd.benchmarks.files import FileBenchmark
 from depthkd.formats.datasets import read_raw_float32
 from depthkd.formats.images import decode_image
@@ -17,7 +17,7 @@ class ETH3D(FileBenchmark):
 
     Args:
         height, width: of the truth, which its files do not say.
-        root, split, protocol, resolution, limit: see `FileBenchmark`.
+        root, settings: see `FileBenchmark`.
     """
 
     name = "eth3d"
@@ -31,14 +31,11 @@ class ETH3D(FileBenchmark):
     def __init__(
         self,
         root: str | Path,
-        split: str | Path | None = None,
-        protocol: str | Protocol = "marigold",
-        resolution: int | None = None,
-        limit: int | None = None,
         height: int = 4032,
         width: int = 6048,
+        **settings: Any,
     ) -> None:
-        super().__init__(root, split, protocol, resolution, limit)
+        super().__init__(root, **settings)
         self.size = height, width
 
     def decode(self, line: list[str]) -> Sample:

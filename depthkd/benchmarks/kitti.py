@@ -1,13 +1,12 @@
 """KITTI, Eigen's split: 697 lines, 652 of them with improved truth (Uhrig et al. 2017)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool
 
 from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.benchmark import Protocol
 from depthkd.benchmarks.files import FileBenchmark
 from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
@@ -49,7 +48,7 @@ class KITTI(FileBenchmark):
     Args:
         crop: which pixels are scored: "eigen" (Marigold), "garg", or "none".
         kb_crop: whether image and truth are cut to 352 x 1216 first, as most papers do.
-        root, split, protocol, resolution, limit: see `FileBenchmark`.
+        root, settings: see `FileBenchmark`.
     """
 
     name = "kitti"
@@ -64,14 +63,11 @@ class KITTI(FileBenchmark):
     def __init__(
         self,
         root: str | Path,
-        split: str | Path | None = None,
-        protocol: str | Protocol = "marigold",
-        resolution: int | None = None,
-        limit: int | None = None,
         crop: Literal["eigen", "garg", "none"] = "eigen",
         kb_crop: bool = True,
+        **settings: Any,
     ) -> None:
-        super().__init__(root, split, protocol, resolution, limit)
+        super().__init__(root, **settings)
         self.crop = crop
         self.kb_crop = kb_crop
 

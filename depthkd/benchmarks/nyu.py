@@ -1,12 +1,11 @@
 """NYUv2: 654 labelled indoor images (Silberman et al. 2012), as Marigold exports them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.benchmark import Protocol
 from depthkd.benchmarks.files import FileBenchmark
 from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
@@ -20,7 +19,7 @@ class NYUv2(FileBenchmark):
 
     Args:
         truth: "raw" is what Kinect measured, which papers score; "filled" its inpainting.
-        root, split, protocol, resolution, limit: see `FileBenchmark`.
+        root, settings: see `FileBenchmark`.
     """
 
     name = "nyuv2"
@@ -30,13 +29,10 @@ class NYUv2(FileBenchmark):
     def __init__(
         self,
         root: str | Path,
-        split: str | Path | None = None,
-        protocol: str | Protocol = "marigold",
-        resolution: int | None = None,
-        limit: int | None = None,
         truth: Literal["raw", "filled"] = "raw",
+        **settings: Any,
     ) -> None:
-        super().__init__(root, split, protocol, resolution, limit)
+        super().__init__(root, **settings)
         self.truth = truth
 
     def decode(self, line: list[str]) -> Sample:
