@@ -301,7 +301,8 @@ def expand(arguments: list[str]) -> list[str]:
     benchmarks = [] if validation is None else [f"--benchmarks={json.dumps(validation)}"]
     # Paths before classes: after a `--models.NAME.class_path` jsonargparse refuses a path.
     models = [f"--models.{_run_name(run)}={run}" for run in runs]
-    return [*benchmarks, *config, *models, *words[count:]]
+    # And an empty mapping before all: into none at all, jsonargparse puts no first class.
+    return ["--models={}", *benchmarks, *config, *models, *words[count:]]
 
 
 def _run_name(run: Path) -> str:

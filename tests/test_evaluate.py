@@ -112,6 +112,15 @@ def test_a_config_names_models_and_benchmarks(shard: str, tmp_path: Path) -> Non
     assert floor["mean training map"]["abs_rel"] < floor["best constant per image"]["abs_rel"] / 2
 
 
+def test_models_alone_are_named_by_their_classes(shard: str, tmp_path: Path) -> None:
+    words = ["--models.a.class_path", KNOWER, "--models.a.init_args.power", "1.0"]
+    words += ["--models.b.class_path", KNOWER, "--models.b.init_args.power", "2.0"]
+    words += ["--benchmarks.floor", "depthkd.benchmarks.ShardBenchmark", "--benchmarks.floor.urls", shard]
+    assert cli.main(["test", *words, "--photographs", "false", "--out", str(tmp_path / "out")]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {"a", "b"} < set(results["benchmarks"]["floor"]["figures"])
+
+
 def test_a_run_joins_what_a_config_or_an_option_says(run: Path, tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     motorcycle = {"motorcycle": {"class_path": "depthkd.benchmarks.Motorcycle"}}
@@ -184,5 +193,6 @@ def test_checkpoints_are_called_by_run_and_name(tmp_path: Path, run: Path) -> No
     checkpoint.parent.mkdir()
     checkpoint.touch()
     words = evaluate.expand([str(checkpoint), "--pictures", "1"])
-    assert words[0].startswith('--benchmarks={"floor"')
-    assert words[1:] == [f"--models.foo-step-5-0={checkpoint}", "--pictures", "1"]
+    assert words[0] == "--models={}"
+    assert words[1].startswith('--benchmarks={"floor"')
+    assert words[2:] == [f"--models.foo-step-5-0={checkpoint}", "--pictures", "1"]
