@@ -1,65 +1,35 @@
 """`depthkd test`: score any models on any benchmarks, each under its protocol, beside the trivial rows."""
 
-import csv
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
-from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
-import cv2
-import numpy as np
 import torch
 import yaml
-from jaxtyping import Float
 from jsonargparse import ArgumentParser
-from torch import Tensor
-from tqdm import tqdm
 
-from depthkd.batch import Quantity
 from depthkd.benchmarks.benchmark import Benchmark, Protocol
-from depthkd.benchmarks.scoring import Scored, image_tensor, scored, truth_space
+from depthkd.benchmarks.scoring import fingerprint, image_tensor, truth_space
 from depthkd.benchmarks.shards import ShardBenchmark
 from depthkd.benchmarks.trivial import BestConstant, MeanMap, VerticalRamp, mean_disparity_map, spread
 from depthkd.composition import innermost
-from depthkd.metrics.depth import FORMULAS
-from depthkd.metrics.mean import MeanOverImages
 from depthkd.models.model import DepthModel
+from depthkd.outcomes import Outcome, everything, facts, illustrate, looks, score, section
+from depthkd.report.certainty import certainty
 from depthkd.report.claims import Claim
+from depthkd.report.html import write_report
 from depthkd.report.photographs import photographs as carried_photographs
-from depthkd.report.pictures import SheetRow, figures_caption, picture_sheet
+from depthkd.report.picks import SPREAD, picked
+from depthkd.report.pictures import SheetRow, picture_sheet
+from depthkd.report.records import Records
 from depthkd.report.table import figures_table
 from depthkd.runs import CONFIG, load_student
 
 MEAN_MAP_SAMPLES = 500
-PICTURE_SIDE = 480  # px, the longer one; a sheet's cells are smaller still
-
-
-@dataclass
-class Contender:
-    """A row of the tables: a model that is loaded when its turn comes."""
-
-    name: str
-    load: Callable[[], DepthModel]
-    trivial: bool = False  # not in pictures, and left out where a protocol does not suit it
-
-
-@dataclass
-class Outcome:
-    """What is known of one benchmark so far."""
-
-    name: str
-    benchmark: Benchmark
-    protocol: Protocol
-    figures: dict[str, dict[str, float]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    unreadable: dict[int, str] = field(default_factory=dict)
-    rows: dict[int, SheetRow] = field(default_factory=dict)
 
 
 def evaluate(
@@ -74,7 +44,10 @@ def evaluate(
     untrained: bool = True,
     claims: list[Claim] | None = None,
 ) -> dict[str, Any]:
-    """Score models on benchmarks; write results.json, per_sample.csv, table.md and sheet.png.
+    """Score models on benchmarks; write results.json, per_sample.csv, table.md, sheet.png and report.html.
+
+    What an interrupted test, or an earlier one, has measured in `out` is taken up where model,
+    weights, benchmark and protocol are the same.
 
     Args:
         models: name -> a run folder, one of its checkpoints, or any DepthModel.
@@ -102,37 +75,59 @@ def evaluate(
     photos = [SheetRow(s.key, s.image) for s in carried_photographs()] if photographs else []
     about: dict[str, dict[str, str]] = {}
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "per_sample.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["benchmark", "model", "sample", *FORMULAS])
-        for contender in _contenders(models, mean_map, untrained):
-            model = contender.load().to(place).eval()
-            about[contender.name] = {
-                "source": model.source,
-                "licence": model.licence,
-                "space": str(model.space),
-            }
-            for outcome in [o for o in outcomes if _suits(contender, model, o)]:  # all are asked first
-                _score(contender, model, outcome, place, pictures, table.writerow)
-            if not contender.trivial:
-                _look(contender.name, model, photos, outcomes[0].protocol.resolution, place)
-            results = _results(about, outcomes, place)  # after each model: the next may take hours
-            (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    text = "\n".join(
-        figures_table(o.name, str(o.protocol), len(o.benchmark), o.figures, _notes(o)) for o in outcomes
-    )
+    records = Records(out)
+    for contender in _contenders(models, mean_map, untrained):
+        model = contender.load().to(place).eval()
+        weights = fingerprint(model)
+        about[contender.name] = {
+            "source": model.source,
+            "licence": model.licence,
+            "space": str(model.space),
+            "weights": weights,
+        }
+        for outcome in [o for o in outcomes if _suits(contender, model, o)]:  # all are asked first
+            score(outcome, contender.name, model, weights, place, records, contender.trivial)
+            if not contender.trivial and pictures:
+                outcome.picks = outcome.picks or picked(records.of(outcome.name, contender.name), pictures)
+                illustrate(outcome, contender.name, model, place)
+        if not contender.trivial:
+            _look(contender.name, model, photos, outcomes[0].protocol.resolution, place)
+        results = everything(about, outcomes, place)  # after each model: the next may take hours
+        (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    records.save()
+    for o in outcomes:
+        o.certainty = certainty(records, o.name, [m for m in o.figures if m not in o.trivial])
+    text = "\n".join(_table(outcome) for outcome in outcomes)
     (out / "table.md").write_text(text)
     print(text)
-    rows = [row for o in outcomes for row in o.rows.values()] + photos
+    rows = [row for o in outcomes for i, row in o.rows.items() if SPREAD in o.picks[i]] + photos
     if rows:
         picture_sheet(rows, list(models), out / "sheet.png")
         print(f"pictures: {out / 'sheet.png'}")
     figures = {o.name: o.figures for o in outcomes}
+    results = everything(about, outcomes, place)
     results["claims"] = {claim.sentence(figures): claim.met(figures) for claim in claims or []}
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    parts = [*map(section, outcomes), *looks(photos)]
+    write_report(out / "report.html", "depthkd test", facts(results), parts)
+    print(f"report: {out / 'report.html'}")
     for sentence in results["claims"]:
         print(sentence)
     return results
+
+
+@dataclass
+class Contender:
+    """A row of the tables: a model that is loaded when its turn comes."""
+
+    name: str
+    load: Callable[[], DepthModel]
+    trivial: bool = False  # not in pictures, and left out where a protocol does not suit it
+
+
+def _table(outcome: Outcome) -> str:
+    notes = [*outcome.certainty.sentences(), *outcome.remarks()]
+    return figures_table(outcome.name, str(outcome.protocol), len(outcome.benchmark), outcome.figures, notes)
 
 
 def _protocol(benchmark: Benchmark, resolution: int | None) -> Protocol:
@@ -177,56 +172,6 @@ def _suits(contender: Contender, model: DepthModel, outcome: Outcome) -> bool:
     return True
 
 
-def _score(
-    contender: Contender,
-    model: DepthModel,
-    outcome: Outcome,
-    device: torch.device,
-    pictures: int,
-    write: Callable[[list[str | float]], Any],
-) -> None:
-    count = len(outcome.benchmark)
-    picked = {i * count // min(pictures, count) for i in range(min(pictures, count))}
-    mean = MeanOverImages(FORMULAS).to(device)
-    start = time.perf_counter()
-    samples = scored(model, outcome.benchmark, outcome.protocol, device, outcome.unreadable)
-    label = f"{contender.name} on {outcome.name}"
-    for one in tqdm(samples, desc=label, total=count, unit="image", disable=None):
-        mean.update(one.scores)
-        values = {name: float(value) for name, value in one.scores.items()}
-        write([outcome.name, contender.name, one.sample.key, *values.values()])
-        if one.index in picked and not contender.trivial:
-            _picture(contender.name, one, outcome, values)
-    seconds = time.perf_counter() - start
-    figures = {name: float(value) for name, value in mean.compute().items()}
-    outcome.figures[contender.name] = figures | {"seconds": seconds}
-    print(f"{label}: {figures_caption(figures)}, {int(figures['images'])} images in {seconds:.1f} s")
-
-
-def _picture(name: str, one: Scored, outcome: Outcome, values: dict[str, float]) -> None:
-    """Keep a small copy for the sheet."""
-    row = outcome.rows.get(one.index)
-    if row is None:
-        sample = one.sample
-        assert sample.space is not None
-        valid = outcome.protocol.valid(one.truth, sample.space, one.mask)
-        depth = one.truth if sample.space.quantity is Quantity.DEPTH else 1.0 / one.truth
-        truth = _small(torch.where(valid, depth, torch.nan))
-        size = truth.shape[1], truth.shape[0]
-        image = cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA)
-        row = outcome.rows[one.index] = SheetRow(f"{outcome.name}: {sample.key}", image, truth)
-    row.predictions[name] = _small(one.aligned)
-    row.captions[name] = figures_caption(values)
-
-
-def _small(depth: Float[Tensor, "1 height width"]) -> Float[np.ndarray, "small_height small_width"]:
-    height, width = depth.shape[1:]
-    scale = min(1.0, PICTURE_SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    # Nearest: a mean over an edge would be a depth that is nowhere.
-    return np.asarray(cv2.resize(depth[0].cpu().numpy(), size, interpolation=cv2.INTER_NEAREST))
-
-
 def _look(
     name: str, model: DepthModel, photos: list[SheetRow], resolution: int | None, device: torch.device
 ) -> None:
@@ -234,42 +179,6 @@ def _look(
         depth = model.predict(image_tensor(row.image, device), resolution)
         row.predictions[name] = depth[0].cpu().numpy()
         row.spaces[name] = model.space
-
-
-def _notes(outcome: Outcome) -> list[str]:
-    notes = list(outcome.notes)
-    if outcome.unreadable:
-        first = next(iter(outcome.unreadable.values()))
-        count = len(outcome.unreadable)
-        notes.append(f"{count} sample{'s' * (count > 1)} could not be read, the first: {first}.")
-    return notes
-
-
-def _results(
-    about: dict[str, dict[str, str]], outcomes: list[Outcome], device: torch.device
-) -> dict[str, Any]:
-    packages = ("depthkd", "torch", "numpy")
-    return {
-        "versions": {name: version(name) for name in packages},
-        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
-        "models": about,
-        "benchmarks": {
-            o.name: {
-                "protocol": str(o.protocol),
-                "protocol_fields": asdict(o.protocol),
-                "samples": len(o.benchmark),
-                "figures": {model: _json_safe(figures) for model, figures in o.figures.items()},
-                "notes": o.notes,
-                "unreadable": list(o.unreadable.values()),
-            }
-            for o in outcomes
-        },
-    }
-
-
-def _json_safe(figures: dict[str, float]) -> dict[str, float | str]:
-    """JSON knows neither NaN nor infinity."""
-    return {name: value if isfinite(value) else str(value) for name, value in figures.items()}
 
 
 class Parser(ArgumentParser):
@@ -321,7 +230,8 @@ def _validation(run: Path) -> dict[str, Any] | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run `depthkd test` with a composed command line; returns the exit status: 1 if a claim is not met.
+    """Run `depthkd test` with a composed command line; returns the exit status: 1 if a claim is not met,
+    or a sample could not be read.
 
     Raises:
         ValueError, FileNotFoundError: a user's mistake, as a sentence.
@@ -332,4 +242,5 @@ def main(arguments: list[str]) -> int:
     parsed = parser.instantiate(parser.parse_args(expand(arguments)))
     del parsed["config"]
     results = evaluate(**parsed.as_dict())
-    return 0 if all(results["claims"].values()) else 1
+    read = not any(benchmark["unreadable"] for benchmark in results["benchmarks"].values())
+    return 0 if read and all(results["claims"].values()) else 1

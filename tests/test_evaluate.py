@@ -1,10 +1,15 @@
 """`depthkd test` through its command line, with a run folder whose student is a stand-in."""
 
+import base64
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -69,11 +74,11 @@ def test_a_run_folder_alone_is_tested_on_its_own_validation(
     assert errors["foo"] == pytest.approx(errors["vertical ramp"], rel=0.05)  # it is one
     assert floor["protocol"] == str(Protocol.named("marigold", min_depth=1e-3, max_depth=80.0))
     assert floor["samples"] == 5 and floor["unreadable"] == []
-    assert results["models"]["foo"] == {
-        "source": "knower of 1.0",
-        "licence": "MIT",
-        "space": "affine disparity",
-    }
+    about = results["models"]["foo"]
+    assert (about["source"], about["licence"], about["space"]) == ("knower of 1.0", "MIT", "affine disparity")
+    assert about["weights"] != results["models"]["foo, untrained"]["weights"]
+    low, high = floor["intervals"]["foo"]["abs_rel"]
+    assert low <= errors["foo"] <= high
     with (out / "per_sample.csv").open() as file:
         rows = list(csv.DictReader(file))
     mine = [float(row["abs_rel"]) for row in rows if row["model"] == "foo"]
@@ -82,7 +87,7 @@ def test_a_run_folder_alone_is_tested_on_its_own_validation(
     said = capsys.readouterr().out
     assert (out / "table.md").read_text() in said
     assert said.count(floor["protocol"]) == 1
-    assert said.splitlines()[-1] == f"pictures: {out / 'sheet.png'}"
+    assert said.splitlines()[-2:] == [f"pictures: {out / 'sheet.png'}", f"report: {out / 'report.html'}"]
     assert (out / "sheet.png").stat().st_size > 1000
 
 
@@ -148,12 +153,69 @@ def test_unreadable_samples_are_counted_and_told(tmp_path: Path) -> None:
     damaged = ShardBenchmark(str(write_shard(tmp_path / "d.tar", samples, broken="s0")))
     results = evaluate.evaluate({"k": Knower()}, {"d": damaged}, out=tmp_path / "o", photographs=False)
     assert results["benchmarks"]["d"]["figures"]["k"]["images"] == 2
+    words = [
+        "--benchmarks.d",
+        "depthkd.benchmarks.ShardBenchmark",
+        "--benchmarks.d.urls",
+        str(tmp_path / "d.tar"),
+    ]
+    words += ["--models.k.class_path", KNOWER, "--out", str(tmp_path / "q"), "--photographs", "false"]
+    assert cli.main(["test", *words]) == 1  # what could be measured is there, but something is wrong
     (sentence,) = results["benchmarks"]["d"]["unreadable"]
     assert "'s0'" in sentence
     assert f"1 sample could not be read, the first: {sentence}." in (tmp_path / "o" / "table.md").read_text()
     nothing = ShardBenchmark(str(write_shard(tmp_path / "n.tar", samples[:1], broken="s0")))
     with pytest.raises(ValueError, match="'n': none of its 1 samples can be read"):
         evaluate.evaluate({"k": Knower()}, {"n": nothing}, out=tmp_path / "p")
+
+
+def test_an_interrupted_test_goes_on_where_it_stopped(shard: str, tmp_path: Path) -> None:
+    class Counter(Knower):
+        seen = 0
+
+        def forward(self, image: Float[Tensor, "batch 3 height width"]) -> DepthOutput:
+            Counter.seen += len(image)
+            return super().forward(image)
+
+    def test(out: str, power: float = 1.0, **options: Any) -> dict[str, Any]:
+        Counter.seen = 0
+        models: dict[str, str | DepthModel] = {"counter": Counter(power=power)}
+        options = {"pictures": 1, "photographs": False} | options
+        return evaluate.evaluate(models, {"floor": ShardBenchmark(shard)}, out=tmp_path / out, **options)
+
+    whole = test("whole")
+    pictures = Counter.seen - 5
+    test("cut")
+    table = tmp_path / "cut" / "per_sample.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([*lines[:4], lines[4][:30]]))  # killed while it wrote the fourth sample
+    again = test("cut")
+    assert Counter.seen == 2 + pictures
+    same = [results["benchmarks"]["floor"]["figures"]["counter"] for results in (whole, again)]
+    assert {k: v for k, v in same[0].items() if k != "seconds"} == {
+        k: v for k, v in same[1].items() if k != "seconds"
+    }
+    assert table.read_text() == (tmp_path / "whole" / "per_sample.csv").read_text()
+    test("cut", power=2.0)  # another model under the same name
+    assert Counter.seen == 5 + pictures
+    test("cut", power=2.0, resolution=12)  # another protocol
+    assert Counter.seen == 5 + pictures
+
+
+def test_the_report_is_one_page_with_every_picture(shard: str, tmp_path: Path) -> None:
+    models: dict[str, str | DepthModel] = {"good": Knower(), "<bad>": Knower(power=3.0)}
+    evaluate.evaluate(models, {"floor": ShardBenchmark(shard)}, out=tmp_path, pictures=1)
+    page = (tmp_path / "report.html").read_text()
+    assert "Protocol marigold: least-squares scale and shift" in page
+    assert "good minus &lt;bad&gt;, image by image: AbsRel -" in page
+    assert "<bad>" not in page
+    assert "http" not in page  # nothing is loaded from elsewhere
+    for word in ("best", "median", "worst", "good: error", "good: edges", "truth", "photographs"):
+        assert word in page
+    images = re.findall("src='data:image/png;base64,([^']+)'", page)
+    assert len(images) == page.count("<img") >= 2 * 8
+    for data in images:
+        assert cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR) is not None
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ FLOORS = [
     {"benchmarks"},
     {"data", "methods"},
     {"composition", "runs"},
-    {"checkpoint", "cluster", "evaluate", "fit", "shards"},
+    {"checkpoint", "cluster", "outcomes", "evaluate", "fit", "shards"},
     {"cli"},
 ]
 APART = [("data", "methods"), ("methods", "data"), ("losses", "metrics"), ("metrics", "losses")]

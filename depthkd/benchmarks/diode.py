@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.files import FileBenchmark
+from depthkd.benchmarks.files import Decoded, FileBenchmark
 from depthkd.formats.depth import read_depth_npy
 from depthkd.formats.images import decode_image
-from depthkd.formats.sample import Sample
 
 FOLDERS = {"all": ("indoors", "outdoor"), "indoor": ("indoors",), "outdoor": ("outdoor",)}
 
@@ -45,9 +43,9 @@ class DIODE(FileBenchmark):
         """Lines of the other part do not count."""
         return line[0].split("/")[0] in FOLDERS[self.part]
 
-    def decode(self, line: list[str]) -> Sample:
+    def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""
         image = decode_image(self.archive.read(line[0]), line[0])
         depth, measured = read_depth_npy(self.archive.read(line[1]), name=line[1])
         listed, _ = read_depth_npy(self.archive.read(line[2]), name=line[2])
-        return Sample(line[0], image, depth, measured & (listed > 0) & (depth > 0), space=METRIC_DEPTH)
+        return image, depth, measured & (listed > 0) & (depth > 0)

@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.files import FileBenchmark
+from depthkd.benchmarks.files import Decoded, FileBenchmark
 from depthkd.formats.datasets import read_raw_float32
 from depthkd.formats.images import decode_image
-from depthkd.formats.sample import Sample
 
 
 class ETH3D(FileBenchmark):
@@ -38,8 +36,8 @@ class ETH3D(FileBenchmark):
         super().__init__(root, **settings)
         self.size = height, width
 
-    def decode(self, line: list[str]) -> Sample:
+    def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""
         image = decode_image(self.archive.read(line[0]), line[0])
         depth, mask = read_raw_float32(self.archive.read(line[1]), *self.size, line[1])
-        return Sample(line[0], image, depth, mask, space=METRIC_DEPTH)
+        return image, depth, mask

@@ -6,8 +6,17 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+from depthkd.batch import METRIC_DEPTH
 from depthkd.benchmarks.benchmark import Benchmark, Protocol
 from depthkd.formats.sample import BadSample, Sample
+
+Decoded = tuple[
+    UInt8[np.ndarray, "_ _ 3"], Float32[np.ndarray, "truth_height truth_width"],
+    Bool[np.ndarray, "truth_height truth_width"],
+]  # fmt: skip
 
 
 class Archive:
@@ -143,22 +152,19 @@ class FileBenchmark(Benchmark):
         """Decode line `index` of those that `limit` leaves.
 
         Raises:
-            BadSample: a file is missing or broken, or no pixel has a valid truth.
+            BadSample: a file is missing or broken, or image and truth differ in size.
             IndexError: there are not so many.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"benchmark '{self.name}' has {len(self)} samples, so no index {index}")
-        sample = self.decode(self.lines[index * len(self.lines) // len(self)])
-        assert sample.mask is not None
-        if not sample.mask.any():
-            raise BadSample(f"benchmark '{self.name}': {sample.key} has no pixel with a valid truth")
-        if sample.image.shape[:2] != sample.mask.shape:
+        line = self.lines[index * len(self.lines) // len(self)]
+        image, depth, mask = self.decode(line)
+        if image.shape[:2] != mask.shape:
             raise BadSample(
-                f"benchmark '{self.name}': {sample.key} has an image of {sample.image.shape[:2]} pixels, "
-                f"but a truth of {sample.mask.shape}"
+                f"benchmark '{self.name}': {line[0]} has {image.shape[:2]} pixels, but its truth {mask.shape}"
             )
-        return sample
+        return Sample(line[0], image, depth, mask, space=METRIC_DEPTH)
 
     @abstractmethod
-    def decode(self, line: list[str]) -> Sample:
-        """One line of the list as a sample with depth in metres; the mask holds the benchmark's crop."""
+    def decode(self, line: list[str]) -> Decoded:
+        """One line of the list: image, depth in metres, and where it counts (the crop included)."""

@@ -6,11 +6,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool
 
-from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.files import FileBenchmark
+from depthkd.benchmarks.files import Decoded, FileBenchmark
 from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
-from depthkd.formats.sample import BadSample, Sample
+from depthkd.formats.sample import BadSample
 
 KB_CROP = (352, 1216)  # height, width: bottom and centre, of image and truth
 CROPS = {  # rows and columns that are scored, as fractions of the map
@@ -71,7 +70,7 @@ class KITTI(FileBenchmark):
         self.crop = crop
         self.kb_crop = kb_crop
 
-    def decode(self, line: list[str]) -> Sample:
+    def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""
         image = decode_image(self.archive.read(line[0]), line[0])
         depth, mask = read_depth_png(self.archive.read(line[1]), 1 / 256, name=line[1])
@@ -80,4 +79,4 @@ class KITTI(FileBenchmark):
             image = image[rows, columns]
             rows, columns = kb_region(mask.shape, line[1])
             depth, mask = depth[rows, columns], mask[rows, columns]
-        return Sample(line[0], image, depth, mask & scored_crop(mask.shape, self.crop), space=METRIC_DEPTH)
+        return image, depth, mask & scored_crop(mask.shape, self.crop)

@@ -5,11 +5,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.files import FileBenchmark
+from depthkd.benchmarks.files import Decoded, FileBenchmark
 from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
-from depthkd.formats.sample import Sample
 
 EIGEN_CROP = np.s_[45:471, 41:601]  # of 480 x 640; outside it Kinect's depth was never projected
 
@@ -35,11 +33,11 @@ class NYUv2(FileBenchmark):
         super().__init__(root, **settings)
         self.truth = truth
 
-    def decode(self, line: list[str]) -> Sample:
+    def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""
         path = line[1 if self.truth == "raw" else 2]
         image = decode_image(self.archive.read(line[0]), line[0])
         depth, mask = read_depth_png(self.archive.read(path), 1 / 1000, name=path)
         crop = np.zeros_like(mask)
         crop[EIGEN_CROP] = True
-        return Sample(line[0], image, depth, mask & crop, space=METRIC_DEPTH)
+        return image, depth, mask & crop

@@ -1,10 +1,8 @@
 """ScanNet: 800 images of its validation scenes (Dai et al. 2017), as Marigold drew them."""
 
-from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.files import FileBenchmark
+from depthkd.benchmarks.files import Decoded, FileBenchmark
 from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
-from depthkd.formats.sample import Sample
 
 
 class ScanNet(FileBenchmark):
@@ -14,8 +12,8 @@ class ScanNet(FileBenchmark):
     split_name = "scannet_val_800.txt"
     layout = "<scene>/{color/*.jpg,depth/*.png}, as Marigold's scannet_val_sampled_800_1.tar has them"
 
-    def decode(self, line: list[str]) -> Sample:
+    def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""
         image = decode_image(self.archive.read(line[0]), line[0])
         depth, mask = read_depth_png(self.archive.read(line[1]), 1 / 1000, name=line[1])
-        return Sample(line[0], image, depth, mask, space=METRIC_DEPTH)
+        return image, depth, mask

@@ -1,9 +1,11 @@
 """A model on a benchmark, sample by sample."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,13 +38,15 @@ def scored(
     protocol: Protocol,
     device: torch.device,
     unreadable: dict[int, str],
+    indices: Sequence[int] | None = None,
 ) -> Iterator[Scored]:
-    """Every readable sample in order; the sentences of the others go into `unreadable`.
+    """Every readable sample of `indices` (None: of all), in order; the sentences of the others go into
+    `unreadable`.
 
     Raises:
         ValueError: the model's space does not suit the protocol.
     """
-    for index, sample in _ahead(benchmark):
+    for index, sample in _ahead(benchmark, range(len(benchmark)) if indices is None else indices):
         if isinstance(sample, BadSample):
             unreadable[index] = str(sample)
             continue
@@ -63,19 +67,32 @@ def image_tensor(
     return torch.tensor(image).to(device).permute(2, 0, 1)[None].float() / 255.0
 
 
+def fingerprint(model: DepthModel) -> str:
+    """What tells one model from another: its settings, every tensor, and the file if `source` is one."""
+    plain = (str, int, float, bool, tuple, list, type(None))
+    settings = {name: value for name, value in vars(model).items() if isinstance(value, plain)}
+    digest = sha256(repr(sorted(settings.items())).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    if Path(model.source).is_file():
+        digest.update(Path(model.source).read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def truth_space(benchmark: Benchmark) -> DepthSpace:
     """The space of the benchmark's truth, from its first readable sample.
 
     Raises:
         ValueError: no sample can be read.
     """
-    for _, sample in _ahead(benchmark):
+    for _, sample in _ahead(benchmark, range(len(benchmark))):
         if isinstance(sample, Sample) and sample.space is not None:
             return sample.space
     raise ValueError(f"benchmark '{benchmark.name}': none of its {len(benchmark)} samples can be read")
 
 
-def _ahead(benchmark: Benchmark) -> Iterator[tuple[int, Sample | BadSample]]:
+def _ahead(benchmark: Benchmark, indices: Sequence[int]) -> Iterator[tuple[int, Sample | BadSample]]:
     """Samples in order, decoded by one thread (tar readers are not for several) a few ahead."""
 
     def read(index: int) -> Sample | BadSample:
@@ -87,9 +104,9 @@ def _ahead(benchmark: Benchmark) -> Iterator[tuple[int, Sample | BadSample]]:
     with ThreadPoolExecutor(1) as thread:
         waiting: deque[Future[Sample | BadSample]] = deque()
         try:
-            for index in range(len(benchmark)):
-                while len(waiting) <= AHEAD and index + len(waiting) < len(benchmark):
-                    waiting.append(thread.submit(read, index + len(waiting)))
+            for place, index in enumerate(indices):
+                while len(waiting) <= AHEAD and place + len(waiting) < len(indices):
+                    waiting.append(thread.submit(read, indices[place + len(waiting)]))
                 yield index, waiting.popleft().result()
         finally:
             for future in waiting:

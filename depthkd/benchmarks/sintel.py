@@ -2,11 +2,9 @@
 
 from pathlib import PurePosixPath
 
-from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.files import FileBenchmark
+from depthkd.benchmarks.files import Decoded, FileBenchmark
 from depthkd.formats.datasets import read_dpt
 from depthkd.formats.images import decode_image
-from depthkd.formats.sample import Sample
 
 
 class Sintel(FileBenchmark):
@@ -20,9 +18,9 @@ class Sintel(FileBenchmark):
     layout = "final/<film>/*.png and depth/<film>/*.dpt, as in training/ of MPI-Sintel-complete and its depth"
     max_depth = 200.0
 
-    def decode(self, line: list[str]) -> Sample:
+    def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""
         path = str(PurePosixPath("depth", *PurePosixPath(line[0]).parts[1:]).with_suffix(".dpt"))
         image = decode_image(self.archive.read(line[0]), line[0])
         depth, mask = read_dpt(self.archive.read(path), path)
-        return Sample(line[0], image, depth, mask, space=METRIC_DEPTH)
+        return image, depth, mask

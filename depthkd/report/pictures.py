@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from depthkd.batch import DepthSpace, Quantity
+from depthkd.metrics.edges import depth_edges
 
 Map = Float[np.ndarray, "height width"]
 Picture = UInt8[np.ndarray, "height width 3"]
@@ -72,6 +73,16 @@ def error_colours(prediction: Map, truth: Map) -> Picture:
     return _colour_map(error / LARGEST_ERROR, cv2.COLORMAP_TURBO)
 
 
+def edge_colours(prediction: Map, truth: Map) -> Picture:
+    """Edges of depth: the truth's in green, the prediction's in red, shared ones in yellow."""
+    known = np.isfinite(truth)
+    filled = np.where(known, truth, truth[known].max() if known.any() else 1.0)
+    picture = np.zeros((*truth.shape, 3), np.uint8)
+    for channel, depth in enumerate((prediction, filled)):
+        picture[..., channel] = 255 * (depth_edges(depth) & known)
+    return picture
+
+
 def panel(
     image: Float[Tensor, "3 height width"],
     maps: Sequence[tuple[Float[Tensor, "_ _"], DepthSpace]],
@@ -102,11 +113,12 @@ def picture_sheet(rows: Sequence[SheetRow], models: Sequence[str], path: Path) -
     legend = "Depth: bright is near. Grey: no truth."
     if errors:
         legend += f" Error: |prediction - truth| / truth, blue 0 to red {LARGEST_ERROR:g} and more."
-    cells = [_row_cells(row, models, errors) for row in rows]
+    cells = [row_cells(row, models, errors) for row in rows]
     _draw(columns, [row.title for row in rows], cells, legend, path)
 
 
-def _row_cells(row: SheetRow, models: Sequence[str], errors: bool) -> list[Cell]:
+def row_cells(row: SheetRow, models: Sequence[str], errors: bool, edges: bool = False) -> list[Cell]:
+    """One row: image, truth, and each model's depth, with its error and its edges, if asked for."""
     cells: list[Cell] = [(row.image, "")]
     scale = None
     if row.truth is not None:
@@ -118,13 +130,15 @@ def _row_cells(row: SheetRow, models: Sequence[str], errors: bool) -> list[Cell]
     for model in models:
         prediction = row.predictions.get(model)
         if prediction is None:
-            cells += [None, None] if errors else [None]
+            cells += [None] * (1 + errors + edges)
             continue
         caption = row.captions.get(model, "")
         near = 1.0 / prediction if row.truth is not None else nearness(prediction, row.spaces[model])
         cells.append((colours(near, scale), caption))
         if errors:
             cells.append(None if row.truth is None else (error_colours(prediction, row.truth), ""))
+        if edges:
+            cells.append(None if row.truth is None else (edge_colours(prediction, row.truth), ""))
     return cells
 
 

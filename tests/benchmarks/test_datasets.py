@@ -173,11 +173,16 @@ def test_missing_and_truncated_files_are_sentences(name: str, root: Root) -> Non
         opened(name, missing).sample(0)
 
 
-def test_a_truth_without_a_valid_pixel(root: Root) -> None:
-    _, _, files, _, _ = SETS["eth3d"]
-    files = files | {"depth/a.JPG": np.full((30, 40), np.inf, np.float32).tobytes()}
-    with pytest.raises(BadSample, match=r"rgb/a\.JPG has no pixel with a valid truth"):
-        opened("eth3d", root(files, False)).sample(0)
+def test_a_truth_without_a_valid_pixel_is_no_error_of_the_file(root: Root) -> None:
+    files = SETS["eth3d"][2] | {"depth/a.JPG": np.full((30, 40), np.inf, np.float32).tobytes()}
+    mask = opened("eth3d", root(files, False)).sample(0).mask
+    assert mask is not None and not mask.any()
+
+
+def test_image_and_truth_of_different_size(root: Root) -> None:
+    files = SETS["sintel"][2] | {"depth/alley_1/frame_0001.dpt": dpt(SINTEL_DEPTH[:6])}
+    with pytest.raises(BadSample, match=r"has \(12, 16\) pixels, but its truth \(6, 16\)"):
+        opened("sintel", root(files, False)).sample(0)
 
 
 def test_nyu_scores_what_was_measured_unless_told(root: Root) -> None:

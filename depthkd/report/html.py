@@ -1,0 +1,146 @@
+"""report.html: one file that shows everything: tables, how sure they are, and pictures to look at."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from depthkd.report.pictures import LARGEST_ERROR, Cell, Picture, SheetRow, row_cells
+from depthkd.report.table import COLUMNS, number
+
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px;
+  padding: 0 1rem; color: #141414 }
+table { border-collapse: collapse; margin: .8rem 0 }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+.trivial td { color: #777 }
+.best { font-weight: 600 }
+.protocol, .note { color: #555; max-width: 60rem }
+.row { display: flex; gap: 6px; overflow-x: auto; margin: .2rem 0 1rem }
+figure { margin: 0; flex: none; width: 230px }
+figure img { width: 230px; display: block }
+figcaption { font-size: 12px; color: #555 }
+.scale { height: 12px; width: 230px; display: block }
+"""
+LARGEST_SIDE = 460  # px of a picture: twice as many as are shown, for sharp screens
+
+
+@dataclass
+class Section:
+    """One benchmark of the report.
+
+    Args:
+        title, protocol: as in the tables.
+        figures: row -> metric -> mean over images.
+        trivial: the rows that are no models.
+        intervals: model -> metric -> text of its interval.
+        comparisons: sentences about pairs of models.
+        notes: sentences.
+        pictures: what each shows -> the row of pictures.
+    """
+
+    title: str
+    protocol: str
+    figures: Mapping[str, Mapping[str, float]]
+    trivial: Sequence[str] = ()
+    intervals: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    comparisons: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    pictures: Sequence[tuple[str, SheetRow]] = ()
+
+
+def write_report(path: Path, title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> None:
+    """Write one self-contained page.
+
+    Args:
+        path: of the file.
+        title: of the page.
+        facts: what stands under the title: versions, device, models and their licences.
+        sections: one for each benchmark.
+    """
+    parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"]
+    parts += [f"<style>{STYLE}</style><h1>{escape(title)}</h1>"]
+    for section in sections:
+        parts.append(
+            f"<h2>{escape(section.title)}</h2><p class=protocol>Protocol {escape(section.protocol)}."
+        )
+        parts.append(_table(section))
+        parts += [f"<p class=note>{escape(text)}" for text in (*section.comparisons, *section.notes)]
+    parts.append("<h1>Pictures</h1>" + _legend())
+    for section in sections:
+        for label, row in section.pictures:
+            parts.append(
+                f"<h3>{escape(section.title)}, {escape(label)}: {escape(row.title)}</h3>" + _pictures(row)
+            )
+    parts.append("<h1>What was tested</h1><table>")
+    parts += [f"<tr><td>{escape(name)}<td>{escape(value)}" for name, value in facts.items()]
+    parts.append("</table>")
+    path.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _table(section: Section) -> str:
+    names = [n for n in COLUMNS if any(n in f for f in section.figures.values())]
+    models = [row for row in section.figures if row not in section.trivial]
+    best = {}
+    for name in names:
+        values = [section.figures[row][name] for row in models]
+        known = [v for v in values if not np.isnan(v)]
+        if known:
+            best[name] = max(known) if "↑" in COLUMNS[name] else min(known)
+    lines = ["<table><tr><th>model" + "".join(f"<th>{escape(COLUMNS[n])}" for n in names) + "<th>images"]
+    for row, figures in section.figures.items():
+        cells = []
+        for name in names:
+            mark = " class=best" if row in models and figures[name] == best.get(name) else ""
+            hint = section.intervals.get(row, {}).get(name)
+            tip = f' title="95 % interval {escape(hint)}"' if hint else ""
+            cells.append(f"<td{mark}{tip}>{number(figures[name])}")
+        kind = " class=trivial" if row in section.trivial else ""
+        lines.append(f"<tr{kind}><td>{escape(row)}{''.join(cells)}<td>{int(figures['images'])}")
+    return "\n".join([*lines, "</table>"])
+
+
+def _legend() -> str:
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None], 12, axis=0)
+    turbo = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    return (
+        "<p class=note>Depth: bright is near; grey: no truth. Error, |prediction - truth| / truth, from 0 to "
+        f"{LARGEST_ERROR:g} and more: <img class=scale alt='blue to red' src='{_source(turbo)}'>"
+        "Edges: Canny edges of depth and of its inverse, those of the truth in green, of the model in red, "
+        "shared ones in yellow."
+    )
+
+
+def _pictures(row: SheetRow) -> str:
+    names = list(row.predictions)
+    cells: list[tuple[str, Cell]] = []
+    shown = row_cells(row, names, row.truth is not None, edges=row.truth is not None)
+    titles = ["image", *(["truth"] if row.truth is not None else [])]
+    for name in names:
+        titles += [name, f"{name}: error", f"{name}: edges"] if row.truth is not None else [name]
+    cells = list(zip(titles, shown, strict=True))
+    figures = []
+    for title, cell in cells:
+        if cell is None:
+            continue
+        picture, caption = cell
+        text = escape(title) + (f"<br>{escape(caption)}" if caption else "")
+        image = f"<img alt='{escape(title)}' src='{_source(picture)}'>"
+        figures.append(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
+    return f"<div class=row>{''.join(figures)}</div>"
+
+
+def _source(picture: Picture) -> str:
+    height, width = (int(n) for n in picture.shape[:2])
+    scale = min(1.0, LARGEST_SIDE / max(height, width))
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    assert done
+    return f"data:image/png;base64,{base64.b64encode(data.tobytes()).decode()}"

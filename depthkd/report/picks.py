@@ -1,0 +1,28 @@
+"""Which samples of a benchmark are worth a picture."""
+
+from collections.abc import Mapping
+from math import isfinite
+
+SPREAD = "spread evenly"
+
+
+def picked(
+    figures: Mapping[int, Mapping[str, float]], count: int, by: str = "abs_rel"
+) -> dict[int, list[str]]:
+    """Index -> why: `count` samples spread evenly over all, and the best, the median and the worst.
+
+    Args:
+        figures: index -> figure -> value, of the model that is asked.
+        count: how many are spread over all.
+        by: the figure that says what is best; lower is better.
+    """
+    known = [index for index, values in figures.items() if isfinite(values[by])]
+    reasons: dict[int, list[str]] = {}
+    if not known:
+        return reasons
+    for i in range(min(count, len(known))):
+        reasons.setdefault(known[i * len(known) // min(count, len(known))], []).append(SPREAD)
+    ranked = sorted(known, key=lambda index: figures[index][by])
+    for name, index in (("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])):
+        reasons.setdefault(index, []).append(name)
+    return reasons
