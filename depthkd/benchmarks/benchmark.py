@@ -201,6 +201,8 @@ class Protocol:
 PROTOCOLS = {
     "marigold": Protocol("marigold", Fit.SCALE_AND_SHIFT, None, Quantity.DEPTH, skip_zeros=True),
     "depth_anything": Protocol("depth_anything", Fit.SCALE_AND_SHIFT, Quantity.DISPARITY, Quantity.DISPARITY),
+    # A disparity under 1 / max_depth becomes max_depth, as MiDaS floors it.
+    "midas": Protocol("midas", Fit.SCALE_AND_SHIFT, Quantity.DISPARITY, Quantity.DEPTH),
     "metric": Protocol("metric", Fit.NONE, Quantity.DEPTH, Quantity.DEPTH),
     "median": Protocol("median", Fit.MEDIAN_SCALE, Quantity.DEPTH, Quantity.DEPTH),
 }

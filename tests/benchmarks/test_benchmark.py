@@ -154,6 +154,18 @@ def test_without_valid_pixels_scores_are_nan_and_aligned_is_finite() -> None:
     assert torch.isfinite(MARIGOLD.aligned(p, AFFINE_DISPARITY, t, METRIC_DEPTH, nothing)).all()
 
 
+def test_midas_floors_disparities_at_one_over_the_cap() -> None:
+    p, t, m = sample(7)
+    midas = Protocol.named("midas", min_depth=1.0, max_depth=20.0)
+    valid = midas.valid(t, METRIC_DEPTH, m)[0]
+    inverse = (1 / t[0][valid]).double().numpy()
+    columns = np.stack([p[0][valid].double().numpy(), np.ones(len(inverse))], 1)
+    (scale, shift), *_ = np.linalg.lstsq(columns, inverse, rcond=None)
+    expected = 1 / np.clip(scale * p[0].double().numpy() + shift, 1 / 20.0, 1 / 1.0)
+    aligned = midas.aligned(p, AFFINE_DISPARITY, t, METRIC_DEPTH, m)[0]
+    np.testing.assert_allclose(aligned.numpy(), expected, rtol=1e-4)
+
+
 def test_metric_and_median_protocols() -> None:
     _, t, m = sample(6)
     valid = MARIGOLD.valid(t, METRIC_DEPTH, m)
@@ -189,8 +201,8 @@ def test_other_mistakes_are_refused() -> None:
     p, t, m = sample(8)
     with pytest.raises(ValueError, match=r"prediction is \[1, 9, 5\], but the truth is \[1, 9, 11\]"):
         MARIGOLD.score(p[..., :5], AFFINE_DISPARITY, t, METRIC_DEPTH, m)
-    with pytest.raises(ValueError, match="'midas' is not a protocol; it would be one of 'marigold'"):
-        Protocol.named("midas")
+    with pytest.raises(ValueError, match="'mydas' is not a protocol; it would be one of 'marigold'"):
+        Protocol.named("mydas")
     with pytest.raises(ValueError, match=r"0 < min_depth < max_depth, not min_depth=5.0, max_depth=1.0"):
         Protocol.named("marigold", min_depth=5.0, max_depth=1.0)
     with pytest.raises(ValueError, match="min_disparity must be above 0"):
@@ -207,7 +219,7 @@ def test_descriptions_tell_protocols_apart() -> None:
         "valid depth 0 to infinity, run at 518 px"
     )
     custom = Protocol("own", Fit.MEDIAN, Quantity.DISPARITY, Quantity.DEPTH)
-    assert len({str(p) for p in (*PROTOCOLS.values(), custom)}) == 5
+    assert len({str(p) for p in (*PROTOCOLS.values(), custom)}) == 6
 
 
 def test_motorcycle_is_metric() -> None:
