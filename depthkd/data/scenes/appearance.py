@@ -123,7 +123,7 @@ _FILM = {
     Role.GROUND: _Range(
         (0.06, 0.35),
         (0.15, 0.5),
-        (0.35, 0.75),
+        (0.5, 0.9),
         (("plain", 1.0, 1.0), ("bricks", 0.3, 0.6), ("tiles", 0.5, 1.2)),
         (0.4, 0.8),
         (0.4, 0.7),
@@ -172,7 +172,7 @@ def draw_light(rng: np.random.Generator, layout: Layout, style: Style) -> Light:
     tint = np.array([1 + 0.6 * warmth, 1.0, 1 - 0.8 * warmth])
     if layout.outdoors:
         azimuth = rng.uniform(-np.pi, np.pi)
-        elevation = np.radians(rng.uniform(25, 70) if studio else rng.uniform(15, 45))
+        elevation = np.radians(rng.uniform(25, 70) if studio else rng.uniform(25, 65))
         flat = np.cos(elevation)
         lamp = np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
         key, ambient = (
