@@ -43,6 +43,11 @@ class Knower(DepthModel):
 KNOWER = f"{__name__}.Knower"
 
 
+@pytest.fixture(autouse=True)
+def few_images_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("depthkd.report.certainty.FEWEST", 5)
+
+
 @pytest.fixture
 def shard(tmp_path: Path) -> str:
     return str(write_shard(tmp_path / "floor.tar", [labelled(f"s{i}", i) for i in range(5)]))
@@ -200,6 +205,14 @@ def test_an_interrupted_test_goes_on_where_it_stopped(shard: str, tmp_path: Path
     assert Counter.seen == 5 + pictures
     test("cut", power=2.0, resolution=12)  # another protocol
     assert Counter.seen == 5 + pictures
+
+
+def test_few_images_decide_nothing(tmp_path: Path) -> None:
+    four = ShardBenchmark(str(write_shard(tmp_path / "four.tar", [labelled(f"s{i}", i) for i in range(4)])))
+    models: dict[str, str | DepthModel] = {"a": Knower(), "b": Knower(power=3.0)}
+    results = evaluate.evaluate(models, {"four": four}, out=tmp_path / "out", photographs=False)
+    assert results["benchmarks"]["four"]["intervals"] == {}
+    assert "decided" not in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_the_report_is_one_page_with_every_picture(shard: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from depthkd.report.bootstrap import Interval, interval, paired
 from depthkd.report.records import Records
 
+FEWEST = 8  # images: with fewer, all differences of one sign would often be chance
 FIGURES = {"abs_rel": "AbsRel", "delta1": "δ1"}
 
 
@@ -42,7 +43,7 @@ class Certainty:
 
 
 def certainty(records: Records, benchmark: str, models: list[str]) -> Certainty:
-    """Intervals of the named models on one benchmark; of one image, or of none, nothing can be said."""
+    """Intervals of the named models on one benchmark; of fewer than `FEWEST` images nothing is said."""
     values = {
         model: {
             figure: {
@@ -52,7 +53,7 @@ def certainty(records: Records, benchmark: str, models: list[str]) -> Certainty:
         }
         for model in models
     }
-    enough = [model for model in models if all(len(v) > 1 for v in values[model].values())]
+    enough = [model for model in models if all(len(v) >= FEWEST for v in values[model].values())]
     intervals = {
         m: {f: interval(np.array(list(v.values()), dtype=np.float64)) for f, v in values[m].items()}
         for m in enough
