@@ -170,7 +170,7 @@ def section(outcome: Outcome) -> Section:
 
 def looks(photos: list[SheetRow]) -> list[Section]:
     """The report's part for photographs, if there are any."""
-    shown = [("no truth", row) for row in photos]
+    shown = [("a photograph, without truth", row) for row in photos]
     return [Section("photographs", "none, because there is no truth", {}, pictures=shown)] if photos else []
 
 

@@ -223,7 +223,7 @@ def test_the_report_is_one_page_with_every_picture(shard: str, tmp_path: Path) -
     assert "good minus &lt;bad&gt;, image by image: AbsRel -" in page
     assert "<bad>" not in page
     assert "http" not in page  # nothing is loaded from elsewhere
-    for word in ("best", "median", "worst", "good: error", "good: edges", "truth", "photographs"):
+    for word in ("best", "median", "worst", "good: error", "good: edges", "truth", "a photograph"):
         assert word in page
     images = re.findall("src='data:image/png;base64,([^']+)'", page)
     assert len(images) == page.count("<img") >= 2 * 8

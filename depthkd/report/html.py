@@ -21,7 +21,7 @@ th:first-child, td:first-child { text-align: left }
 .trivial td { color: #777 }
 .best { font-weight: 600 }
 .protocol, .note { color: #555; max-width: 60rem }
-.row { display: flex; gap: 6px; overflow-x: auto; margin: .2rem 0 1rem }
+.row { display: flex; gap: 6px; flex-wrap: wrap; margin: .2rem 0 1rem }
 figure { margin: 0; flex: none; width: 230px }
 figure img { width: 230px; display: block }
 figcaption { font-size: 12px; color: #555 }
@@ -65,18 +65,14 @@ def write_report(path: Path, title: str, facts: Mapping[str, str], sections: Seq
     """
     parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"]
     parts += [f"<style>{STYLE}</style><h1>{escape(title)}</h1>"]
-    for section in sections:
-        parts.append(
-            f"<h2>{escape(section.title)}</h2><p class=protocol>Protocol {escape(section.protocol)}."
-        )
+    for section in [s for s in sections if s.figures]:
+        parts.append(f"<h2>{escape(section.title)}</h2>")
+        parts.append(f"<p class=protocol>Protocol {escape(section.protocol)}.")
         parts.append(_table(section))
         parts += [f"<p class=note>{escape(text)}" for text in (*section.comparisons, *section.notes)]
     parts.append("<h1>Pictures</h1>" + _legend())
-    for section in sections:
-        for label, row in section.pictures:
-            parts.append(
-                f"<h3>{escape(section.title)}, {escape(label)}: {escape(row.title)}</h3>" + _pictures(row)
-            )
+    for label, row in [pair for section in sections for pair in section.pictures]:
+        parts.append(f"<h3>{escape(row.title)} ({escape(label)})</h3>{_pictures(row)}")
     parts.append("<h1>What was tested</h1><table>")
     parts += [f"<tr><td>{escape(name)}<td>{escape(value)}" for name, value in facts.items()]
     parts.append("</table>")
