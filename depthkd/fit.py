@@ -1,5 +1,6 @@
 """`depthkd fit` and `depthkd validate`: LightningCLI over Method and ShardDataModule, one folder a run."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -164,8 +165,15 @@ def set_aside(folder: Path) -> None:
     )
 
 
+def worth_saying(record: logging.LogRecord) -> bool:
+    """Not what Lightning advertises, nor what the preflight says better."""
+    return not any(word in record.getMessage() for word in ("litlogger", "TPU available", "GPU available"))
+
+
 def main(verb: str, arguments: list[str], name: str | None) -> int:
     """Run `fit` or `validate` with a composed command line; `name` is the run's."""
+    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_saying)
     try:
         FitCLI([verb, *arguments], name)
     except Preempted as preempted:
