@@ -77,3 +77,9 @@ def test_a_room_can_be_entered_without_the_heavy_libraries() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert shown.stdout.strip() == "[]"
+
+
+def test_a_reader_who_leaves_early_gets_no_traceback() -> None:
+    command = f"{sys.executable} -c 'from depthkd.cli import console; console()' --help"
+    done = subprocess.run(f"{command} | true", shell=True, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
