@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depthkd.cluster import signals
-from depthkd.cluster.slurm import EveryRankError, this_rank
+from depthkd.cluster.slurm import EveryRankError, current_job, this_rank
 
 if TYPE_CHECKING:
     from depthkd.composition import Command
@@ -72,7 +72,8 @@ def prepared(arguments: list[str]) -> "Command":
     for path, maker in command.needs.items():
         if Path(path).exists() or asks:
             continue
-        if int(os.environ.get("SLURM_NTASKS", 1)) > 1:
+        job = current_job()
+        if job is not None and job.tasks > 1:
             raise EveryRankError(
                 f"{path} is not there yet, and must not be made by every task: `depthkd {maker}` first"
             )

@@ -47,7 +47,7 @@ def evaluate(
     """Score models on benchmarks; write results.json, per_sample.csv, table.md, sheet.png and report.html.
 
     What an interrupted test, or an earlier one, has measured in `out` is taken up where model,
-    weights, benchmark and protocol are the same.
+    weights, protocol and the benchmark's settings and data are the same.
 
     Args:
         models: name -> a run folder, one of its checkpoints, or any DepthModel.

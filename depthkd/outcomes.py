@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from math import isfinite, isnan
 from typing import Any
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from depthkd.batch import Quantity
 from depthkd.benchmarks.benchmark import Benchmark, Protocol
-from depthkd.benchmarks.scoring import scored
+from depthkd.benchmarks.scoring import benchmark_fingerprint, scored
 from depthkd.metrics.depth import FORMULAS
 from depthkd.metrics.mean import MeanOverImages
 from depthkd.models.model import DepthModel
@@ -42,6 +43,11 @@ class Outcome:
     picks: dict[int, list[str]] = field(default_factory=dict)  # which samples are drawn, and why
     rows: dict[int, SheetRow] = field(default_factory=dict)
     certainty: Certainty = field(default_factory=Certainty)
+
+    @cached_property
+    def data(self) -> str:
+        """The benchmark's fingerprint."""
+        return benchmark_fingerprint(self.benchmark)
 
     def remarks(self) -> list[str]:
         """What has to be said about the figures, besides how sure they are."""
@@ -77,7 +83,7 @@ def score(
         trivial: whether it is one of the rows that give the others their meaning.
     """
     count, pair = len(outcome.benchmark), (outcome.name, name)
-    known = records.begin(*pair, f"{outcome.protocol}; {count} samples; {model.source}; {weights}")
+    known = records.begin(*pair, f"{outcome.protocol}; data {outcome.data}; model {weights}")
     missing = [i for i in range(count) if i not in records.of(*pair)] if known else range(count)
     start = time.perf_counter()
     samples = scored(model, outcome.benchmark, outcome.protocol, device, outcome.unreadable, missing)

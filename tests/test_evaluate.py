@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from depthkd import cli, evaluate
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH
-from depthkd.benchmarks import Motorcycle, Protocol, ShardBenchmark
+from depthkd.benchmarks import Benchmark, Motorcycle, Protocol, ShardBenchmark
 from depthkd.models.model import DepthModel, DepthOutput
 from tests.benchmarks.test_shards import labelled, write_shard
 
@@ -205,6 +205,22 @@ def test_an_interrupted_test_goes_on_where_it_stopped(shard: str, tmp_path: Path
     assert Counter.seen == 5 + pictures
     test("cut", power=2.0, resolution=12)  # another protocol
     assert Counter.seen == 5 + pictures
+
+
+def test_other_data_or_settings_are_measured_anew(tmp_path: Path) -> None:
+    path = tmp_path / "floor.tar"
+
+    def error(first: int, **settings: Any) -> float:
+        write_shard(path, [labelled(f"s{i}", first + i) for i in range(3)])
+        benchmarks: dict[str, Benchmark] = {"floor": ShardBenchmark(str(path), **settings)}
+        options = {"out": tmp_path / "out", "photographs": False, "pictures": 0}
+        results = evaluate.evaluate({"k": Knower(power=2.0)}, benchmarks, **options)  # type: ignore[arg-type]
+        return float(results["benchmarks"]["floor"]["figures"]["k"]["abs_rel"])
+
+    before = error(0)
+    assert error(0) == before
+    assert error(20) != before  # the same names in the same file, with other content
+    assert error(0, limit=2) != before
 
 
 def test_few_images_decide_nothing(tmp_path: Path) -> None:

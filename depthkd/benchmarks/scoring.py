@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -69,15 +70,37 @@ def image_tensor(
 
 def fingerprint(model: DepthModel) -> str:
     """What tells one model from another: its settings, every tensor, and the file if `source` is one."""
-    plain = (str, int, float, bool, tuple, list, type(None))
-    settings = {name: value for name, value in vars(model).items() if isinstance(value, plain)}
-    digest = sha256(repr(sorted(settings.items())).encode())
+    digest = sha256(_settings(model).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     if Path(model.source).is_file():
         digest.update(Path(model.source).read_bytes())
     return digest.hexdigest()[:16]
+
+
+def benchmark_fingerprint(benchmark: Benchmark) -> str:
+    """What tells one benchmark from another: settings, length, and the first, middle and last sample."""
+    count = len(benchmark)
+    digest = sha256(f"{_settings(benchmark)} {count}".encode())
+    for _, sample in _ahead(benchmark, sorted({0, count // 2, count - 1} & set(range(count)))):
+        if isinstance(sample, BadSample):
+            digest.update(str(sample).encode())
+            continue
+        for part in (sample.image, sample.depth, sample.mask):
+            digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _settings(thing: object) -> str:
+    """The plain attributes of a model or a benchmark, without what it has worked out from them."""
+    plain = (str, int, float, bool, tuple, list, Path, type(None))
+    own = {
+        name: value
+        for name, value in vars(thing).items()
+        if isinstance(value, plain) and not isinstance(getattr(type(thing), name, None), cached_property)
+    }
+    return repr(sorted(own.items()))
 
 
 def truth_space(benchmark: Benchmark) -> DepthSpace:

@@ -61,8 +61,8 @@ class Preemption(Callback):
         asked = signals.asked() if self._group is None else self._outcome()
         if not asked:
             return
-        checkpoint = trainer.checkpoint_callback
-        assert isinstance(checkpoint, RunCheckpoint)
+        # not `trainer.checkpoint_callback`: a config may add ModelCheckpoints of its own before ours
+        checkpoint = next(c for c in trainer.checkpoint_callbacks if isinstance(c, RunCheckpoint))
         checkpoint.save(trainer)
         raise Preempted(asked, trainer.global_step, f"{checkpoint.dirpath}/{checkpoint.filename}.ckpt")
 

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+INTERACTIVE = ("bash", "interactive")  # names of jobs, as Lightning knows them
 MARKER = "slurm_job"  # in a run's folder: the job that made it
 
 
@@ -43,10 +44,11 @@ class Job:
 
 
 def current_job() -> Job | None:
-    """The job whose task this process is; None outside of `srun`."""
-    if "SLURM_STEP_ID" not in os.environ or "SLURM_NTASKS" not in os.environ:
-        return None
+    """The job whose task this process is; None outside of `srun`, and in an interactive shell under it,
+    where Lightning starts the processes itself."""
     env = os.environ
+    if "SLURM_STEP_ID" not in env or "SLURM_NTASKS" not in env or env.get("SLURM_JOB_NAME") in INTERACTIVE:
+        return None
     identifier = env["SLURM_JOB_ID"]
     per_node = env.get("SLURM_NTASKS_PER_NODE")
     cpus, devices = env.get("SLURM_CPUS_PER_TASK"), env.get("SLURM_GPUS_ON_NODE")

@@ -69,9 +69,7 @@ def boundary_f1(prediction: Image, target: Image) -> float:
     return float((WEIGHTS * f1).sum())
 
 
-def ratios(
-    near: Float[np.ndarray, " pairs"], far: Float[np.ndarray, " pairs"]
-) -> Float[np.ndarray, " pairs"]:
+def ratios(near: Pairs, far: Pairs) -> Pairs:
     """Of the inverse depths, in float64."""
     return (1.0 / near.astype(np.float64)) / (1.0 / far.astype(np.float64))
 

@@ -13,8 +13,9 @@ Key = tuple[str, str]  # benchmark, model
 class Records:
     """per_sample.csv of a result folder, and per_sample.json: what its rows were measured with.
 
-    Rows of an earlier test in the folder are taken up where benchmark, model, protocol and weights
-    are the same, and dropped where they are not. A row that was cut off is measured again.
+    Rows of an earlier test in the folder are taken up where the benchmark's data and settings, the
+    protocol and the model are the same, and dropped where they are not. A row that was cut off is
+    measured again.
 
     Args:
         folder: of the results; it exists.

@@ -194,6 +194,9 @@ def test_only_a_restart_of_the_same_job_goes_on_by_itself(tmp_path: Path, job: p
     assert is_same_job(tmp_path)
     job.setenv("SLURM_JOB_ID", "4243")
     assert not is_same_job(tmp_path)
+    job.setenv("SLURM_JOB_NAME", "bash")  # a shell by `srun --pty bash`
+    assert current_job() is None
+    job.delenv("SLURM_JOB_NAME")
     job.delenv("SLURM_STEP_ID")  # a batch script, not a task
     assert current_job() is None
     assert not is_same_job(tmp_path)
