@@ -5,7 +5,7 @@ import struct
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -206,7 +206,8 @@ def test_kitti_crops(root: Root) -> None:
 
 
 def test_diode_parts() -> None:
-    parts = {part: len(DIODE("nowhere", part=part)) for part in ("all", "indoor", "outdoor")}  # type: ignore[arg-type]
+    names: tuple[Literal["all", "indoor", "outdoor"], ...] = ("all", "indoor", "outdoor")
+    parts = {part: len(DIODE("nowhere", part=part)) for part in names}
     assert parts == {"all": 771, "indoor": 325, "outdoor": 446}
     assert DIODE("nowhere", part="indoor").name == "diode_indoor"
     assert DIODE("nowhere").protocol.clip_only  # 400 m above is scored, though predictions stop at 350

@@ -11,6 +11,7 @@ from skimage.feature import canny
 from depthkd.metrics.edges import (
     BoundaryErrors,
     PseudoBoundaryErrors,
+    Toolbox,
     boundary_errors,
     distance_to,
     pseudo_boundary_errors,
@@ -81,15 +82,15 @@ def test_what_the_cases_measure() -> None:
 
 @pytest.mark.parametrize("version", ["current", "paper"])
 @pytest.mark.parametrize("case", ["moved", "other", "blurred", "alike"])
-def test_boundary_errors_equal_both_scripts(case: str, version: str) -> None:
+def test_boundary_errors_equal_both_scripts(case: str, version: Toolbox) -> None:
     prediction, target = CASES[case]()
     prediction = prediction.copy()
     prediction[:2] = 0  # no estimate there
     edges = canny(min_max(target.astype(np.float64)), np.sqrt(2), 0.1, 0.2)
-    low, high = {"current": (0.15, 0.3), "paper": (0.1, 0.2)}[version]
+    low, high = (0.15, 0.3) if version == "current" else (0.1, 0.2)
     depth = np.where(prediction == 0, np.nan, prediction).astype(np.float64)
     estimated = canny(min_max(depth), np.sqrt(2), low, high)
-    ours = boundary_errors(prediction, edges, version)  # type: ignore[arg-type]
+    ours = boundary_errors(prediction, edges, version)
     if not estimated.any():
         assert ours == {"dbe_accuracy": 10, "dbe_completeness": 10}
         return
