@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -208,11 +209,34 @@ PROTOCOLS = {
 }
 
 
+class FigureSet(StrEnum):
+    """Figures that are computed together."""
+
+    DEPTH = "depth"  # per pixel, from depth and its mask
+    EDGES = "edges"  # PDBE and boundary F1, from dense true depth
+    ANNOTATED_EDGES = "annotated_edges"  # iBims-1's depth boundary errors
+    PLANES = "planes"  # iBims-1's planarity errors
+    PAIRS = "pairs"  # the share of pairs of points that are ordered rightly
+
+
 class Benchmark(ABC):
-    """Labelled samples in a fixed order, and the protocol under which models are scored on them."""
+    """Labelled samples in a fixed order, and the protocol under which models are scored on them.
+
+    Attributes:
+        name: what tables call it.
+        protocol: how models are scored.
+        figures: which sets of figures its samples allow.
+        data_set: the public data set that the samples are of, by its common name; None if unknown.
+    """
 
     name: str
     protocol: Protocol
+    figures: tuple[FigureSet, ...] = (FigureSet.DEPTH,)
+    data_set: str | None = None
+
+    def group(self, index: int) -> str | None:
+        """The part of the benchmark that sample `index` belongs to, such as "indoors"; None: it has none."""
+        return None
 
     @abstractmethod
     def __len__(self) -> int:

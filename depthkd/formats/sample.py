@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from depthkd.batch import DepthSpace
 
@@ -30,3 +30,18 @@ class Sample:
     space: DepthSpace | None = None
     windows: UInt8[np.ndarray, "count window_height window_width 3"] | None = None
     boxes: Float32[np.ndarray, "count 4"] | None = None
+
+
+@dataclass
+class AnnotatedSample(Sample):
+    """A benchmark's sample with what its annotators drew, for figures that need more than depth.
+
+    `edges` are depth discontinuities. `planes` are masks of flat parts, `normals` their unit normals
+    in the axes of `metrics.planarity.back_project`. `pairs` are pairs of points as (row, column) in
+    pixels of the image, the closer one first.
+    """
+
+    edges: Bool[np.ndarray, "height width"] | None = None
+    planes: Bool[np.ndarray, "planes height width"] | None = None
+    normals: Float64[np.ndarray, "planes 3"] | None = None
+    pairs: Int64[np.ndarray, "pairs 2 2"] | None = None
