@@ -88,7 +88,8 @@ class Batch:
     are in pixels with the centre of the top-left pixel at (0, 0), and `positions` are the samples'
     places in the stream, from which every random choice about them is drawn. `windows` are further
     views of parts of the image, and `boxes` says where each lies in it: (top, left, height, width)
-    as fractions of the image. `skipped` has a sentence for every bad sample that was passed over.
+    as fractions of the image. `skipped` has a sentence for every bad sample that was passed over,
+    and `digests` tell the images' files apart (see `content_digest`).
     """
 
     image: UInt8[Tensor, "batch 3 height width"] | Float[Tensor, "batch 3 height width"]
@@ -101,6 +102,7 @@ class Batch:
     windows: UInt8[Tensor, "batch count 3 window_height window_width"] | None = None
     boxes: Float[Tensor, "batch count 4"] | None = None
     skipped: list[str] = field(default_factory=list)
+    digests: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from depthkd.batch import TrainingBatch
 from depthkd.runs import CHECKPOINT, read_checkpoint
+from depthkd.trained_on import TrainedOn
 
 
 class SafeCheckpointIO(CheckpointIO):
@@ -35,6 +37,25 @@ class SafeCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint that a newer one replaces."""
         Path(path).unlink(missing_ok=True)
+
+
+class RecordTrainedOn(Callback):
+    """Keeps `trained_on/` of the run folder up to date: which images the run has met (a zero-shot guard)."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take up what this run has noted before."""
+        self.trained_on = TrainedOn(Path(trainer.default_root_dir), trainer.global_rank)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TrainingBatch, batch_idx: int
+    ) -> None:
+        """Note the batch's images."""
+        for part in batch.values():
+            self.trained_on.add(part.digests)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Any) -> None:
+        """Write them: what a checkpoint has learned from is on disk when it is."""
+        self.trained_on.save()
 
 
 class RunCheckpoint(ModelCheckpoint):

@@ -2,34 +2,36 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 import yaml
 from jsonargparse import ArgumentParser
 
-from depthkd.benchmarks.benchmark import Benchmark, Protocol
-from depthkd.benchmarks.scoring import fingerprint, image_tensor, truth_space
-from depthkd.benchmarks.shards import ShardBenchmark
-from depthkd.benchmarks.trivial import BestConstant, MeanMap, VerticalRamp, mean_disparity_map, spread
+from depthkd.batch import DepthSpace
+from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.composition import innermost
+from depthkd.evaluation.answers import image_tensor
+from depthkd.evaluation.certainty import certainty
+from depthkd.evaluation.contenders import Contender, contenders
+from depthkd.evaluation.figures import higher_is_better
+from depthkd.evaluation.measure import Subject, measure
+from depthkd.evaluation.outcomes import Outcome, illustrate, sheet_rows
+from depthkd.evaluation.protocols import ALL, chosen
+from depthkd.evaluation.provenance import provenance
+from depthkd.evaluation.records import Records
+from depthkd.evaluation.results import everything, facts, looks, reasons, section, table
+from depthkd.evaluation.scoring import fingerprint
+from depthkd.evaluation.workers import Workers
 from depthkd.models.model import DepthModel
-from depthkd.outcomes import Outcome, everything, facts, illustrate, looks, score, section
-from depthkd.report.certainty import certainty
 from depthkd.report.claims import Claim
 from depthkd.report.html import write_report
 from depthkd.report.photographs import photographs as carried_photographs
-from depthkd.report.picks import SPREAD, picked
+from depthkd.report.picks import picked
 from depthkd.report.pictures import SheetRow, picture_sheet
-from depthkd.report.records import Records
-from depthkd.report.table import figures_table
-from depthkd.runs import CONFIG, load_student
-
-MEAN_MAP_SAMPLES = 500
+from depthkd.runs import CONFIG
 
 
 def evaluate(
@@ -37,8 +39,15 @@ def evaluate(
     benchmarks: dict[str, Benchmark],
     mean_map: str | list[str] | None = None,
     out: Path = Path("runs/test"),
+    protocol: str | list[str] | None = None,
     resolution: int | None = None,
+    scale: float = 1.0,
+    flip: bool = False,
+    stand_in: Literal["aligned", "raw"] = "aligned",
+    keep_predictions: bool = False,
     device: str = "auto",
+    workers: int | None = None,
+    seed: int = 0,
     pictures: int = 4,
     photographs: bool = True,
     untrained: bool = True,
@@ -54,8 +63,15 @@ def evaluate(
         benchmarks: name -> benchmark; its protocol stands beside every figure.
         mean_map: labelled training shards, whose mean disparity map becomes a trivial row.
         out: the folder for results.
+        protocol: one preset or several ("all" of them) instead of each benchmark's own.
         resolution: the shorter side at which models run, in pixels, instead of the protocols' own.
+        scale: a further factor on that side (test-time scaling: 1, 2, 4).
+        flip: average each prediction with that of the mirrored image.
+        stand_in: what boundary ratios are taken of: the fitted depth ("aligned") or the "raw" prediction.
+        keep_predictions: keep raw predictions below `out`, to be scored again without running the models.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
+        workers: processes for the metrics of edges; None: one less than there are processors.
+        seed: of models that draw noise; every image's draws begin anew from it.
         pictures: samples of each benchmark on the picture sheet.
         photographs: whether the sheet ends with photographs, which have no truth.
         untrained: whether each run also gets a row for its student with the weights before training.
@@ -67,48 +83,53 @@ def evaluate(
     Raises:
         ValueError: nothing to test, or a model's space does not suit a benchmark's protocol.
     """
-    for what, given in (("models", models), ("benchmarks", benchmarks)):
-        if not given:
+    given: tuple[tuple[str, Mapping[str, object]], ...] = (("models", models), ("benchmarks", benchmarks))
+    for what, things in given:
+        if not things:
             raise ValueError(f"there is nothing to test: give one or more {what}, such as --{what}.NAME ...")
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    outcomes = [Outcome(name, b, _protocol(b, resolution)) for name, b in benchmarks.items()]
+    run_at = {"scale": scale, "flip": flip, "stand_in": stand_in}
+    if resolution is not None:
+        run_at["resolution"] = resolution
+    names = [protocol] if isinstance(protocol, str) else protocol
+    outcomes = [o for name, b in benchmarks.items() for o in _outcomes(name, b, names, run_at)]
     photos = [SheetRow(s.key, s.image) for s in carried_photographs()] if photographs else []
-    about: dict[str, dict[str, str]] = {}
+    about: dict[str, dict[str, Any]] = {}
+    spaces: dict[str, DepthSpace] = {}
     out.mkdir(parents=True, exist_ok=True)
     records = Records(out)
-    for contender in _contenders(models, mean_map, untrained):
-        model = contender.load().to(place).eval()
-        weights = fingerprint(model)
-        about[contender.name] = {
-            "source": model.source,
-            "licence": model.licence,
-            "space": str(model.space),
-            "weights": weights,
-        }
-        for outcome in [o for o in outcomes if _suits(contender, model, o)]:  # all are asked first
-            score(outcome, contender.name, model, weights, place, records, contender.trivial)
-            if not contender.trivial and pictures:
-                outcome.picks = outcome.picks or picked(records.of(outcome.name, contender.name), pictures)
-                illustrate(outcome, contender.name, model, place)
-        if not contender.trivial:
-            _look(contender.name, model, photos, outcomes[0].protocol.resolution, place)
-        results = everything(about, outcomes, place)  # after each model: the next may take hours
-        (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    with Workers(workers) as processes:
+        for contender in contenders(models, mean_map, untrained):
+            subject = _subject(contender, place)
+            about[contender.name], spaces[contender.name] = _about(subject), subject.model.space
+            optional = contender.trivial or ALL in (names or [])
+            suited = [o for o in outcomes if o.check(contender.name, subject.model.space, optional)]
+            for name in benchmarks:  # all protocols are asked first
+                same = [o for o in suited if o.title == name]
+                if same:
+                    measure(subject, same, records, processes, seed, out if keep_predictions else None)
+                if same and not contender.trivial:
+                    _picture(subject, same, records, pictures, seed, out if keep_predictions else None)
+            if not contender.trivial:
+                _look(subject, photos, outcomes[0].protocol.resolution)
+            results = everything(about, outcomes, place, seed)  # after each model: the next may take hours
+            (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     records.save()
     for o in outcomes:
         o.certainty = certainty(records, o.name, [m for m in o.figures if m not in o.trivial])
-    text = "\n".join(_table(outcome) for outcome in outcomes)
+    why = {o.name: reasons(o, outcomes, spaces) for o in outcomes}
+    text = "\n".join(table(outcome, why[outcome.name]) for outcome in outcomes)
     (out / "table.md").write_text(text)
     print(text)
-    rows = [row for o in outcomes for i, row in o.rows.items() if SPREAD in o.picks[i]] + photos
+    rows = sheet_rows(outcomes) + photos
     if rows:
         picture_sheet(rows, list(models), out / "sheet.png")
         print(f"pictures: {out / 'sheet.png'}")
     figures = {o.name: o.figures for o in outcomes}
-    results = everything(about, outcomes, place)
+    results = everything(about, outcomes, place, seed)
     results["claims"] = {claim.sentence(figures): claim.met(figures) for claim in claims or []}
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    parts = [*map(section, outcomes), *looks(photos)]
+    parts = [*(section(o, why[o.name]) for o in outcomes), *looks(photos)]
     write_report(out / "report.html", "depthkd test", facts(results), parts)
     print(f"report: {out / 'report.html'}")
     for sentence in results["claims"]:
@@ -116,69 +137,49 @@ def evaluate(
     return results
 
 
-@dataclass
-class Contender:
-    """A row of the tables: a model that is loaded when its turn comes."""
-
-    name: str
-    load: Callable[[], DepthModel]
-    trivial: bool = False  # not in pictures, and left out where a protocol does not suit it
+def _outcomes(
+    name: str, benchmark: Benchmark, protocols: list[str] | None, changes: Mapping[str, Any]
+) -> list[Outcome]:
+    found = chosen(benchmark, protocols, changes)
+    return [Outcome(name, benchmark, protocol, alone=len(found) == 1) for protocol in found]
 
 
-def _table(outcome: Outcome) -> str:
-    notes = [*outcome.certainty.sentences(), *outcome.remarks()]
-    return figures_table(outcome.name, str(outcome.protocol), len(outcome.benchmark), outcome.figures, notes)
+def _subject(contender: Contender, device: torch.device) -> Subject:
+    model = contender.load().to(device).eval()
+    known = provenance(contender.name, model, contender.run)
+    return Subject(contender.name, model, fingerprint(model), device, known, contender.trivial)
 
 
-def _protocol(benchmark: Benchmark, resolution: int | None) -> Protocol:
-    if resolution is None:
-        return benchmark.protocol
-    return replace(benchmark.protocol, resolution=resolution)
+def _about(subject: Subject) -> dict[str, Any]:
+    model = subject.model
+    return {
+        "source": model.source,
+        "licence": model.licence,
+        "space": str(model.space),
+        "weights": subject.weights,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "training_sets": {who: list(sets) for who, sets in subject.provenance.training_sets.items()},
+    }
 
 
-def _contenders(
-    models: dict[str, str | DepthModel], mean_map: str | list[str] | None, untrained: bool
-) -> Iterator[Contender]:
-    for name, model in models.items():
-        if isinstance(model, DepthModel):
-            yield Contender(name, partial(_itself, model))
-            continue
-        yield Contender(name, partial(load_student, Path(model)))
-        if untrained:
-            yield Contender(
-                f"{name}, untrained", partial(load_student, Path(model), fresh=True), trivial=True
-            )
-    yield Contender("best constant per image", BestConstant, trivial=True)
-    yield Contender("vertical ramp", VerticalRamp, trivial=True)
-    if mean_map is not None:
-        shards = ShardBenchmark(mean_map, name="mean_map", min_depth=None, max_depth=None)
-        mean = mean_disparity_map(spread(shards, MEAN_MAP_SAMPLES))
-        yield Contender("mean training map", partial(MeanMap, mean), trivial=True)
-
-
-def _itself(model: DepthModel) -> DepthModel:
-    return model
-
-
-def _suits(contender: Contender, model: DepthModel, outcome: Outcome) -> bool:
-    """Whether the protocol can score the model; a trivial row that it cannot is left out with a note."""
-    try:
-        outcome.protocol.check(model.space, truth_space(outcome.benchmark))
-    except ValueError as error:
-        if not contender.trivial:
-            raise ValueError(f"model '{contender.name}' on benchmark '{outcome.name}': {error}") from error
-        outcome.notes.append(f"No row for {contender.name}: {error}.")
-        return False
-    return True
-
-
-def _look(
-    name: str, model: DepthModel, photos: list[SheetRow], resolution: int | None, device: torch.device
+def _picture(
+    subject: Subject, outcomes: list[Outcome], records: Records, pictures: int, seed: int, keep: Path | None
 ) -> None:
+    """Draw a few samples of a benchmark, under its first protocol."""
+    outcome = outcomes[0]
+    if not pictures:
+        return
+    by = "abs_rel" if outcome.fitted else "pair_accuracy"
+    best = "highest" if higher_is_better(by) else "lowest"
+    outcome.picks = outcome.picks or picked(records.of(outcome.name, subject.name), pictures, by, best)
+    illustrate(outcome, subject.name, subject.answers(outcome, seed, keep))
+
+
+def _look(subject: Subject, photos: list[SheetRow], resolution: int | None) -> None:
     for row in photos:
-        depth = model.predict(image_tensor(row.image, device), resolution)
-        row.predictions[name] = depth[0].cpu().numpy()
-        row.spaces[name] = model.space
+        depth = subject.model.predict(image_tensor(row.image, subject.device), resolution)
+        row.predictions[subject.name] = depth[0].cpu().numpy()
+        row.spaces[subject.name] = subject.model.space
 
 
 class Parser(ArgumentParser):
@@ -231,7 +232,7 @@ def _validation(run: Path) -> dict[str, Any] | None:
 
 def main(arguments: list[str]) -> int:
     """Run `depthkd test` with a composed command line; returns the exit status: 1 if a claim is not met,
-    or a sample could not be read.
+    a sample could not be read, or an answer was none.
 
     Raises:
         ValueError, FileNotFoundError: a user's mistake, as a sentence.
@@ -242,5 +243,6 @@ def main(arguments: list[str]) -> int:
     parsed = parser.instantiate(parser.parse_args(expand(arguments)))
     del parsed["config"]
     results = evaluate(**parsed.as_dict())
-    read = not any(benchmark["unreadable"] for benchmark in results["benchmarks"].values())
-    return 0 if read and all(results["claims"].values()) else 1
+    found = results["benchmarks"].values()
+    whole = not any(benchmark["unreadable"] or benchmark["faults"] for benchmark in found)
+    return 0 if whole and all(results["claims"].values()) else 1

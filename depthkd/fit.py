@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from depthkd.checkpoint import RunCheckpoint, SafeCheckpointIO
+from depthkd.checkpoint import RecordTrainedOn, RunCheckpoint, SafeCheckpointIO
 from depthkd.cluster.precision import AnyPrecisionTrainer
 from depthkd.cluster.preemption import Preempted, Preemption
 from depthkd.cluster.preflight import Plan, preflight
@@ -141,6 +141,7 @@ class FitCLI(LightningCLI):
             kwargs["limit_val_batches"] = 0
         callbacks = configured.callbacks or []
         kwargs["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), Preemption()]
+        kwargs["callbacks"].append(RecordTrainedOn())
         if not sys.stdout.isatty():
             kwargs["callbacks"].append(ProgressLines())
             kwargs["enable_progress_bar"] = False

@@ -93,6 +93,19 @@ def build_student(folder: Path) -> DepthModel:
     return student
 
 
+def teachers_of(path: Path) -> dict[str, dict[str, Any]]:
+    """Name -> source, licence and training sets of those that taught a run's student; none of no run's.
+
+    Args:
+        path: a run folder, or one of its checkpoints.
+    """
+    checkpoint = path if path.is_file() else path / CHECKPOINT
+    if not checkpoint.is_file():
+        return {}
+    teachers: dict[str, dict[str, Any]] = read_checkpoint(checkpoint)["depthkd"]["teachers"]
+    return teachers
+
+
 class TrainedDepth(DepthModel):
     """The student of a run folder as a model of its own: a teacher for the next, or a test subject.
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from depthkd import cli, evaluate
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks import Benchmark, Motorcycle, Protocol, ShardBenchmark
+from depthkd.evaluation import contenders
 from depthkd.models.model import DepthModel, DepthOutput
 from tests.benchmarks.test_shards import labelled, write_shard
 
@@ -45,7 +46,7 @@ KNOWER = f"{__name__}.Knower"
 
 @pytest.fixture(autouse=True)
 def few_images_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("depthkd.report.certainty.FEWEST", 5)
+    monkeypatch.setattr("depthkd.evaluation.certainty.FEWEST", 5)
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def run(tmp_path: Path, shard: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     validation = {"floor": {"class_path": "depthkd.benchmarks.ShardBenchmark", "init_args": {"urls": shard}}}
     (folder / "config.yaml").write_text(yaml.safe_dump({"data": {"validation": validation}}))
     monkeypatch.setattr(
-        evaluate, "load_student", lambda path, fresh=False: Knower(power=5.0 if fresh else 1.0)
+        contenders, "load_student", lambda path, fresh=False: Knower(power=5.0 if fresh else 1.0)
     )
     return folder
 

@@ -15,8 +15,9 @@ FLOORS = [
     {"formats", "losses", "metrics", "models", "report"},
     {"benchmarks"},
     {"data", "methods"},
-    {"composition", "runs"},
-    {"checkpoint", "cluster", "outcomes", "evaluate", "fit", "shards"},
+    {"composition", "runs", "trained_on"},
+    {"checkpoint", "cluster", "evaluation", "fit", "shards"},
+    {"evaluate"},
     {"cli"},
 ]
 APART = [("data", "methods"), ("methods", "data"), ("losses", "metrics"), ("metrics", "losses")]

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -50,6 +50,11 @@ class Protocol:
             all that is not positive, which is the same for those networks, but would drop half an
             image of a network whose disparities are signed.
         resolution: the shorter side at which models run, in pixels; None: the image's own size.
+        scale: a further factor on that side (Depth Anything V2 runs at 1, 2 and 4 times its own).
+        flip: average each prediction with that of the mirrored image.
+        stand_in: what takes the place of depth in ratio-based boundary metrics: the fitted, clipped
+            prediction ("aligned"), or the model's own numbers ("raw"; of a disparity their inverse),
+            which are not invariant to the offset that an affine model leaves open.
     """
 
     name: str
@@ -63,6 +68,9 @@ class Protocol:
     resolution: int | None = None
     clip_only: bool = False
     fit_side: int | None = None
+    scale: float = 1.0
+    flip: bool = False
+    stand_in: Literal["aligned", "raw"] = "aligned"
 
     def __post_init__(self) -> None:
         lowest = SMALLEST_DEPTH if self.min_depth is None else self.min_depth
@@ -79,6 +87,8 @@ class Protocol:
             raise ValueError(
                 f"protocol '{self.name}': resolution must be at least 1 pixel, not {self.resolution}"
             )
+        if self.scale <= 0:
+            raise ValueError(f"protocol '{self.name}': scale must be above 0, not {self.scale}")
 
     @classmethod
     def named(cls, name: "str | Protocol", **changes: Any) -> "Protocol":
@@ -195,8 +205,13 @@ class Protocol:
             parts[-1] = parts[-1].replace("valid depth", "no pixel left out, predictions clipped to")
         if self.fit_side is not None:
             parts[0] += f" (at most {self.fit_side} px)"
-        parts.append(f"run at {'native size' if self.resolution is None else f'{self.resolution} px'}")
-        return f"{self.name}: " + ", ".join(parts)
+        return f"{self.name}: " + ", ".join([*parts, self.run()])
+
+    def run(self) -> str:
+        """At which size models run, and whether twice."""
+        size = "native size" if self.resolution is None else f"{self.resolution} px"
+        times = "" if self.scale == 1 else f" x {self.scale:g}"
+        return f"run at {size}{times}" + (", averaged with the mirrored image" if self.flip else "")
 
 
 PROTOCOLS = {
@@ -227,12 +242,15 @@ class Benchmark(ABC):
         protocol: how models are scored.
         figures: which sets of figures its samples allow.
         data_set: the public data set that the samples are of, by its common name; None if unknown.
+        unmeasured: what pixels without truth are for the figures of edges, which have no masks:
+            as far as the protocol reaches (rendered data: sky), or 0, as files of sensors have it.
     """
 
     name: str
     protocol: Protocol
     figures: tuple[FigureSet, ...] = (FigureSet.DEPTH,)
     data_set: str | None = None
+    unmeasured: Literal["far", "zero"] = "far"
 
     def group(self, index: int) -> str | None:
         """The part of the benchmark that sample `index` belongs to, such as "indoors"; None: it has none."""

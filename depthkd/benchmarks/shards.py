@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
-from depthkd.benchmarks.benchmark import Benchmark, Protocol
+from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol
 from depthkd.formats.sample import Sample
 from depthkd.formats.samples import decode_sample
 from depthkd.formats.tar import TarIndex, expand_urls, index_tar
@@ -24,6 +24,8 @@ class ShardBenchmark(Benchmark):
         resolution: the shorter side at which models run, in pixels, such as the one that the student
             is trained at; None: the protocol's.
         limit: at most so many samples, spread evenly over all.
+        edges: whether the truth is dense and sharp, as renderings are, so that edges can be scored.
+        data_set: the public data set that the shards hold, by its common name.
 
     Raises:
         ValueError, FileNotFoundError: (on first use) the urls name no shards that can be read.
@@ -38,8 +40,13 @@ class ShardBenchmark(Benchmark):
         max_depth: float | None = 80.0,
         resolution: int | None = None,
         limit: int | None = None,
+        edges: bool = False,
+        data_set: str | None = None,
     ) -> None:
         self.urls = urls
+        self.data_set = data_set
+        if edges:
+            self.figures = (FigureSet.DEPTH, FigureSet.EDGES)
         self.name = name or Path(urls if isinstance(urls, str) else urls[0]).stem
         self.protocol = Protocol.named(protocol, min_depth=min_depth, max_depth=max_depth)
         if resolution is not None:

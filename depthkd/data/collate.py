@@ -41,6 +41,7 @@ def collate(samples: Sequence[Sample], where: str) -> Batch:
         space=samples[0].space,
         windows=None if windows is None else windows.permute(0, 1, 4, 2, 3).contiguous(),
         boxes=_stacked([s.boxes for s in samples]),
+        digests=[s.digest for s in samples if s.digest is not None],
     )
 
 

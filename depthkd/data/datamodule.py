@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from depthkd.batch import Batch, TrainingBatch
-from depthkd.benchmarks.benchmark import Benchmark
+from depthkd.benchmarks.benchmark import Benchmark, FigureSet
 from depthkd.data.loaders import BenchmarkLoader, StreamLoader
 from depthkd.data.stream import OpenSource, ShardSource, StreamBatches, places_per_rank
 
@@ -47,6 +47,11 @@ class ShardDataModule(LightningDataModule):
             raise ValueError(f"data.workers must be 0 or more, not {workers}")
         if seed < 0:
             raise ValueError(f"data.seed must be 0 or more, not {seed}")
+        for name, benchmark in (validation or {}).items():
+            if FigureSet.DEPTH not in benchmark.figures:
+                raise ValueError(
+                    f"data.validation.{name} has no depth to validate on: only `depthkd test` can score it"
+                )
         # a rank without a sample of a small benchmark waits for the others
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.train = train

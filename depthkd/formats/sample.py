@@ -1,11 +1,14 @@
 """One decoded sample, and the sentence for one that cannot be decoded."""
 
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from depthkd.batch import DepthSpace
+
+END = 65536  # bytes
 
 
 class BadSample(ValueError):  # noqa: N818 - it is what it says: a sample, and bad
@@ -19,7 +22,7 @@ class Sample:
     `depth` is in `space` (metres for metric depth), `mask` is true where it is valid, `intrinsics`
     are a 3x3 matrix in pixels with the centre of the top-left pixel at (0, 0). `windows` are
     further views of parts of `image`, all of one size, and `boxes` says where each lies in it:
-    (top, left, height, width) as fractions of the image.
+    (top, left, height, width) as fractions of the image. `digest` tells the image's file from others.
     """
 
     key: str
@@ -30,6 +33,15 @@ class Sample:
     space: DepthSpace | None = None
     windows: UInt8[np.ndarray, "count window_height window_width 3"] | None = None
     boxes: Float32[np.ndarray, "count 4"] | None = None
+    digest: int | None = None
+
+
+def content_digest(data: bytes) -> int:
+    """64 bits that tell an image's file from others: of its length and its first and last 64 KiB."""
+    ends = data if len(data) <= 2 * END else data[:END] + data[-END:]
+    return int.from_bytes(
+        blake2b(ends, digest_size=8, salt=len(data).to_bytes(8, "little")).digest(), "little"
+    )
 
 
 @dataclass

@@ -27,7 +27,7 @@ from depthkd.formats.images import (
     encode_png,
     image_size,
 )
-from depthkd.formats.sample import BadSample, Sample
+from depthkd.formats.sample import BadSample, Sample, content_digest
 
 
 def unit_of(space: DepthSpace) -> str:
@@ -101,7 +101,7 @@ def decode_sample(
     data, name_of_image = members[suffix], f"{name}, its .{suffix},"
     if not labelled:
         image = decode_image(data, name_of_image, shorter_side_at_least=shorter_side_at_least)
-        return Sample(key, image)
+        return Sample(key, image, digest=content_digest(data))
     record = _record(members, name)
     depth, mask, space = _decode_label(members, record, name)
     height, width = image_size(data, name_of_image)
@@ -117,6 +117,7 @@ def decode_sample(
         mask,
         _intrinsics(record.get("intrinsics"), name),
         space,
+        digest=content_digest(data),
     )
 
 

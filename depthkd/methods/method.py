@@ -153,7 +153,11 @@ class Method(LightningModule):
             "student": self.student.source,
             "averaged": self.optimization.ema_decay is not None,
             "teachers": {
-                name: {"source": teacher.model.source, "licence": teacher.model.licence}
+                name: {
+                    "source": teacher.model.source,
+                    "licence": teacher.model.licence,
+                    "training_sets": None if (sets := teacher.model.training_sets) is None else list(sets),
+                }
                 for name, teacher in self.teachers.items()
             },
         }

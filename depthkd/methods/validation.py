@@ -39,7 +39,8 @@ class Validation:
         assert batch.depth is not None and batch.mask is not None and batch.space is not None
         student = self.method.evaluated()
         image = batch.images()
-        depth = student.predict(image, benchmark.protocol.resolution)
+        how = benchmark.protocol
+        depth = student.predict(image, how.resolution, how.scale, how.flip)
         sample = (depth, student.space, batch.depth, batch.space, batch.mask)
         if name not in self.means:
             self.means[name] = MeanOverImages(LOGGED).to(image.device)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from depthkd.report.pictures import LARGEST_ERROR, Cell, Picture, SheetRow, row_cells
-from depthkd.report.table import COLUMNS, number
+from depthkd.report.table import COLUMNS, number, shown_together
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px;
@@ -42,6 +42,8 @@ class Section:
         comparisons: sentences about pairs of models.
         notes: sentences.
         pictures: what each shows -> the row of pictures.
+        labels: row -> what it is called, where that is not its name.
+        groups: part of the benchmark -> row -> metric -> mean over its images.
     """
 
     title: str
@@ -52,6 +54,8 @@ class Section:
     comparisons: Sequence[str] = ()
     notes: Sequence[str] = ()
     pictures: Sequence[tuple[str, SheetRow]] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
 
 def write_report(path: Path, title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> None:
@@ -68,7 +72,9 @@ def write_report(path: Path, title: str, facts: Mapping[str, str], sections: Seq
     for section in [s for s in sections if s.figures]:
         parts.append(f"<h2>{escape(section.title)}</h2>")
         parts.append(f"<p class=protocol>Protocol {escape(section.protocol)}.")
-        parts.append(_table(section))
+        parts.append(_table(section, section.figures))
+        for group, figures in section.groups.items():
+            parts.append(f"<details><summary>{escape(group)}</summary>{_table(section, figures)}</details>")
         parts += [f"<p class=note>{escape(text)}" for text in (*section.comparisons, *section.notes)]
     parts.append("<h1>Pictures</h1>" + _legend())
     for label, row in [pair for section in sections for pair in section.pictures]:
@@ -79,25 +85,31 @@ def write_report(path: Path, title: str, facts: Mapping[str, str], sections: Seq
     path.write_text("\n".join(parts), encoding="utf-8")
 
 
-def _table(section: Section) -> str:
-    names = [n for n in COLUMNS if any(n in f for f in section.figures.values())]
-    models = [row for row in section.figures if row not in section.trivial]
+def _table(section: Section, figures: Mapping[str, Mapping[str, float]]) -> str:
+    return "".join(_part(section, figures, names) for names in shown_together(figures))
+
+
+def _part(section: Section, figures: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> str:
+    models = [row for row in figures if row not in section.trivial]
     best = {}
     for name in names:
-        values = [section.figures[row][name] for row in models]
+        values = [figures[row].get(name, np.nan) for row in models]
         known = [v for v in values if not np.isnan(v)]
         if known:
             best[name] = max(known) if "↑" in COLUMNS[name] else min(known)
     lines = ["<table><tr><th>model" + "".join(f"<th>{escape(COLUMNS[n])}" for n in names) + "<th>images"]
-    for row, figures in section.figures.items():
+    for row, found in figures.items():
         cells = []
         for name in names:
-            mark = " class=best" if row in models and figures[name] == best.get(name) else ""
-            hint = section.intervals.get(row, {}).get(name)
+            value = found.get(name, np.nan)
+            mark = " class=best" if row in models and value == best.get(name) else ""
+            hint = section.intervals.get(row, {}).get(name) if figures is section.figures else None
             tip = f' title="95 % interval {escape(hint)}"' if hint else ""
-            cells.append(f"<td{mark}{tip}>{number(figures[name])}")
+            cells.append(f"<td{mark}{tip}>{number(value)}")
         kind = " class=trivial" if row in section.trivial else ""
-        lines.append(f"<tr{kind}><td>{escape(row)}{''.join(cells)}<td>{int(figures['images'])}")
+        lines.append(
+            f"<tr{kind}><td>{escape(section.labels.get(row, row))}{''.join(cells)}<td>{int(found['images'])}"
+        )
     return "\n".join([*lines, "</table>"])
 
 

@@ -24,6 +24,7 @@ UNKNOWN = 128  # grey
 LARGEST_ERROR = 0.5  # of the truth, at which an error map saturates
 WIDTH, GAP = 240, 6  # of a sheet's cells, px
 TITLE, CAPTION = 15, 12  # letters, px
+CAPTIONS = {"abs_rel": "AbsRel", "delta1": "delta1", "pair_accuracy": "pairs in order"}
 INK, FAINT, PAPER = (20, 20, 20), (100, 100, 100), (255, 255, 255)
 
 
@@ -203,5 +204,5 @@ def _colour_map(unit: Map, colour_map: int) -> Picture:
 
 
 def figures_caption(figures: Mapping[str, float]) -> str:
-    """A prediction's caption: AbsRel and delta1 (Pillow's own font has no Greek)."""
-    return f"AbsRel {figures['abs_rel']:.3f}, delta1 {figures['delta1']:.3f}"
+    """A prediction's caption, such as AbsRel and delta1 (Pillow's own font has no Greek)."""
+    return ", ".join(f"{word} {figures[name]:.3f}" for name, word in CAPTIONS.items() if name in figures)

@@ -1,7 +1,7 @@
 """Tables that read well in a terminal and in a README, with the protocol beside the figures."""
 
 from collections.abc import Mapping, Sequence
-from math import isnan
+from math import isnan, nan
 
 COLUMNS = {
     "abs_rel": "AbsRel ↓",
@@ -14,7 +14,18 @@ COLUMNS = {
     "delta1": "δ1 ↑",
     "delta2": "δ2 ↑",
     "delta3": "δ3 ↑",
+    "pdbe_accuracy": "PDBE acc ↓",
+    "pdbe_completeness": "PDBE compl ↓",
+    "boundary_f1": "F1 ↑",
+    "dbe_accuracy": "DBE acc ↓",
+    "dbe_completeness": "DBE compl ↓",
+    "dbe_paper_accuracy": "DBE acc (paper) ↓",
+    "dbe_paper_completeness": "DBE compl (paper) ↓",
+    "planarity_flatness": "PE flat, cm ↓",
+    "planarity_orientation": "PE ori, ° ↓",
+    "pair_accuracy": "pairs in order ↑",
 }
+BESIDE = list(COLUMNS)[list(COLUMNS).index("pdbe_accuracy") :]  # edges, planes and pairs
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -37,6 +48,13 @@ def number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
+def shown_together(figures: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """The figures that there are, those per pixel and the others apart: one table would be too wide."""
+    names = [n for n in COLUMNS if any(n in f for f in figures.values())]
+    parts = [n for n in names if n not in BESIDE], [n for n in names if n in BESIDE]
+    return [part for part in parts if part]
+
+
 def figures_table(
     title: str,
     protocol: str,
@@ -53,9 +71,13 @@ def figures_table(
         figures: model -> metric -> mean over images, and "images": over how many.
         notes: sentences under the table, such as which rows are missing and why.
     """
-    names = [n for n in COLUMNS if any(n in f for f in figures.values())]
-    rows = [[model, *(number(f[n]) for n in names), str(int(f["images"]))] for model, f in figures.items()]
-    table = markdown_table(["model", *(COLUMNS[n] for n in names), "images"], rows)
+    tables = []
+    for names in shown_together(figures):
+        rows = [
+            [row, *(number(f.get(n, nan)) for n in names), str(int(f["images"]))]
+            for row, f in figures.items()
+        ]
+        tables.append(markdown_table(["model", *(COLUMNS[n] for n in names), "images"], rows))
     samples = "sample" if images == 1 else "samples"
-    parts = [f"## {title} ({images} {samples})", f"Protocol {protocol}.", table, *notes]
+    parts = [f"## {title} ({images} {samples})", f"Protocol {protocol}.", *tables, *notes]
     return "\n\n".join(parts) + "\n"

@@ -6,11 +6,20 @@ import torch
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH, SCALE_DISPARITY, DepthSpace
 from depthkd.benchmarks import Motorcycle
-from depthkd.benchmarks.scoring import scored, truth_space
 from depthkd.benchmarks.trivial import BestConstant, MeanMap, TrivialModel, VerticalRamp, mean_disparity_map
+from depthkd.evaluation.answers import image_tensor
+from depthkd.evaluation.scoring import Fitted, fitted, truth_space
 from depthkd.formats.sample import Sample
+from depthkd.models.model import DepthModel
 
 CPU = torch.device("cpu")
+
+
+def on_motorcycle(model: DepthModel) -> Fitted:
+    benchmark = Motorcycle()
+    sample = benchmark.sample(0)
+    raw = model.predict(image_tensor(sample.image, CPU))
+    return fitted(raw, model.space, sample, benchmark.protocol)
 
 
 def flat(key: str, values: list[list[float]], space: DepthSpace, hidden: float | None = None) -> Sample:
@@ -71,21 +80,21 @@ def test_ramp_is_nearer_towards_the_bottom() -> None:
 
 def test_best_constant_is_the_mean_disparity() -> None:
     benchmark = Motorcycle()
-    (one,) = scored(BestConstant(), benchmark, benchmark.protocol, CPU, {})
+    one = on_motorcycle(BestConstant())
     sample = benchmark.sample(0)
     assert sample.depth is not None and sample.mask is not None
     truth = sample.depth[sample.mask].astype(np.float64)
     constant = 1 / np.mean(1 / truth)
-    assert one.scores["abs_rel"].item() == pytest.approx(np.mean(np.abs(constant - truth) / truth), rel=1e-4)
+    assert one.figures(benchmark.protocol)["abs_rel"] == pytest.approx(
+        np.mean(np.abs(constant - truth) / truth), rel=1e-4
+    )
     assert one.aligned.mean().item() == pytest.approx(constant, rel=1e-4)
 
 
 def test_each_row_says_more_than_the_one_before() -> None:
     benchmark = Motorcycle()
     assert truth_space(benchmark) == METRIC_DEPTH
-    errors = []
-    for model in (BestConstant(), VerticalRamp()):
-        (one,) = scored(model, benchmark, benchmark.protocol, CPU, {})
-        errors.append(one.scores["abs_rel"].item())
+    models = (BestConstant(), VerticalRamp())
+    errors = [on_motorcycle(model).figures(benchmark.protocol)["abs_rel"] for model in models]
     assert errors[0] == pytest.approx(0.229, abs=2e-3)
     assert errors[1] == pytest.approx(0.141, abs=2e-3)

@@ -1,16 +1,24 @@
 """Which figures of a benchmark are decided: intervals of the models, and of the differences between them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import isfinite
 
 import numpy as np
 
+from depthkd.evaluation.figures import WEIGHTS
+from depthkd.evaluation.records import Records
 from depthkd.report.bootstrap import Interval, interval, paired
-from depthkd.report.records import Records
 
 FEWEST = 8  # images: with fewer, all differences of one sign would often be chance
-FIGURES = {"abs_rel": "AbsRel", "delta1": "δ1"}
+FIGURES = {
+    "abs_rel": "AbsRel",
+    "delta1": "δ1",
+    "pdbe_accuracy": "PDBE accuracy",
+    "boundary_f1": "boundary F1",
+    "pair_accuracy": "pair accuracy",
+}
 
 
 @dataclass(frozen=True)
@@ -44,22 +52,30 @@ class Certainty:
 
 def certainty(records: Records, benchmark: str, models: list[str]) -> Certainty:
     """Intervals of the named models on one benchmark; of fewer than `FEWEST` images nothing is said."""
-    values = {
-        model: {
-            figure: {
-                str(i): v[figure] for i, v in records.of(benchmark, model).items() if isfinite(v[figure])
-            }
-            for figure in FIGURES
+    rows = {model: records.of(benchmark, model) for model in models}
+    values = {model: {f: _known(found, f) for f in FIGURES} for model, found in rows.items()}
+    weights = {model: {f: _weights(found, f) for f in FIGURES} for model, found in rows.items()}
+    intervals: dict[str, dict[str, Interval]] = {}
+    for model in models:
+        for figure, known in values[model].items():
+            if len(known) >= FEWEST:
+                found = interval(
+                    np.array(list(known.values()), np.float64),
+                    weights=np.array([weights[model][figure][key] for key in known], np.float64),
+                )
+                intervals.setdefault(model, {})[figure] = found
+    differences = {}
+    for one, other in combinations(intervals, 2):
+        both = [f for f in intervals[one] if f in intervals[other]]
+        differences[one, other] = {
+            f: paired(values[one][f], values[other][f], weights=weights[one][f]) for f in both
         }
-        for model in models
-    }
-    enough = [model for model in models if all(len(v) >= FEWEST for v in values[model].values())]
-    intervals = {
-        m: {f: interval(np.array(list(v.values()), dtype=np.float64)) for f, v in values[m].items()}
-        for m in enough
-    }
-    differences = {
-        (one, other): {f: paired(values[one][f], values[other][f]) for f in FIGURES}
-        for one, other in combinations(enough, 2)
-    }
     return Certainty(intervals, differences)
+
+
+def _known(rows: Mapping[int, Mapping[str, float]], figure: str) -> dict[str, float]:
+    return {str(i): v[figure] for i, v in rows.items() if isfinite(v.get(figure, float("nan")))}
+
+
+def _weights(rows: Mapping[int, Mapping[str, float]], figure: str) -> dict[str, float]:
+    return {str(i): v.get(WEIGHTS.get(figure, ""), 1.0) for i, v in rows.items()}

@@ -2,12 +2,39 @@
 
 import csv
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from depthkd.metrics.depth import FORMULAS
+from depthkd.benchmarks.benchmark import FigureSet
+from depthkd.evaluation.figures import names_of
 
-HEADER = ["benchmark", "model", "index", "sample", *FORMULAS]
+FIGURES = names_of(FigureSet)
+HEADER = ["benchmark", "model", "index", "sample", "group", "trained_on", "fault", *FIGURES]
 Key = tuple[str, str]  # benchmark, model
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one model on one sample.
+
+    Args:
+        sample: its name.
+        values: figure -> value.
+        group: the part of the benchmark that it belongs to.
+        trained_on: whether the model was trained on this very image.
+        fault: a sentence about an answer that is none, such as NaN.
+    """
+
+    sample: str
+    values: dict[str, float] = field(default_factory=dict)
+    group: str = ""
+    trained_on: bool = False
+    fault: str = ""
+
+    def cells(self) -> list[str | float]:
+        """As per_sample.csv has them."""
+        figures = [self.values.get(name, "") for name in FIGURES]
+        return [self.sample, self.group, "yes" if self.trained_on else "", self.fault, *figures]
 
 
 class Records:
@@ -24,8 +51,7 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self.table, self.facts = folder / "per_sample.csv", folder / "per_sample.json"
         self.identities: dict[str, str] = {}
-        self.values: dict[Key, dict[int, dict[str, float]]] = {}
-        self.samples: dict[Key, dict[int, str]] = {}
+        self._rows: dict[Key, dict[int, Row]] = {}
         if self.table.is_file() and self.facts.is_file():
             self.identities = json.loads(self.facts.read_text())
             self._read()
@@ -35,24 +61,22 @@ class Records:
             for row in csv.DictReader(file):
                 try:
                     index = int(row["index"])
-                    values = {name: float(row[name]) for name in FORMULAS}
+                    values = {name: float(row[name]) for name in FIGURES if row[name] != ""}
+                    fault = row["fault"]
+                    key = row["benchmark"], row["model"]
+                    found = Row(row["sample"], values, row["group"], row["trained_on"] == "yes", fault)
                 except (TypeError, ValueError, KeyError):
                     continue  # cut off, or of another version
-                self._keep((row["benchmark"], row["model"]), index, row["sample"], values)
-
-    def _keep(self, key: Key, index: int, sample: str, values: dict[str, float]) -> None:
-        self.values.setdefault(key, {})[index] = values
-        self.samples.setdefault(key, {})[index] = sample
+                self._rows.setdefault(key, {})[index] = found
 
     def begin(self, benchmark: str, model: str, identity: str) -> int:
         """Get ready for one model on one benchmark; returns how many samples are known already."""
         key, name = (benchmark, model), json.dumps([benchmark, model])
         if self.identities.get(name) != identity:
-            self.values.pop(key, None)
-            self.samples.pop(key, None)
+            self._rows.pop(key, None)
         self.identities[name] = identity
         self.save()
-        return len(self.values.get(key, {}))
+        return len(self._rows.get(key, {}))
 
     def save(self) -> None:
         """Write the whole table, pair by pair and in the samples' order, under a temporary name first."""
@@ -60,22 +84,28 @@ class Records:
         with temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(HEADER)
-            for key, rows in self.values.items():
+            for key, rows in self._rows.items():
                 for index in sorted(rows):
-                    writer.writerow([*key, index, self.samples[key][index], *rows[index].values()])
+                    writer.writerow(_line(key, index, rows[index]))
         self.facts.write_text(json.dumps(self.identities, indent=2) + "\n")
         temporary.replace(self.table)
 
-    def add(self, benchmark: str, model: str, index: int, sample: str, values: dict[str, float]) -> None:
+    def add(self, benchmark: str, model: str, index: int, row: Row) -> None:
         """Keep one sample's figures; they are on disk when this returns."""
-        self._keep((benchmark, model), index, sample, values)
+        key = benchmark, model
+        self._rows.setdefault(key, {})[index] = row
         with self.table.open("a", newline="") as file:
-            csv.writer(file).writerow([benchmark, model, index, sample, *values.values()])
+            csv.writer(file).writerow(_line(key, index, row))
+
+    def rows(self, benchmark: str, model: str) -> dict[int, Row]:
+        """Index -> row, in the samples' order."""
+        return dict(sorted(self._rows.get((benchmark, model), {}).items()))
 
     def of(self, benchmark: str, model: str) -> dict[int, dict[str, float]]:
         """Index -> figures, in the samples' order."""
-        return dict(sorted(self.values.get((benchmark, model), {}).items()))
+        return {index: row.values for index, row in self.rows(benchmark, model).items()}
 
-    def names(self, benchmark: str, model: str) -> dict[int, str]:
-        """Index -> the sample's name."""
-        return self.samples.get((benchmark, model), {})
+
+def _line(key: Key, index: int, row: Row) -> list[str | float | int]:
+    sample, *rest = row.cells()
+    return [*key, index, sample, *rest]

@@ -1,0 +1,60 @@
+"""The rows of the tables: the models that are tested, and those that give their figures a meaning."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from depthkd.benchmarks.shards import ShardBenchmark
+from depthkd.benchmarks.trivial import BestConstant, MeanMap, VerticalRamp, mean_disparity_map, spread
+from depthkd.models.model import DepthModel
+from depthkd.runs import load_student
+
+MEAN_MAP_SAMPLES = 500
+
+
+@dataclass
+class Contender:
+    """A row: a model that is loaded when its turn comes.
+
+    Args:
+        name: the row's.
+        load: builds the model.
+        trivial: not in pictures, and left out where a protocol does not suit it.
+        run: the run folder or checkpoint that it is from.
+    """
+
+    name: str
+    load: Callable[[], DepthModel]
+    trivial: bool = False
+    run: Path | None = None
+
+
+def contenders(
+    models: dict[str, str | DepthModel], mean_map: str | list[str] | None, untrained: bool
+) -> Iterator[Contender]:
+    """All rows, the models first.
+
+    Args:
+        models: name -> a run folder, one of its checkpoints, or a model.
+        mean_map: labelled training shards, whose mean disparity map becomes a row.
+        untrained: whether each run also gets a row for its student before training.
+    """
+    for name, model in models.items():
+        if isinstance(model, DepthModel):
+            yield Contender(name, partial(_itself, model))
+            continue
+        run = Path(model)
+        yield Contender(name, partial(load_student, run), run=run)
+        if untrained:
+            yield Contender(f"{name}, untrained", partial(load_student, run, fresh=True), trivial=True)
+    yield Contender("best constant per image", BestConstant, trivial=True)
+    yield Contender("vertical ramp", VerticalRamp, trivial=True)
+    if mean_map is not None:
+        shards = ShardBenchmark(mean_map, name="mean_map", min_depth=None, max_depth=None)
+        mean = mean_disparity_map(spread(shards, MEAN_MAP_SAMPLES))
+        yield Contender("mean training map", partial(MeanMap, mean), trivial=True)
+
+
+def _itself(model: DepthModel) -> DepthModel:
+    return model

@@ -1,0 +1,202 @@
+"""One model on one benchmark, under one protocol or several: asked once, scored under each."""
+
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from depthkd.benchmarks.benchmark import FigureSet
+from depthkd.evaluation.answers import Answers, Inference, WrongAnswerError, answers_folder
+from depthkd.evaluation.figures import SLOW, means, names_of, pair_figures, worst
+from depthkd.evaluation.outcomes import Outcome
+from depthkd.evaluation.provenance import Provenance
+from depthkd.evaluation.records import Records, Row
+from depthkd.evaluation.scoring import ahead, fitted, slow_job
+from depthkd.evaluation.workers import Workers
+from depthkd.formats.sample import BadSample, Sample
+from depthkd.models.model import DepthModel
+from depthkd.report.pictures import figures_caption
+
+WAITING = 4  # jobs a worker process may be behind
+
+Map = Float[Tensor, "1 height width"]
+
+
+@dataclass
+class Subject:
+    """A model that is tested.
+
+    Args:
+        name: what tables call it.
+        model: on the device, in eval mode.
+        weights: its fingerprint.
+        device: where it runs.
+        provenance: what it was trained on.
+        trivial: whether it is one of the rows that give the others their meaning.
+    """
+
+    name: str
+    model: DepthModel
+    weights: str
+    device: torch.device
+    provenance: Provenance
+    trivial: bool = False
+
+    def answers(self, outcome: Outcome, seed: int, out: Path | None) -> Answers:
+        """Its answers to a benchmark's images; kept below `out`, if that is given."""
+        how = outcome.protocol
+        keep = out is not None and not self.trivial
+        return Answers(
+            self.model,
+            Inference(how.resolution, how.scale, how.flip, seed),
+            self.device,
+            answers_folder(out, outcome.title, self.name) if keep and out is not None else None,
+            f"model {self.weights}, data {outcome.data}",
+        )
+
+
+@dataclass
+class Pending:
+    """A sample's figures, of which some are still being computed."""
+
+    outcome: Outcome
+    index: int
+    row: Row
+    slow: "Future[dict[str, float]] | None"
+
+
+def measure(
+    subject: Subject,
+    outcomes: list[Outcome],
+    records: Records,
+    workers: Workers,
+    seed: int = 0,
+    out: Path | None = None,
+) -> None:
+    """Score a model on a benchmark, but for the samples that `records` has already.
+
+    Args:
+        subject: the model.
+        outcomes: the benchmark's, one a protocol; they get the figures.
+        records: of the folder of results.
+        workers: for the figures that take a processor's time.
+        seed: of models that draw noise.
+        out: keeps raw predictions below it, and takes up those that are there; None: neither.
+    """
+    benchmark, name = outcomes[0].benchmark, subject.name
+    missing: dict[str, set[int]] = {}
+    for outcome in outcomes:
+        records.begin(outcome.name, name, f"{outcome.identity}; model {subject.weights}; seed {seed}")
+        missing[outcome.name] = set(range(len(benchmark))) - set(records.rows(outcome.name, name))
+    wanted = sorted(set().union(*missing.values()))
+    known = len(benchmark) - len(wanted)
+    answers = subject.answers(outcomes[0], seed, out)
+    pending: deque[Pending] = deque()
+    start = time.perf_counter()
+    label = f"{name} on {outcomes[0].title}"
+    samples = ahead(benchmark, wanted)
+    for index, sample in tqdm(
+        samples, desc=label, total=len(benchmark), initial=known, unit="image", disable=None
+    ):
+        if isinstance(sample, BadSample):
+            for outcome in outcomes:
+                outcome.unreadable[index] = str(sample)
+            continue
+        try:
+            raw = answers(index, sample)
+        except WrongAnswerError as error:
+            for outcome in outcomes:
+                outcome.faults.setdefault(name, []).append(f"{name} was not scored: {error}")
+            break
+        for outcome in outcomes:
+            if index in missing[outcome.name]:
+                pending.append(_judge(subject, outcome, index, sample, raw, workers))
+        while pending and (pending[0].slow is None or len(pending) > WAITING * (workers.count + 1)):
+            _finish(pending.popleft(), name, records)
+    while pending:
+        _finish(pending.popleft(), name, records)
+    seconds = time.perf_counter() - start
+    for outcome in outcomes:
+        _sum_up(subject, outcome, records)
+        outcome.seconds[name] = seconds
+        before = f", {known} of them measured before" if known else ""
+        if outcome.figures[name]["images"]:
+            figures = outcome.figures[name]
+            caption = f"{figures_caption(figures)}, {int(figures['images'])} images"
+            print(f"{name} on {outcome.name}: {caption} in {seconds:.1f} s{before}")
+
+
+def _judge(
+    subject: Subject, outcome: Outcome, index: int, sample: Sample, raw: Map, workers: Workers
+) -> Pending:
+    """One sample under one protocol."""
+    benchmark, space = outcome.benchmark, subject.model.space
+    fault = "" if subject.trivial else _fault(subject.name, raw, sample)
+    values: dict[str, float] = {}
+    slow = None
+    if sample.depth is not None:
+        one = fitted(raw, space, sample, outcome.protocol)
+        values |= one.figures(outcome.protocol)
+        if bool(torch.isfinite(raw).all()):
+            job = slow_job(one, raw, space, sample, benchmark, outcome.protocol)
+            slow = None if job is None else workers.submit(job)
+        else:
+            values |= {name: worst(name) for name in names_of(set(SLOW) & set(benchmark.figures))}
+    if FigureSet.PAIRS in benchmark.figures:
+        values |= pair_figures(raw[0], space.quantity, sample)
+    row = Row(
+        sample.key,
+        values,
+        benchmark.group(index) or "",
+        subject.provenance.saw(sample.digest),
+        fault,
+    )
+    return Pending(outcome, index, row, slow)
+
+
+def _fault(name: str, raw: Map, sample: Sample) -> str:
+    """The sentence about an answer that says nothing; empty for one that does."""
+    broken = int((~torch.isfinite(raw)).sum())
+    if broken:
+        return (
+            f"{name} answers '{sample.key}' with {broken} numbers that are not finite, of {raw.numel()}, "
+            "which counts as an infinite error"
+        )
+    if raw.numel() > 1 and bool(raw.max() == raw.min()):
+        return (
+            f"{name} answers '{sample.key}' with {float(raw.max()):g} everywhere, so that its fit is the "
+            "best constant"
+        )
+    return ""
+
+
+def _finish(pending: Pending, name: str, records: Records) -> None:
+    if pending.slow is not None:
+        pending.row.values.update(pending.slow.result())
+    records.add(pending.outcome.name, name, pending.index, pending.row)
+
+
+def _sum_up(subject: Subject, outcome: Outcome, records: Records) -> None:
+    """Means over images, and what has to be said about some of them."""
+    name = subject.name
+    rows = records.rows(outcome.name, name)
+    outcome.figures[name] = means(row.values for row in rows.values())
+    for group in dict.fromkeys(row.group for row in rows.values()):
+        if group:
+            part = means(row.values for row in rows.values() if row.group == group)
+            outcome.groups.setdefault(group, {})[name] = part
+    if subject.trivial:
+        outcome.trivial.append(name)
+    for index, row in rows.items():
+        if row.fault:
+            outcome.faults.setdefault(name, []).append(row.fault)
+        if FigureSet.DEPTH in outcome.benchmark.figures and row.values["abs_rel"] != row.values["abs_rel"]:
+            outcome.without_truth[index] = row.sample
+    images = sum(row.trained_on for row in rows.values())
+    outcome.overlaps[name] = subject.provenance.sentences(name, outcome.benchmark.data_set, images)

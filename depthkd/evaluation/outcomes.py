@@ -1,0 +1,175 @@
+"""What `depthkd test` learns of a benchmark under one protocol: figures, pictures, remarks."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from depthkd.batch import METRIC_DEPTH, DepthSpace
+from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol
+from depthkd.evaluation.answers import Answers
+from depthkd.evaluation.certainty import Certainty
+from depthkd.evaluation.provenance import MARK
+from depthkd.evaluation.scoring import ahead, benchmark_fingerprint, fitted, truth_space
+from depthkd.formats.sample import Sample
+from depthkd.report.picks import SPREAD
+from depthkd.report.pictures import SheetRow, figures_caption
+
+PICTURE_SIDE = 480  # px, the longer one; a sheet's cells are smaller still
+
+Figures = dict[str, dict[str, float]]  # row -> figure -> value
+
+
+@dataclass
+class Outcome:
+    """What is known of one benchmark under one protocol so far.
+
+    Args:
+        title: the benchmark's name.
+        benchmark: its samples.
+        protocol: how they are scored.
+        alone: whether the benchmark is scored under no other protocol.
+    """
+
+    title: str
+    benchmark: Benchmark
+    protocol: Protocol
+    alone: bool = True
+    figures: Figures = field(default_factory=dict)
+    groups: dict[str, Figures] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    trivial: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    overlaps: dict[str, list[str]] = field(default_factory=dict)  # row -> why it is not zero-shot
+    faults: dict[str, list[str]] = field(default_factory=dict)  # row -> sentences about answers
+    unreadable: dict[int, str] = field(default_factory=dict)
+    without_truth: dict[int, str] = field(default_factory=dict)
+    picks: dict[int, list[str]] = field(default_factory=dict)  # which samples are drawn, and why
+    rows: dict[int, SheetRow] = field(default_factory=dict)
+    certainty: Certainty = field(default_factory=Certainty)
+
+    @property
+    def name(self) -> str:
+        """What results and tables call it."""
+        return self.title if self.alone else f"{self.title} ({self.protocol.name})"
+
+    @cached_property
+    def data(self) -> str:
+        """The benchmark's fingerprint."""
+        return benchmark_fingerprint(self.benchmark)
+
+    @property
+    def identity(self) -> str:
+        """What figures depend on, besides the model."""
+        sets = ", ".join(self.benchmark.figures)
+        return f"{self.protocol!r}; data {self.data}; figures {sets}"
+
+    @property
+    def fitted(self) -> bool:
+        """Whether predictions are fitted to a truth at all."""
+        return FigureSet.DEPTH in self.benchmark.figures
+
+    @property
+    def how(self) -> str:
+        """What stands beside the figures."""
+        if not self.fitted:
+            return (
+                "pairs: the raw prediction at two points, no fit; a tie is wrong; the mean over all pairs; "
+                + self.protocol.run()
+            )
+        said = str(self.protocol)
+        if FigureSet.EDGES in self.benchmark.figures:
+            raw = "the raw prediction (of disparity its inverse)"
+            said += f", boundary F1 of {raw if self.protocol.stand_in == 'raw' else 'the fitted depth'}"
+        return said
+
+    def check(self, name: str, space: DepthSpace, optional: bool) -> bool:
+        """Whether the protocol can score a model; one that is optional and cannot be gets a note.
+
+        Raises:
+            ValueError: it cannot, and the model is not optional.
+        """
+        if not self.fitted:
+            return True
+        try:
+            self.protocol.check(space, truth_space(self.benchmark))
+        except ValueError as error:
+            if not optional:
+                raise ValueError(f"model '{name}' on benchmark '{self.title}': {error}") from error
+            self.notes.append(f"No row for {name}: {error}.")
+            return False
+        return True
+
+    def label(self, row: str) -> str:
+        """A row's name, marked if its figures are not zero-shot."""
+        return f"{row} {MARK}" if self.overlaps.get(row) else row
+
+    def remarks(self) -> list[str]:
+        """What has to be said about the figures, besides how sure they are."""
+        said = list(self.notes)
+        for sentences in self.overlaps.values():
+            said += [f"{MARK} not zero-shot: {sentence}" for sentence in sentences]
+        for what, found in (
+            ("could not be read", self.unreadable),
+            ("had no valid truth", self.without_truth),
+        ):
+            if found:
+                said.append(f"{_counted(len(found))} {what}, the first: {next(iter(found.values()))}.")
+        for sentences in self.faults.values():
+            said.append(f"{_counted(len(sentences))} with a faulty answer, the first: {sentences[0]}.")
+        return said
+
+
+def _counted(number: int) -> str:
+    return "1 sample" if number == 1 else f"{number} samples"
+
+
+def illustrate(outcome: Outcome, name: str, answers: Answers) -> None:
+    """Ask a model once more for the samples that are drawn, and keep small copies."""
+    space = answers.model.space
+    for index, sample in ahead(outcome.benchmark, sorted(outcome.picks)):
+        if not isinstance(sample, Sample):
+            continue
+        raw = answers(index, sample)
+        row = outcome.rows.get(index)
+        if not outcome.fitted:
+            if row is None:
+                row = outcome.rows[index] = SheetRow(f"{outcome.name}: {sample.key}", small_image(sample))
+            row.predictions[name], row.spaces[name] = small(raw), space
+            continue
+        one = fitted(raw, space, sample, outcome.protocol)
+        if row is None:
+            truth = small(one.true_depth(outcome.protocol))
+            row = SheetRow(f"{outcome.name}: {sample.key}", small_image(sample), truth)
+            outcome.rows[index] = row
+        row.predictions[name], row.spaces[name] = small(one.aligned), METRIC_DEPTH
+        row.captions[name] = figures_caption(one.figures(outcome.protocol))
+
+
+def small_image(sample: Sample) -> np.ndarray:
+    """A sample's image as pictures show it."""
+    size = _small_size(*sample.image.shape[:2])
+    return np.asarray(cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA))
+
+
+def small(depth: Float[Tensor, "1 height width"]) -> Float[np.ndarray, "small_height small_width"]:
+    """A map as pictures show it. Nearest: a mean over an edge would be a depth that is nowhere."""
+    size = _small_size(*depth.shape[1:])
+    return np.asarray(cv2.resize(depth[0].cpu().numpy(), size, interpolation=cv2.INTER_NEAREST))
+
+
+def _small_size(height: int, width: int) -> tuple[int, int]:
+    scale = min(1.0, PICTURE_SIDE / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def sheet_rows(outcomes: Iterable[Outcome]) -> list[SheetRow]:
+    """The samples of all benchmarks that are spread evenly, each benchmark under its first protocol."""
+    shown: dict[str, Outcome] = {}
+    for outcome in outcomes:
+        shown.setdefault(outcome.title, outcome)
+    return [row for o in shown.values() for i, row in o.rows.items() if SPREAD in o.picks[i]]

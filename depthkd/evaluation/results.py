@@ -1,0 +1,147 @@
+"""What is written when all is measured: results.json, table.md and the parts of report.html."""
+
+from dataclasses import asdict
+from importlib.metadata import version
+from math import isfinite
+from typing import Any
+
+import torch
+
+from depthkd.batch import DepthSpace
+from depthkd.evaluation.outcomes import Outcome
+from depthkd.evaluation.protocols import differences
+from depthkd.report.html import Section
+from depthkd.report.pictures import SheetRow
+from depthkd.report.table import COLUMNS, figures_table, markdown_table, number
+
+PACKAGES = ("depthkd", "torch", "transformers", "onnxruntime", "numpy", "scikit-image")
+OF_GROUPS = ("abs_rel", "delta1", "pair_accuracy")  # what tables of a benchmark's parts show
+
+
+def everything(
+    about: dict[str, dict[str, Any]], outcomes: list[Outcome], device: torch.device, seed: int
+) -> dict[str, Any]:
+    """What results.json holds."""
+    return {
+        "versions": {name: version(name) for name in PACKAGES},
+        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "seed": seed,
+        "models": about,
+        "benchmarks": {
+            o.name: {
+                "benchmark": o.title,
+                "protocol": o.how,
+                "protocol_fields": asdict(o.protocol),
+                "data": o.data,
+                "samples": len(o.benchmark),
+                "figures": {model: _json_safe(figures) for model, figures in o.figures.items()},
+                "groups": {
+                    group: {model: _json_safe(figures) for model, figures in found.items()}
+                    for group, found in o.groups.items()
+                },
+                "seconds": o.seconds,
+                "trivial": o.trivial,
+                "intervals": {
+                    model: {figure: [i.low, i.high] for figure, i in found.items()}
+                    for model, found in o.certainty.intervals.items()
+                },
+                "differences": {
+                    f"{one} minus {other}": {
+                        figure: {"mean": i.mean, "interval": [i.low, i.high], "decided": i.decided}
+                        for figure, i in found.items()
+                    }
+                    for (one, other), found in o.certainty.differences.items()
+                },
+                "notes": o.notes,
+                "not_zero_shot": {model: said for model, said in o.overlaps.items() if said},
+                "faults": o.faults,
+                "unreadable": list(o.unreadable.values()),
+                "without_truth": list(o.without_truth.values()),
+            }
+            for o in outcomes
+        },
+    }
+
+
+def table(outcome: Outcome, reasons: list[str]) -> str:
+    """One benchmark's section of table.md."""
+    notes = [*outcome.certainty.sentences(), *outcome.remarks(), *reasons]
+    parts = group_table(outcome)
+    figures = {outcome.label(row): values for row, values in outcome.figures.items()}
+    return figures_table(outcome.name, outcome.how, len(outcome.benchmark), figures, [*parts, *notes])
+
+
+def group_table(outcome: Outcome) -> list[str]:
+    """A table with the benchmark's parts as columns, if it has parts."""
+    if not outcome.groups:
+        return []
+    shown = [n for n in OF_GROUPS if any(n in f for f in outcome.figures.values())]
+    columns = [(group, name) for group in sorted(outcome.groups) for name in shown]
+    counts = {g: max((int(f["images"]) for f in v.values()), default=0) for g, v in outcome.groups.items()}
+    header = ["model", *(f"{g} ({counts[g]}) {COLUMNS[n]}" for g, n in columns)]
+    nothing: dict[str, float] = {}
+    rows = [
+        [
+            outcome.label(row),
+            *(number(outcome.groups[g].get(row, nothing).get(n, float("nan"))) for g, n in columns),
+        ]
+        for row in outcome.figures
+    ]
+    return [markdown_table(header, rows)]
+
+
+def reasons(outcome: Outcome, outcomes: list[Outcome], spaces: dict[str, DepthSpace]) -> list[str]:
+    """Why the figures differ from those of the same models on the same benchmark under the first protocol."""
+    first = next(o for o in outcomes if o.title == outcome.title)
+    if first is outcome:
+        return []
+    models = [m for m in outcome.figures if m in first.figures and m not in outcome.trivial]
+    if not models:
+        return []
+    why = differences(first.protocol, outcome.protocol, [spaces[m] for m in models])
+    figures = "; ".join(
+        f"{m}: AbsRel {number(first.figures[m]['abs_rel'])} under {first.protocol.name}, "
+        f"{number(outcome.figures[m]['abs_rel'])} under {outcome.protocol.name}"
+        for m in models
+    )
+    return [f"Not comparable with {first.name}: {why}. {figures}."]
+
+
+def section(outcome: Outcome, why: list[str]) -> Section:
+    """The benchmark's part of the report."""
+    found = outcome.certainty.intervals.items()
+    return Section(
+        outcome.name,
+        outcome.how,
+        outcome.figures,
+        outcome.trivial,
+        {m: {f: f"{i.low:.4f} to {i.high:.4f}" for f, i in v.items()} for m, v in found},
+        outcome.certainty.sentences(),
+        [*outcome.remarks(), *why],
+        [(", ".join(outcome.picks[i]), row) for i, row in sorted(outcome.rows.items())],
+        {row: outcome.label(row) for row in outcome.figures},
+        dict(sorted(outcome.groups.items())),
+    )
+
+
+def looks(photos: list[SheetRow]) -> list[Section]:
+    """The report's part for photographs, if there are any."""
+    shown = [("a photograph, without truth", row) for row in photos]
+    return [Section("photographs", "none, because there is no truth", {}, pictures=shown)] if photos else []
+
+
+def facts(results: dict[str, Any]) -> dict[str, str]:
+    """What the report says of versions, device and models."""
+    said = {f"{name} (version)": value for name, value in results["versions"].items()}
+    said |= {"device": results["device"], "seed": str(results["seed"])}
+    for name, model in results["models"].items():
+        said[name] = (
+            f"{model['source']}; predicts {model['space']}; licence {model['licence']}; "
+            f"weights {model['weights']}; {model['parameters']:,} parameters"
+        )
+    return said
+
+
+def _json_safe(figures: dict[str, float]) -> dict[str, float | str]:
+    """JSON knows neither NaN nor infinity."""
+    return {name: value if isfinite(value) else str(value) for name, value in figures.items()}

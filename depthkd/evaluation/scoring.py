@@ -1,0 +1,167 @@
+"""One sample, one raw prediction, one protocol: the fitted map and its figures."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from depthkd.batch import DepthSpace, Quantity
+from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol
+from depthkd.evaluation.figures import SLOW, SlowJob
+from depthkd.formats.sample import AnnotatedSample, BadSample, Sample
+from depthkd.models.model import DepthModel
+
+AHEAD = 4  # samples decoded while the model runs
+
+Map = Float[Tensor, "1 height width"]
+
+
+@dataclass
+class Fitted:
+    """A sample's truth, and a prediction fitted to it; tensors have a batch of one."""
+
+    truth: Map
+    space: DepthSpace
+    mask: Bool[Tensor, "1 height width"]
+    aligned: Map  # depth
+
+    def figures(self, protocol: Protocol) -> dict[str, float]:
+        """The protocol's figures per pixel."""
+        found = protocol.compare(self.aligned, self.truth, self.space, self.mask)
+        values = torch.cat(list(found.values())).tolist()  # one wait for the device
+        return dict(zip(found, values, strict=True))
+
+    def true_depth(self, protocol: Protocol) -> Map:
+        """Depth where it counts, NaN elsewhere."""
+        valid = protocol.valid(self.truth, self.space, self.mask)
+        depth = self.truth if self.space.quantity is Quantity.DEPTH else 1.0 / self.truth
+        return torch.where(valid, depth, torch.nan)
+
+
+def fitted(raw: Map, space: DepthSpace, sample: Sample, protocol: Protocol) -> Fitted:
+    """Fit a model's answer to a sample's truth.
+
+    Raises:
+        ValueError: the sample has no truth, or the spaces do not suit the protocol.
+    """
+    if sample.depth is None or sample.mask is None or sample.space is None:
+        raise ValueError(f"sample '{sample.key}' has no truth")
+    truth = torch.tensor(sample.depth).to(raw.device)[None]
+    mask = torch.tensor(sample.mask).to(raw.device)[None]
+    return Fitted(truth, sample.space, mask, protocol.aligned(raw, space, truth, sample.space, mask))
+
+
+def slow_job(
+    one: Fitted, raw: Map, space: DepthSpace, sample: Sample, benchmark: Benchmark, protocol: Protocol
+) -> SlowJob | None:
+    """What a worker process needs for the benchmark's figures of edges and planes, if it has any."""
+    sets = tuple(figures for figures in SLOW if figures in benchmark.figures)
+    if not sets:
+        return None
+    stand_in = None
+    if protocol.stand_in == "raw" and FigureSet.EDGES in sets:
+        stand_in = raw if space.quantity is Quantity.DEPTH else 1.0 / raw.clamp(min=1e-6)
+    true = one.true_depth(protocol)
+    drawn = sample if isinstance(sample, AnnotatedSample) else None
+    return SlowJob(
+        sets,
+        _array(one.aligned),
+        None if stand_in is None else _array(stand_in),
+        _array(dense(one, protocol, benchmark.unmeasured == "far")),
+        torch.isfinite(true)[0].cpu().numpy(),
+        sample.intrinsics,
+        drawn and drawn.edges,
+        drawn and drawn.planes,
+        drawn and drawn.normals,
+    )
+
+
+def dense(one: Fitted, protocol: Protocol, far: bool) -> Map:
+    """True depth for metrics that know no mask: up to the protocol's largest depth, and that (or the
+    image's largest; or 0, if not `far`) where nothing was measured."""
+    measured = one.mask & torch.isfinite(one.truth) & (one.truth > 0)
+    safe = torch.where(measured, one.truth, 1.0)
+    depth = torch.where(measured, safe if one.space.quantity is Quantity.DEPTH else 1.0 / safe, 0.0)
+    largest = depth.max() if protocol.max_depth is None else depth.new_tensor(protocol.max_depth)
+    return torch.where(measured, depth.minimum(largest), largest if far else 0.0)
+
+
+def _array(depth: Map) -> np.ndarray:
+    return np.asarray(depth[0].float().cpu().numpy())
+
+
+def fingerprint(model: DepthModel) -> str:
+    """What tells one model from another: its settings, every tensor, and the file if `source` is one."""
+    digest = sha256(_settings(model).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    if Path(model.source).is_file():
+        digest.update(Path(model.source).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def benchmark_fingerprint(benchmark: Benchmark) -> str:
+    """What tells one benchmark from another: settings, length, and the first, middle and last sample."""
+    count = len(benchmark)
+    digest = sha256(f"{_settings(benchmark)} {count}".encode())
+    for _, sample in ahead(benchmark, sorted({0, count // 2, count - 1} & set(range(count)))):
+        if isinstance(sample, BadSample):
+            digest.update(str(sample).encode())
+            continue
+        pairs = sample.pairs if isinstance(sample, AnnotatedSample) else None
+        for part in (sample.image, sample.depth, sample.mask, pairs):
+            digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _settings(thing: object) -> str:
+    """The plain attributes of a model or a benchmark, without what it has worked out from them."""
+    plain = (str, int, float, bool, tuple, list, Path, type(None))
+    own = {
+        name: value
+        for name, value in vars(thing).items()
+        if isinstance(value, plain) and not isinstance(getattr(type(thing), name, None), cached_property)
+    }
+    return repr(sorted(own.items()))
+
+
+def truth_space(benchmark: Benchmark) -> DepthSpace:
+    """The space of the benchmark's truth, from its first readable sample.
+
+    Raises:
+        ValueError: no sample can be read.
+    """
+    for _, sample in ahead(benchmark, range(len(benchmark))):
+        if isinstance(sample, Sample) and sample.space is not None:
+            return sample.space
+    raise ValueError(f"benchmark '{benchmark.name}': none of its {len(benchmark)} samples can be read")
+
+
+def ahead(benchmark: Benchmark, indices: Sequence[int]) -> Iterator[tuple[int, Sample | BadSample]]:
+    """Samples in order, decoded by one thread (tar readers are not for several) a few ahead."""
+
+    def read(index: int) -> Sample | BadSample:
+        try:
+            return benchmark.sample(index)
+        except BadSample as error:
+            return error
+
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future[Sample | BadSample]] = deque()
+        try:
+            for place, index in enumerate(indices):
+                while len(waiting) <= AHEAD and place + len(waiting) < len(indices):
+                    waiting.append(thread.submit(read, indices[place + len(waiting)]))
+                yield index, waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

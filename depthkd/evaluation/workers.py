@@ -1,0 +1,53 @@
+"""Figures that take a processor as long as a network takes an accelerator, in processes beside it."""
+
+import os
+import signal
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from types import TracebackType
+
+import cv2
+import torch
+
+from depthkd.evaluation.figures import SlowJob, slow_figures
+
+MOST = 8
+
+
+class Workers:
+    """Processes that start with the first job, and leave with the block.
+
+    Args:
+        count: how many; 0: the jobs are done here; None: one less than there are processors, at most 8.
+    """
+
+    def __init__(self, count: int | None = None) -> None:
+        self.count = min(MOST, len(os.sched_getaffinity(0)) - 1) if count is None else count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, job: SlowJob) -> "Future[dict[str, float]]":
+        """Compute `slow_figures`; the future is ready at once where there are no processes."""
+        if self.count == 0:
+            done: Future[dict[str, float]] = Future()
+            done.set_result(slow_figures(job))
+            return done
+        if self._pool is None:
+            # not fork: torch's and OpenCV's threads do not survive it
+            self._pool = ProcessPoolExecutor(self.count, get_context("spawn"), _start)
+        return self._pool.submit(slow_figures, job)
+
+
+def _start() -> None:
+    """One thread; and Ctrl-C is for the main process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,60 @@
+"""Which images a run has trained on, by the digests of their files: `trained_on/<rank>.npy` of its folder."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt64
+
+FOLDER = "trained_on"
+MOST = 20_000_000  # images, 160 MB; what comes after them is not kept
+
+Digests = UInt64[np.ndarray, " images"]
+
+
+def read_digests(run: Path) -> Digests:
+    """The digests of all ranks of a run folder (or of a checkpoint's), sorted; none where it kept none.
+
+    Raises:
+        ValueError: a file of them is broken.
+    """
+    folder = (run if run.is_dir() else run.parent.parent) / FOLDER
+    parts = [_read(path) for path in sorted(folder.glob("*.npy"))]
+    return np.unique(np.concatenate([np.zeros(0, np.uint64), *parts]))
+
+
+class TrainedOn:
+    """Collects one rank's digests and writes them.
+
+    Args:
+        run: the run's folder; what an interrupted part of the run has written there is taken up.
+        rank: of this process.
+    """
+
+    def __init__(self, run: Path, rank: int) -> None:
+        self.path = run / FOLDER / f"{rank}.npy"
+        self.known: Digests = _read(self.path) if self.path.is_file() else np.zeros(0, np.uint64)
+        self.fresh: set[int] = set()
+
+    def add(self, digests: Iterable[int]) -> None:
+        """Note some images."""
+        self.fresh.update(digests)
+
+    def save(self) -> None:
+        """Write what has been noted, under a temporary name first."""
+        if not self.fresh:
+            return
+        both = np.union1d(self.known, np.fromiter(self.fresh, np.uint64, len(self.fresh)))
+        self.known, self.fresh = both[:MOST], set()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.writing")
+        with temporary.open("wb") as file:
+            np.save(file, self.known)
+        temporary.replace(self.path)
+
+
+def _read(path: Path) -> Digests:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), np.uint64).ravel()
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} does not hold the digests of images: {error}; remove it") from error

@@ -1,0 +1,183 @@
+"""What is measured of a model on a benchmark, and what is said of it, through `evaluate`."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
+from depthkd.benchmarks import Benchmark
+from depthkd.benchmarks.benchmark import FigureSet
+from depthkd.evaluate import evaluate
+from depthkd.metrics.boundary import boundary_f1
+from depthkd.metrics.edges import boundary_errors, pseudo_boundary_errors
+from depthkd.metrics.planarity import planarity_errors
+from depthkd.models.model import DepthModel, DepthOutput
+from tests.evaluation.subjects import SIZE, Boxes, Seer
+
+
+def results_of(
+    model: DepthModel, out: Path, benchmark: Benchmark | None = None, **options: Any
+) -> dict[str, Any]:
+    """Results of the one benchmark."""
+    settings: dict[str, Any] = {"photographs": False, "pictures": 0, "workers": 0} | options
+    return evaluate({"seer": model}, {"boxes": benchmark or Boxes()}, out=out, **settings)
+
+
+def test_every_set_of_figures_is_the_metric_of_the_fitted_depth(tmp_path: Path) -> None:
+    benchmark, model = Boxes(), Seer(blur=3)
+    figures = results_of(model, tmp_path)["benchmarks"]["boxes"]["figures"]["seer"]
+    expected: dict[str, list[float]] = {}
+    for i in range(len(benchmark)):
+        sample: Any = benchmark.sample(i)
+        image = torch.from_numpy(sample.image).permute(2, 0, 1)[None] / 255.0
+        raw = model(image).depth[0].double().numpy()
+        target = 1 / sample.depth.astype(np.float64)
+        scale, shift = np.linalg.lstsq(
+            np.stack([raw.ravel(), np.ones(raw.size)], 1), target.ravel(), rcond=None
+        )[0]
+        depth = (1 / np.clip(raw * scale + shift, 1e-3, None)).clip(1e-3, 20.0).astype(np.float32)
+        valid = np.ones(SIZE, bool)
+        found = pseudo_boundary_errors(depth, sample.depth)
+        found |= {"boundary_f1": boundary_f1(depth, sample.depth)}
+        found |= boundary_errors(depth, sample.edges)
+        paper = boundary_errors(depth, sample.edges, "paper")
+        found |= {f"dbe_paper_{end}": paper[f"dbe_{end}"] for end in ("accuracy", "completeness")}
+        found |= planarity_errors(
+            depth, sample.depth, valid, sample.planes, sample.normals, sample.intrinsics
+        )
+        found["abs_rel"] = float((np.abs(depth - sample.depth) / sample.depth).mean())
+        for name, value in found.items():
+            expected.setdefault(name, []).append(value)
+    assert len(expected) == 10
+    for name, values in expected.items():
+        assert figures[name] == pytest.approx(np.mean(values), rel=1e-4), name
+    assert figures["pair_accuracy"] == 1.0 and figures["pairs"] == 3 * 6
+    assert figures["images"] == 6
+
+
+def test_worker_processes_change_nothing(tmp_path: Path) -> None:
+    results_of(Seer(blur=3), tmp_path / "here")
+    results_of(Seer(blur=3), tmp_path / "there", workers=1)
+    assert (tmp_path / "here/per_sample.csv").read_text() == (tmp_path / "there/per_sample.csv").read_text()
+
+
+def test_sharp_beats_blurred_and_a_constant_has_no_edges(tmp_path: Path) -> None:
+    models: dict[str, str | DepthModel] = {"sharp": Seer(), "blurred": Seer(blur=7)}
+    results = evaluate(models, {"boxes": Boxes()}, out=tmp_path, photographs=False, workers=0)
+    rows = results["benchmarks"]["boxes"]["figures"]
+    assert rows["sharp"]["boundary_f1"] > 2 * rows["blurred"]["boundary_f1"]
+    assert rows["sharp"]["pdbe_accuracy"] < rows["blurred"]["pdbe_accuracy"]
+    assert rows["best constant per image"]["boundary_f1"] == 0.0
+    assert rows["best constant per image"]["pdbe_completeness"] == 10.0
+    assert rows["best constant per image"]["pair_accuracy"] == 0.0  # ties are wrong
+
+
+def test_the_raw_prediction_can_stand_in_for_depth(tmp_path: Path) -> None:
+    class Offset(Seer):
+        def forward(self, image: Any) -> DepthOutput:
+            return DepthOutput(super().forward(image).depth + 20.0)
+
+    figures = {}
+    for stand_in in ("aligned", "raw"):
+        found = results_of(Offset(), tmp_path / stand_in, stand_in=stand_in)["benchmarks"]["boxes"]
+        figures[stand_in] = found["figures"]["seer"]
+        words = {"aligned": "boundary F1 of the fitted depth", "raw": "boundary F1 of the raw prediction"}
+        assert words[stand_in] in found["protocol"]
+    # the offset of a raw affine disparity flattens its ratios
+    assert figures["raw"]["boundary_f1"] < 0.1 < figures["aligned"]["boundary_f1"]
+    assert figures["raw"]["pdbe_accuracy"] == figures["aligned"]["pdbe_accuracy"]
+
+
+def test_parts_of_a_benchmark_have_figures_of_their_own(tmp_path: Path) -> None:
+    found = results_of(Seer(blur=5), tmp_path)["benchmarks"]["boxes"]
+    parts = [found["groups"][group]["seer"] for group in ("even", "odd")]
+    assert [part["images"] for part in parts] == [3, 3]
+    mean = np.mean([part["abs_rel"] for part in parts])
+    assert mean == pytest.approx(found["figures"]["seer"]["abs_rel"])
+    table = (tmp_path / "table.md").read_text()
+    assert "even (3) AbsRel ↓" in table and "odd (3) pairs in order ↑" in table
+
+
+def test_pairs_alone_need_no_truth_and_no_fit(tmp_path: Path) -> None:
+    found = results_of(Seer(), tmp_path, Boxes(figures=(FigureSet.PAIRS,)), pictures=2)["benchmarks"]["boxes"]
+    assert set(found["figures"]["seer"]) == {"pair_accuracy", "pairs", "images"}
+    assert found["figures"]["seer"]["pair_accuracy"] == 1.0
+    assert found["figures"]["vertical ramp"]["pair_accuracy"] == pytest.approx(1 / 3)
+    assert found["protocol"].startswith("pairs: the raw prediction at two points, no fit")
+    assert "pairs in order ↑" in (tmp_path / "table.md").read_text()
+    assert "AbsRel" not in (tmp_path / "table.md").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<figure>") == 2 * page.count("<h3>") > 4  # image and answer
+
+
+def test_a_prediction_that_is_not_finite_is_named_and_counts_as_wrong(tmp_path: Path) -> None:
+    results = results_of(Seer(broken=float("nan")), tmp_path)
+    found = results["benchmarks"]["boxes"]
+    figures = found["figures"]["seer"]
+    assert figures["abs_rel"] == "inf" and figures["pdbe_accuracy"] == "inf"
+    assert figures["delta1"] == 0.0 and figures["boundary_f1"] == 0.0
+    assert len(found["faults"]["seer"]) == 6
+    sentence = "seer answers 'box0' with 3 numbers that are not finite, of 2240, which counts as an infinite"
+    assert sentence in (tmp_path / "table.md").read_text()
+    again = results_of(Seer(broken=float("nan")), tmp_path)["benchmarks"]["boxes"]
+    assert again["faults"] == found["faults"] and again["figures"] == found["figures"]
+
+
+def test_a_constant_prediction_is_named(tmp_path: Path) -> None:
+    class Flat(Seer):
+        def forward(self, image: Any) -> DepthOutput:
+            return DepthOutput(torch.full_like(image[:, 0], 0.25))
+
+    found = results_of(Flat(), tmp_path)["benchmarks"]["boxes"]
+    assert found["faults"]["seer"][0].startswith("seer answers 'box0' with 0.25 everywhere")
+    constant = found["figures"]["best constant per image"]
+    assert found["figures"]["seer"]["abs_rel"] == pytest.approx(constant["abs_rel"], rel=1e-6)
+
+
+def test_a_model_that_answers_with_no_map_is_named_and_the_others_are_scored(tmp_path: Path) -> None:
+    class Channels(Seer):
+        def infer(self, image: Any, *how: Any) -> Any:
+            return torch.zeros(1, 1, *image.shape[-2:])
+
+    results = results_of(Channels(), tmp_path)
+    found = results["benchmarks"]["boxes"]
+    (sentence,) = found["faults"]["seer"]
+    assert "Channels answers an image of 40 x 56 pixels with [1, 1, 40, 56]" in sentence
+    assert found["figures"]["vertical ramp"]["images"] == 6
+
+
+def test_samples_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
+    benchmark = Boxes(unreadable=(1,), without_truth=(3,), figures=(FigureSet.DEPTH,))
+    found = results_of(Seer(blur=3), tmp_path, benchmark)["benchmarks"]["boxes"]
+    assert found["unreadable"] == ["box1.png is cut off"] and found["without_truth"] == ["box3"]
+    assert found["figures"]["seer"]["images"] == 4
+    table = (tmp_path / "table.md").read_text()
+    assert "1 sample could not be read, the first: box1.png is cut off." in table
+    assert "1 sample had no valid truth, the first: box3." in table
+
+
+def test_a_metric_model_needs_no_fit(tmp_path: Path) -> None:
+    found = results_of(Seer(space=METRIC_DEPTH), tmp_path, protocol="metric")["benchmarks"]["boxes"]
+    assert found["figures"]["seer"]["abs_rel"] < 0.02
+    assert found["protocol"].startswith("metric: no fit, scored in depth")
+    with pytest.raises(ValueError, match="model 'seer' on benchmark 'boxes': protocol 'metric'"):
+        results_of(Seer(space=AFFINE_DISPARITY), tmp_path, protocol="metric")
+
+
+def test_per_sample_figures_say_part_and_model(tmp_path: Path) -> None:
+    results_of(Seer(), tmp_path, Boxes(3))
+    with (tmp_path / "per_sample.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] == "seer"]
+    assert [(row["sample"], row["group"]) for row in rows] == [
+        ("box0", "even"),
+        ("box1", "odd"),
+        ("box2", "even"),
+    ]
+    results = json.loads((tmp_path / "results.json").read_text())
+    mean = np.mean([float(row["abs_rel"]) for row in rows])
+    assert results["benchmarks"]["boxes"]["figures"]["seer"]["abs_rel"] == pytest.approx(mean, rel=1e-12)
