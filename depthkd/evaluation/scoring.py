@@ -70,18 +70,17 @@ def slow_job(
     if protocol.stand_in == "raw" and FigureSet.EDGES in sets:
         stand_in = raw if space.quantity is Quantity.DEPTH else 1.0 / raw.clamp(min=1e-6)
     true = one.true_depth(protocol)
-    drawn = sample if isinstance(sample, AnnotatedSample) else None
-    return SlowJob(
+    job = SlowJob(
         sets,
         _array(one.aligned),
         None if stand_in is None else _array(stand_in),
         _array(dense(one, protocol, benchmark.unmeasured == "far")),
         torch.isfinite(true)[0].cpu().numpy(),
         sample.intrinsics,
-        drawn and drawn.edges,
-        drawn and drawn.planes,
-        drawn and drawn.normals,
     )
+    if isinstance(sample, AnnotatedSample):
+        job.edges, job.planes, job.normals = sample.edges, sample.planes, sample.normals
+    return job
 
 
 def dense(one: Fitted, protocol: Protocol, far: bool) -> Map:
