@@ -1,0 +1,89 @@
+"""One table over all benchmarks, laid out like the papers' own, with their rows under ours."""
+
+from collections.abc import Mapping, Sequence
+from math import nan
+
+from depthkd.report.published import NAMES, PublishedFigure
+from depthkd.report.table import COLUMNS, markdown_table, number
+
+MARKS = {
+    "p": "measured under another protocol than ours, or under one that the paper does not say",
+    "d": "in doubt",
+    "e": "an erratum",
+}
+
+
+def papers_table(
+    figures: Mapping[str, Mapping[str, Mapping[str, float]]],
+    protocols: Mapping[str, str],
+    published_rows: Sequence[PublishedFigure] = (),
+    columns: Sequence[str] = ("abs_rel", "delta1"),
+) -> str:
+    """Models down, benchmarks and their figures across; the protocols and the marks stand under it.
+
+    Args:
+        figures: benchmark -> row -> figure -> mean over images.
+        protocols: benchmark -> the protocol's name, or its description with the name before a colon.
+        published_rows: cells of papers; those on other benchmarks or of other figures are left out.
+        columns: the figures of each benchmark.
+
+    Returns:
+        Markdown. Papers' cells keep the decimals that were printed, and carry a letter where they
+        cannot be compared as they stand.
+
+    Raises:
+        ValueError: a benchmark has no protocol.
+    """
+    missing = [benchmark for benchmark in figures if benchmark not in protocols]
+    if missing:
+        raise ValueError(
+            f"the benchmark '{missing[0]}' has no protocol, and figures mean nothing without one"
+        )
+    places = [(benchmark, figure) for benchmark in figures for figure in columns]
+    header = ["model", *(f"{b} {COLUMNS.get(f, f)}" for b, f in places)]
+    models = dict.fromkeys(model for rows in figures.values() for model in rows)
+    rows = [[m, *(number(figures[b].get(m, {}).get(f, nan)) for b, f in places)] for m in models]
+    papers: dict[str, dict[tuple[str, str], PublishedFigure]] = {}
+    for cell in published_rows:
+        if (cell.benchmark, cell.figure) in places:
+            papers.setdefault(cell.source, {})[cell.benchmark, cell.figure] = cell
+    names = {benchmark: text.partition(":")[0] for benchmark, text in protocols.items()}
+    for source, cells in papers.items():
+        rows.append([source, *(_printed(cells.get(place), names) for place in places)])
+    shown = [cell for cells in papers.values() for cell in cells.values()]
+    return "\n\n".join(
+        [markdown_table(header, rows), *_protocols(figures, protocols), *_legend(shown, names)]
+    )
+
+
+def _marks(cell: PublishedFigure, protocols: Mapping[str, str]) -> str:
+    other = cell.protocol not in ("none", protocols[cell.benchmark])
+    return ("p" if other else "") + {"doubt": "d", "erratum": "e"}.get(cell.mark, "")
+
+
+def _printed(cell: PublishedFigure | None, protocols: Mapping[str, str]) -> str:
+    if cell is None:
+        return number(nan)
+    return f"{cell.printed} {_marks(cell, protocols)}".strip()
+
+
+def _protocols(benchmarks: Mapping[str, object], protocols: Mapping[str, str]) -> list[str]:
+    """One sentence a protocol, with the benchmarks that share it."""
+    texts = dict.fromkeys(protocols[benchmark] for benchmark in benchmarks)
+    shared = {text: ", ".join(b for b in benchmarks if protocols[b] == text) for text in texts}
+    return [f"Protocol on {names}: {text}." for text, names in shared.items()]
+
+
+def _legend(cells: Sequence[PublishedFigure], protocols: Mapping[str, str]) -> list[str]:
+    """What the letters mean that were used, and the note of each doubt and erratum."""
+    used = {letter for cell in cells for letter in _marks(cell, protocols)}
+    if not used:
+        return []
+    said = ["; ".join(f"{letter}: {MARKS[letter]}" for letter in MARKS if letter in used) + "."]
+    notes: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.mark:
+            where = f"{cell.source} on {cell.benchmark}"
+            notes.setdefault(f"{where}: {cell.note}", []).append(NAMES.get(cell.figure, cell.figure))
+    said += [f"{text} ({', '.join(names)})." for text, names in notes.items()]
+    return said

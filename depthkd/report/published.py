@@ -1,0 +1,182 @@
+"""What the papers print, and whether our figures come out the same.
+
+`published.csv` holds one cell of a paper's table a line, with the protocol behind it as far as that
+is known; `published_models.csv` says which rows are about which weights. Accuracies are fractions,
+and lengths are metres or pixels, as in our own tables.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from math import isfinite
+
+ABS_REL_TOLERANCE = 0.005
+DELTA1_TOLERANCE = 0.01
+NAMES = {"abs_rel": "AbsRel", "delta1": "δ1"}
+
+
+@dataclass(frozen=True)
+class PublishedFigure:
+    """One cell of a paper's table.
+
+    Args:
+        paper: its short name, such as "Distill Any Depth".
+        table: which of its tables, such as "Table 5".
+        row: the model, as printed.
+        benchmark: as `Benchmark.name` says; scenarios of DA-2K follow an underscore.
+        figure: as the metrics name it: "abs_rel", "delta1", "pdbe_accuracy".
+        value: a fraction for accuracies, however it is printed.
+        decimals: how many of the value's decimals are printed.
+        protocol: the name of the preset that it was measured under, "unknown", or "none" for figures
+            that need no fit.
+        mark: "erratum" for a misprint, "doubt" for what another table contradicts or the paper leaves
+            open; else empty.
+        note: why.
+    """
+
+    paper: str
+    table: str
+    row: str
+    benchmark: str
+    figure: str
+    value: float
+    decimals: int
+    protocol: str
+    mark: str
+    note: str
+
+    @property
+    def source(self) -> str:
+        """Where it is printed: "Distill Any Depth, Table 5: Ours*"."""
+        return f"{self.paper}, {self.table}: {self.row}"
+
+    @property
+    def printed(self) -> str:
+        """The value with the decimals that were printed."""
+        return f"{self.value:.{self.decimals}f}"
+
+
+def published(benchmark: str, figure: str | None = None) -> list[PublishedFigure]:
+    """All cells about one benchmark, in the papers' order; none for a benchmark that no paper prints.
+
+    Args:
+        benchmark: such as "nyuv2", "diode" (all of it) or "diode_indoor".
+        figure: only these cells, such as "delta1".
+    """
+    return [f for f in _figures() if f.benchmark == benchmark and figure in (None, f.figure)]
+
+
+def rows_of(source: str) -> list[tuple[str, str]]:
+    """The rows that print these weights, as (paper, row).
+
+    Args:
+        source: a model's `source`, such as "depth-anything/Depth-Anything-V2-Large-hf".
+    """
+    return [
+        (line["paper"], line["row"]) for line in _lines("published_models.csv") if line["source"] == source
+    ]
+
+
+def papers_rows(
+    benchmark: str, figures: Iterable[str], sources: Iterable[str] | None = None
+) -> dict[str, dict[str, float]]:
+    """Rows of the papers to stand beside ours: "Distill Any Depth, Table 5: Ours*" -> figure -> value.
+
+    Errata are left out.
+
+    Args:
+        benchmark: such as "nyuv2".
+        figures: which of them, such as ("abs_rel", "delta1").
+        sources: only the rows about these models; None: all rows.
+    """
+    wanted = set(figures)
+    about = None if sources is None else {pair for source in sources for pair in rows_of(source)}
+    rows: dict[str, dict[str, float]] = {}
+    for cell in published(benchmark):
+        of_interest = about is None or (cell.paper, cell.row) in about
+        if of_interest and cell.figure in wanted and cell.mark != "erratum":
+            rows.setdefault(cell.source, {})[cell.figure] = cell.value
+    return rows
+
+
+def reproduced(
+    ours: Mapping[str, Mapping[str, float]],
+    benchmark: str,
+    paper: str,
+    row: str,
+    abs_rel_tolerance: float = ABS_REL_TOLERANCE,
+    delta1_tolerance: float = DELTA1_TOLERANCE,
+) -> str:
+    """Which protocol brings our figures nearest to a paper's row, and whether that is near enough.
+
+    AbsRel and delta1 are compared, in units of their tolerances, and the worse of the two counts.
+    Errata are not compared. Where a row stands in several tables, the one with most decimals counts.
+
+    Args:
+        ours: protocol -> figure -> our value, for the same weights.
+        benchmark: such as "nyuv2".
+        paper, row: which row, as `PublishedFigure` has them.
+        abs_rel_tolerance, delta1_tolerance: the largest difference that still counts as the same, in
+            the figures' own units; one unit of the last printed decimal where that is more.
+
+    Raises:
+        ValueError: no paper prints that row on that benchmark.
+    """
+    row_cells = [f for f in published(benchmark) if (f.paper, f.row) == (paper, row)]
+    if not row_cells:
+        raise ValueError(
+            f"'{row}' of {paper} is not printed for the benchmark '{benchmark}'; published('{benchmark}') "
+            "lists the rows that are"
+        )
+    tolerances = {"abs_rel": abs_rel_tolerance, "delta1": delta1_tolerance}
+    sound = [c for c in row_cells if c.figure in tolerances and c.mark != "erratum"]
+    cells = {c.figure: c for c in sorted(sound, key=lambda c: c.decimals)}
+    tolerances = {name: max(tolerances[name], 10.0**-cell.decimals) for name, cell in cells.items()}
+    distances = {
+        protocol: max(abs(values[n] - c.value) / tolerances[n] for n, c in cells.items())
+        for protocol, values in ours.items()
+        if cells and all(isfinite(values.get(name, float("nan"))) for name in cells)
+    }
+    title = f"{paper}'s {row} on {benchmark}"
+    if not distances:
+        return f"not compared: {title} has no AbsRel or δ1 that is also among our figures"
+    nearest = min(distances, key=lambda protocol: distances[protocol])
+    met = distances[nearest] <= 1 + 1e-9
+    beside = ", ".join(
+        f"{NAMES[n]} {ours[nearest][n]:.{max(c.decimals, 4)}f} beside {c.printed} "
+        f"({c.table}; {tolerances[n]:.3f} allowed)"
+        for n, c in sorted(cells.items())
+    )
+    said = f"{'reproduced' if met else 'NOT REPRODUCED'}: {title} is nearest under {nearest}, with {beside}"
+    others = sorted({c.protocol for c in cells.values()} - {nearest, "unknown"})
+    if others:
+        said += f"; the paper's protocol is thought to be {' and '.join(others)}"
+    doubts = sorted({c.note for c in cells.values() if c.mark})
+    return said + "".join(f"; in doubt: {doubt}" for doubt in doubts)
+
+
+@cache
+def _figures() -> tuple[PublishedFigure, ...]:
+    return tuple(
+        PublishedFigure(
+            paper=line["paper"],
+            table=line["table"],
+            row=line["row"],
+            benchmark=line["benchmark"],
+            figure=line["figure"],
+            value=float(line["value"]),
+            decimals=len(line["value"].partition(".")[2]),
+            protocol=line["protocol"],
+            mark=line["mark"],
+            note=line["note"],
+        )
+        for line in _lines("published.csv")
+    )
+
+
+@cache
+def _lines(name: str) -> tuple[dict[str, str], ...]:
+    text = (files("depthkd.report") / name).read_text(encoding="utf-8")
+    return tuple(csv.DictReader(text.splitlines()))

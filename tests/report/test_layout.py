@@ -1,0 +1,52 @@
+from math import nan
+
+import pytest
+
+from depthkd.report.layout import papers_table
+from depthkd.report.published import published
+
+FIGURES = {
+    "kitti": {"student": {"abs_rel": 0.0712, "delta1": 0.948}, "ramp": {"abs_rel": 0.4, "delta1": 0.3}},
+    "nyuv2": {"student": {"abs_rel": 0.0443, "delta1": nan}},
+}
+PROTOCOLS = {"kitti": "marigold: as told", "nyuv2": "depth_anything"}
+
+
+def test_models_down_and_benchmarks_across() -> None:
+    table, *under = papers_table(FIGURES, PROTOCOLS).split("\n\n")
+    lines = table.splitlines()
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["model", "kitti AbsRel ↓", "kitti δ1 ↑", "nyuv2 AbsRel ↓", "nyuv2 δ1 ↑"]
+    assert cells[2] == ["student", "0.0712", "0.9480", "0.0443", "-"]
+    assert cells[3] == ["ramp", "0.4000", "0.3000", "-", "-"]
+    assert under == ["Protocol on kitti: marigold: as told.", "Protocol on nyuv2: depth_anything."]
+
+
+def test_papers_rows_stand_under_ours_with_what_is_wrong_with_them() -> None:
+    rows = {"BetterDepth", "UniDepth", "MiDaS v3.1"}
+    cells = [c for b in ("kitti", "scannet") for c in published(b) if c.row in rows and "6" not in c.table]
+    text = papers_table(FIGURES, PROTOCOLS, cells)
+    shown = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert list(shown)[1:3] == ["student", "ramp"]
+    assert "| 0.75 e |" in shown["SharpDepth, Table 1: BetterDepth"].replace("  ", "")
+    assert "0.05 p" in shown["SharpDepth, Table 1: UniDepth"]
+    assert "0.949 pd" in shown["Distill Any Depth, Table 5: MiDaS v3.1"]
+    assert "p: measured under another protocol than ours" in text
+    assert "SharpDepth, Table 1: BetterDepth on kitti: probably .075 (AbsRel)." in text
+
+
+def test_no_legend_for_letters_that_are_not_used() -> None:
+    cells = [c for c in published("kitti") if (c.paper, c.row) == ("FiffDepth", "FiffDepth (Ours)")]
+    text = papers_table({"kitti": FIGURES["kitti"]}, PROTOCOLS, cells)
+    assert "0.073" in text
+    assert text.endswith("Protocol on kitti: marigold: as told.")
+
+
+def test_benchmarks_that_share_a_protocol_share_a_line() -> None:
+    text = papers_table(FIGURES, {"kitti": "marigold", "nyuv2": "marigold"})
+    assert text.endswith("\n\nProtocol on kitti, nyuv2: marigold.")
+
+
+def test_figures_without_a_protocol_are_refused() -> None:
+    with pytest.raises(ValueError, match="benchmark 'nyuv2' has no protocol"):
+        papers_table(FIGURES, {"kitti": "marigold"})
