@@ -208,11 +208,11 @@ def expand(arguments: list[str]) -> list[str]:
         if not run.exists():
             raise FileNotFoundError(f"there is no run at {run}")
     validation = _validation(runs[0]) if runs else None
-    benchmarks = [] if validation is None else [f"--benchmarks={json.dumps(validation)}"]
+    benchmarks = json.dumps(validation or {})
     # Paths before classes: after a `--models.NAME.class_path` jsonargparse refuses a path.
     models = [f"--models.{_run_name(run)}={run}" for run in runs]
-    # And an empty mapping before all: into none at all, jsonargparse puts no first class.
-    return ["--models={}", *benchmarks, *config, *models, *words[count:]]
+    # And mappings before all, if empty ones: into none at all, jsonargparse puts no first class.
+    return ["--models={}", f"--benchmarks={benchmarks}", *config, *models, *words[count:]]
 
 
 def _run_name(run: Path) -> str:

@@ -252,7 +252,7 @@ def test_the_report_is_one_page_with_every_picture(shard: str, tmp_path: Path) -
     ("arguments", "sentence"),
     [
         (["nowhere"], "there is no run at nowhere"),
-        (["--models.a", "nowhere"], "are required: benchmarks"),
+        (["--models.a", "nowhere"], "one or more benchmarks"),
         (["--benchmarks", "{}", "--models.a", "nowhere"], "one or more benchmarks"),
         (["--benchmarks.m", "depthkd.benchmarks.Motorcycle", "--models.a", "nowhere"], "nowhere"),
         (["--speed", "9"], "--speed"),

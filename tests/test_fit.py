@@ -49,13 +49,13 @@ def test_a_teacher_and_its_student_end_to_end(home: Path, command_line: CommandL
     status, _, err = student(command_line)
     assert status == 0, err
     run = home / "runs/tiny/cross_context"
-    assert sorted(p.name for p in run.iterdir()) == ["checkpoints", "config.yaml", "logs"]
+    assert sorted(p.name for p in run.iterdir()) == ["checkpoints", "config.yaml", "logs", "trained_on"]
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["last.ckpt"]
 
     content = read_checkpoint(run / "checkpoints/last.ckpt")
     assert all(key.startswith("student.") for key in content["state_dict"])  # and no teacher
     assert content["depthkd"]["teachers"] == {
-        "teacher": {"source": "runs/tiny/teacher", "licence": "unknown"}
+        "teacher": {"source": "runs/tiny/teacher", "licence": "unknown", "training_sets": None}
     }
     assert content["depthkd"]["space"] == "affine disparity"
     assert content["ShardDataModule"]["processed"] == 3

@@ -70,6 +70,10 @@ class Pending:
     row: Row
     slow: "Future[dict[str, float]] | None"
 
+    def ready(self) -> bool:
+        """Whether nothing has to be waited for."""
+        return self.slow is None or self.slow.done()
+
 
 def measure(
     subject: Subject,
@@ -117,7 +121,7 @@ def measure(
         for outcome in outcomes:
             if index in missing[outcome.name]:
                 pending.append(_judge(subject, outcome, index, sample, raw, workers))
-        while pending and (pending[0].slow is None or len(pending) > WAITING * (workers.count + 1)):
+        while pending and (pending[0].ready() or len(pending) > WAITING * workers.count):
             _finish(pending.popleft(), name, records)
     while pending:
         _finish(pending.popleft(), name, records)

@@ -1,7 +1,10 @@
 """Small benchmarks and models whose figures can be worked out by hand."""
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -100,3 +103,15 @@ class Seer(DepthModel):
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         return iter(())
+
+
+class Killer(Seer):
+    """Notes in the working folder how often it is asked, and kills its process if a file there says so."""
+
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> DepthOutput:
+        with Path("asked").open("a") as log:
+            log.write("x")
+        limit = Path("kill_after")
+        if limit.is_file() and Path("asked").stat().st_size > int(limit.read_text()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(image)
