@@ -15,6 +15,7 @@ from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.composition import innermost
 from depthkd.evaluation.answers import image_tensor
 from depthkd.evaluation.certainty import certainty
+from depthkd.evaluation.comparison import overview, reproductions, scatters
 from depthkd.evaluation.contenders import Contender, contenders
 from depthkd.evaluation.figures import higher_is_better
 from depthkd.evaluation.measure import Subject, measure
@@ -118,7 +119,8 @@ def evaluate(
     for o in outcomes:
         o.certainty = certainty(records, o.name, [m for m in o.figures if m not in o.trivial])
     why = {o.name: reasons(o, outcomes, spaces) for o in outcomes}
-    text = "\n".join(table(outcome, why[outcome.name]) for outcome in outcomes)
+    beside, printed = overview(outcomes), reproductions(outcomes, about)
+    text = "\n".join([*(table(o, why[o.name]) for o in outcomes), *beside, *printed, ""])
     (out / "table.md").write_text(text)
     print(text)
     rows = sheet_rows(outcomes) + photos
@@ -127,10 +129,13 @@ def evaluate(
         print(f"pictures: {out / 'sheet.png'}")
     figures = {o.name: o.figures for o in outcomes}
     results = everything(about, outcomes, place, seed)
+    results["published"] = printed
     results["claims"] = {claim.sentence(figures): claim.met(figures) for claim in claims or []}
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     parts = [*(section(o, why[o.name]) for o in outcomes), *looks(photos)]
-    write_report(out / "report.html", "depthkd test", facts(results), parts)
+    write_report(
+        out / "report.html", "depthkd test", facts(results), parts, [*beside, *printed], scatters(outcomes)
+    )
     print(f"report: {out / 'report.html'}")
     for sentence in results["claims"]:
         print(sentence)

@@ -1,0 +1,102 @@
+"""All benchmarks side by side: a table like the papers' with their rows, what they reproduce, and plots."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from depthkd.benchmarks.benchmark import FigureSet
+from depthkd.evaluation.outcomes import Figures, Outcome
+from depthkd.report.layout import papers_table
+from depthkd.report.published import PublishedFigure, published, reproduced, rows_of
+from depthkd.report.scatter import Point, scatter
+
+MAIN_TABLES = (  # of each paper, the zero-shot one
+    ("Distill Any Depth", "Table 5"),
+    ("FiffDepth", "Table 1"),
+    ("SharpDepth", "Table 1"),
+    ("Depth Anything V2", "Table 2"),
+    ("Depth Anything V2", "Table 3"),
+)
+ACCURACY = "kitti"  # SharpDepth's Figure 2 takes accuracy from there
+
+
+def _rows(outcome: Outcome) -> dict[str, Figures]:
+    """The benchmark, as the papers call it, and its parts that have figures in papers too."""
+    name = outcome.benchmark.name
+    parts = {f"{name}_{group}": figures for group, figures in outcome.groups.items()}
+    renamed = {part.replace("indoors", "indoor"): figures for part, figures in parts.items()}
+    return {name: outcome.figures} | {part: f for part, f in renamed.items() if published(part)}
+
+
+def _public(outcome: Outcome) -> bool:
+    return outcome.benchmark.data_set is not None and bool(published(outcome.benchmark.name))
+
+
+def overview(outcomes: Sequence[Outcome]) -> list[str]:
+    """A Markdown table for each protocol name: our rows, and under them those of the papers."""
+    tables = []
+    for protocol in dict.fromkeys(o.protocol.name for o in outcomes if o.fitted):
+        figures: dict[str, Figures] = {}
+        described: dict[str, str] = {}
+        cells: list[PublishedFigure] = []
+        for outcome in [o for o in outcomes if o.fitted and o.protocol.name == protocol]:
+            found = _rows(outcome) if _public(outcome) else {outcome.title: outcome.figures}
+            for name, rows in found.items():
+                figures[name] = {outcome.label(row): values for row, values in rows.items()}
+                described[name] = outcome.how
+                if _public(outcome):
+                    cells += [c for c in published(name) if (c.paper, c.table) in MAIN_TABLES]
+        if len(figures) > 1 or cells:
+            tables.append(f"## All benchmarks ({protocol})\n\n{papers_table(figures, described, cells)}\n")
+    return tables
+
+
+def reproductions(outcomes: Sequence[Outcome], about: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """For each tested model that a paper prints: under which protocol its figures come out."""
+    said = []
+    public = [o for o in outcomes if o.fitted and _public(o)]
+    for name in dict.fromkeys(name for o in public for name in _rows(o)):
+        for model, facts in about.items():
+            ours = {
+                o.protocol.name: rows[name][model]
+                for o in public
+                if model in (rows := _rows(o)).get(name, {})
+            }
+            for paper, row in rows_of(str(facts["source"])) if ours else []:
+                if any((c.paper, c.row) == (paper, row) for c in published(name)):
+                    said.append(reproduced(ours, name, paper, row) + ".")
+    return said
+
+
+def scatters(outcomes: Sequence[Outcome]) -> list[str]:
+    """Accuracy against sharpness, one inline SVG for each benchmark with edges (SharpDepth, Figure 2)."""
+    first: dict[str, Outcome] = {}
+    for outcome in outcomes:
+        first.setdefault(outcome.title, outcome)
+    fitted = [o for o in first.values() if o.fitted and o.figures]
+    sharp = [o for o in fitted if FigureSet.EDGES in o.benchmark.figures]
+    flat = [o for o in fitted if o not in sharp]
+    plots = []
+    for outcome in sharp:
+        accurate = next((o for o in flat if o.benchmark.name == ACCURACY), (flat or [outcome])[0])
+        rows = [row for row in outcome.figures if row in accurate.figures]
+        points = [_point(row, accurate, outcome) for row in rows]
+        plots.append(
+            scatter(
+                points,
+                f"δ1 on {accurate.name}",
+                f"PDBE completeness on {outcome.name}, px",
+                f"Accuracy on {accurate.name}, sharpness on {outcome.name}",
+            )
+        )
+    return plots
+
+
+def _point(row: str, accurate: Outcome, sharp: Outcome) -> Point:
+    interval = accurate.certainty.intervals.get(row, {}).get("delta1")
+    return Point(
+        row,
+        accurate.figures[row]["delta1"],
+        sharp.figures[row]["pdbe_completeness"],
+        None if interval is None else (interval.low, interval.high),
+        trivial=row in sharp.trivial,
+    )
