@@ -6,34 +6,47 @@ from depthkd.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from depthkd.benchmarks.benchmark import Benchmark, Protocol
+    from depthkd.benchmarks.da2k import DA2K
     from depthkd.benchmarks.diode import DIODE
     from depthkd.benchmarks.eth3d import ETH3D
+    from depthkd.benchmarks.hypersim import Hypersim
+    from depthkd.benchmarks.ibims import IBims1
     from depthkd.benchmarks.kitti import KITTI
     from depthkd.benchmarks.motorcycle import Motorcycle
     from depthkd.benchmarks.nyu import NYUv2
     from depthkd.benchmarks.scannet import ScanNet
     from depthkd.benchmarks.shards import ShardBenchmark
     from depthkd.benchmarks.sintel import Sintel
+    from depthkd.benchmarks.spring import Spring
+    from depthkd.benchmarks.vkitti import VirtualKITTI2
 
 __all__ = [
+    "DA2K",
     "DIODE",
     "ETH3D",
     "KITTI",
     "Benchmark",
+    "Hypersim",
+    "IBims1",
     "Motorcycle",
     "NYUv2",
     "Protocol",
     "ScanNet",
     "ShardBenchmark",
     "Sintel",
+    "Spring",
+    "VirtualKITTI2",
 ]
 
 __getattr__ = lazy_exports(
     __name__,
     {
         "Benchmark": "benchmark",
+        "DA2K": "da2k",
         "DIODE": "diode",
         "ETH3D": "eth3d",
+        "Hypersim": "hypersim",
+        "IBims1": "ibims",
         "KITTI": "kitti",
         "Motorcycle": "motorcycle",
         "NYUv2": "nyu",
@@ -41,5 +54,7 @@ __getattr__ = lazy_exports(
         "ScanNet": "scannet",
         "ShardBenchmark": "shards",
         "Sintel": "sintel",
+        "Spring": "spring",
+        "VirtualKITTI2": "vkitti",
     },
 )

@@ -22,8 +22,10 @@ class DIODE(FileBenchmark):
     """
 
     name = "diode"
+    data_set = "DIODE"
     split_name = "diode_val_771.txt"
     layout = "{indoors,outdoor}/scene_*/scan_*/*{.png,_depth.npy,_depth_mask.npy}, as in DIODE's val.tar"
+    folders = ("", "val")
     min_depth = 0.6
     max_depth = 350.0
     own_resolution = 640
@@ -42,6 +44,14 @@ class DIODE(FileBenchmark):
     def has_truth(self, line: list[str]) -> bool:
         """Lines of the other part do not count."""
         return line[0].split("/")[0] in FOLDERS[self.part]
+
+    def group(self, index: int) -> str | None:
+        """ "indoors" or "outdoor", where both parts are tested."""
+        return self.line(index)[0].split("/")[0] if self.part == "all" else None
+
+    def paths(self, line: list[str]) -> list[str]:
+        """See `ListedBenchmark.paths`."""
+        return line[:3]
 
     def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""

@@ -19,6 +19,7 @@ class ETH3D(FileBenchmark):
     """
 
     name = "eth3d"
+    data_set = "ETH3D"
     split_name = "eth3d_454.txt"
     layout = "rgb/<scene>/images/dslr_images/*.JPG and depth/<scene>_dslr_depth/..., as Marigold's eth3d.tar"
     min_depth = 1e-5

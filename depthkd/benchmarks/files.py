@@ -1,15 +1,15 @@
-"""Benchmarks as their owners or Marigold's tars ship them: a list, and files in a folder or a tar."""
+"""Benchmarks as their owners or Marigold's tars ship them: a list, and files in a folder, tar or zip."""
 
-import tarfile
 from abc import abstractmethod
 from functools import cached_property
 from importlib.resources import files
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 
 from depthkd.batch import METRIC_DEPTH
+from depthkd.benchmarks.archive import Archive
 from depthkd.benchmarks.benchmark import Benchmark, Protocol
 from depthkd.formats.sample import BadSample, Sample
 
@@ -19,65 +19,20 @@ Decoded = tuple[
 ]  # fmt: skip
 
 
-class Archive:
-    """Files by their relative paths, from a folder or from a plain tar.
-
-    Args:
-        root: the folder, or the tar. Members of a tar may begin with "./" and stand below any folders:
-            a member is found by the end of its path.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    @cached_property
-    def _places(self) -> dict[str, tuple[int, int]]:
-        """Every member of the tar, under each end of its path that is its alone, first come first."""
-        places: dict[str, tuple[int, int]] = {}
-        with tarfile.open(self.root, "r:") as tar:
-            for member in tar:
-                if member.isfile():
-                    parts = PurePosixPath(member.name).parts
-                    for i in range(len(parts)):
-                        places.setdefault("/".join(parts[i:]), (member.offset_data, member.size))
-        return places
-
-    def read(self, path: str) -> bytes:
-        """The bytes of one file.
-
-        Raises:
-            BadSample: there is none, or it is cut off; the sentence names it.
-        """
-        if self.root.is_dir():
-            try:
-                return (self.root / path).read_bytes()
-            except OSError as error:
-                raise BadSample(f"{self.root / path} cannot be read: {error.strerror}") from error
-        place = self._places.get(path)
-        if place is None:
-            raise BadSample(f"{self.root} has no member {path}")
-        with self.root.open("rb") as file:
-            file.seek(place[0])
-            data = file.read(place[1])
-        if len(data) != place[1]:
-            raise BadSample(f"{self.root} is cut off in the middle of {path}")
-        return data
-
-
 def shipped_split(name: str) -> list[str]:
     """The lines of a list that comes with depthkd, blank ones left out."""
     text = (files("depthkd.benchmarks") / "splits" / name).read_text()
     return [line for line in text.splitlines() if line.strip()]
 
 
-class FileBenchmark(Benchmark):
+class ListedBenchmark(Benchmark):
     """A public benchmark: one line of its list a sample.
 
-    A subclass names itself, its list, the layout that it expects and its protocol's range, and
-    decodes one line.
+    A subclass names itself, its list, the layout that it expects and its protocol's range, and makes
+    a sample of one line.
 
     Args:
-        root: the folder or tar that holds the files.
+        root: the folder, tar or zip that holds the files.
         split: another list of the same form: a file; None: the one that comes with depthkd.
         protocol: a preset's name, or a Protocol; the range of depths is the benchmark's own.
         resolution: the shorter side at which models run, in pixels; None: the benchmark's, or the
@@ -91,6 +46,7 @@ class FileBenchmark(Benchmark):
 
     split_name: str
     layout: str  # what stands where, for the sentence about a missing root
+    folders: tuple[str, ...] = ("",)  # under a root that is a folder, where the list's paths may begin
     min_depth: float | None = 1e-3
     max_depth: float | None = 10.0
     clip_only: bool = False
@@ -124,46 +80,96 @@ class FileBenchmark(Benchmark):
         """The files, looked for on first use."""
         if not self.root.exists():
             raise FileNotFoundError(
-                f"benchmark '{self.name}': there is no {self.root}; it would be a folder or a tar with "
-                f"{self.layout}"
+                f"benchmark '{self.name}': there is no {self.root}; it would be a folder, a tar or a zip "
+                f"with {self.layout}"
             )
-        return Archive(self.root)
+        return Archive(self.root, self.folders)
 
     @cached_property
     def lines(self) -> list[list[str]]:
         """The list, line by line, word by word; without the lines that name no truth."""
-        if self.split is None:
-            lines = shipped_split(self.split_name)
-        elif self.split.is_file():
-            lines = [line for line in self.split.read_text().splitlines() if line.strip()]
-        else:
-            raise FileNotFoundError(f"benchmark '{self.name}': there is no list {self.split}")
-        words = [line.split() for line in lines]
+        words = [line.split() for line in self.listed()]
         return [line for line in words if self.has_truth(line)]
+
+    def listed(self) -> list[str]:
+        """The lines of the list as they stand in it, blank ones left out.
+
+        Raises:
+            FileNotFoundError: `split` names no file.
+        """
+        if self.split is None:
+            return shipped_split(self.split_name)
+        if not self.split.is_file():
+            raise FileNotFoundError(f"benchmark '{self.name}': there is no list {self.split}")
+        return [line for line in self.split.read_text().splitlines() if line.strip()]
 
     def has_truth(self, line: list[str]) -> bool:
         """Whether a line counts; KITTI's list names images without truth."""
         return "None" not in line
 
+    def paths(self, line: list[str]) -> list[str]:
+        """The files that one line needs, image first."""
+        return line[:2]
+
+    def missing(self) -> list[str]:
+        """The first missing file of each sample that lacks one, by names alone: nothing is read.
+
+        Raises:
+            FileNotFoundError: there is no root, or no list.
+        """
+        absent = ([p for p in self.paths(line) if p not in self.archive] for line in self.lines)
+        return [paths[0] for paths in absent if paths]
+
     def __len__(self) -> int:
         return len(self.lines) if self.limit is None else min(self.limit, len(self.lines))
 
+    def line(self, index: int) -> list[str]:
+        """Line `index` of those that `limit` leaves.
+
+        Raises:
+            IndexError: there are not so many.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"benchmark '{self.name}' has {len(self)} samples, so no index {index}")
+        return self.lines[index * len(self.lines) // len(self)]
+
     def sample(self, index: int) -> Sample:
-        """Decode line `index` of those that `limit` leaves.
+        """The sample of line `index` of those that `limit` leaves.
 
         Raises:
             BadSample: a file is missing or broken, or image and truth differ in size.
             IndexError: there are not so many.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"benchmark '{self.name}' has {len(self)} samples, so no index {index}")
-        line = self.lines[index * len(self.lines) // len(self)]
+        return self.sample_of(self.line(index))
+
+    @abstractmethod
+    def sample_of(self, line: list[str]) -> Sample:
+        """The sample that one line of the list names.
+
+        Raises:
+            BadSample: a file is missing or broken, or image and truth differ in size.
+        """
+
+
+class FileBenchmark(ListedBenchmark):
+    """A `ListedBenchmark` of images with metric depth: a subclass decodes the files of one line.
+
+    Args:
+        root, settings: see `ListedBenchmark`.
+    """
+
+    def sample_of(self, line: list[str]) -> Sample:
+        """See `ListedBenchmark.sample_of`."""
         image, depth, mask = self.decode(line)
         if image.shape[:2] != mask.shape:
             raise BadSample(
                 f"benchmark '{self.name}': {line[0]} has {image.shape[:2]} pixels, but its truth {mask.shape}"
             )
-        return Sample(line[0], image, depth, mask, space=METRIC_DEPTH)
+        return Sample(line[0], image, depth, mask, self.intrinsics(line), METRIC_DEPTH)
+
+    def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"] | None:
+        """The camera of what `decode` gives, as in `Sample`; None where the data set's list does not say."""
+        return None
 
     @abstractmethod
     def decode(self, line: list[str]) -> Decoded:

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32, UInt8
 
 from depthkd.benchmarks.files import Decoded, FileBenchmark
-from depthkd.formats.depth import read_depth_png
+from depthkd.formats.depth import Depth, Mask, read_depth_png
 from depthkd.formats.images import decode_image
 from depthkd.formats.sample import BadSample
 
@@ -31,6 +31,21 @@ def kb_region(size: tuple[int, ...], name: str) -> tuple[slice, slice]:
     return slice(top, top + KB_CROP[0]), slice(left, left + KB_CROP[1])
 
 
+def kb_cropped(
+    image: UInt8[np.ndarray, "_ _ 3"], depth: Float32[np.ndarray, "_ _"], mask: Bool[np.ndarray, "_ _"],
+    line: list[str],
+) -> Decoded:  # fmt: skip
+    """Image, depth and mask, each cut to the benchmark's crop.
+
+    Raises:
+        BadSample: one is smaller; `line` names the files of image and truth.
+    """
+    rows, columns = kb_region(image.shape[:2], line[0])
+    image = image[rows, columns]
+    rows, columns = kb_region(mask.shape, line[1])
+    return image, depth[rows, columns], mask[rows, columns]
+
+
 def scored_crop(size: tuple[int, ...], crop: str) -> Bool[np.ndarray, "height width"]:
     """Where a crop of `CROPS` lets pixels count; everywhere for "none"."""
     height, width = size
@@ -51,6 +66,7 @@ class KITTI(FileBenchmark):
     """
 
     name = "kitti"
+    data_set = "KITTI"
     split_name = "kitti_eigen_test_697.txt"
     layout = (
         "<date>/<drive>/image_02/data/*.png and <drive>/proj_depth/groundtruth/image_02/*.png, as Marigold's "
@@ -70,13 +86,14 @@ class KITTI(FileBenchmark):
         self.crop = crop
         self.kb_crop = kb_crop
 
+    def read_truth(self, path: str) -> tuple[Depth, Mask]:
+        """Depth in metres, and where it is valid."""
+        return read_depth_png(self.archive.read(path), 1 / 256, name=path)
+
     def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""
         image = decode_image(self.archive.read(line[0]), line[0])
-        depth, mask = read_depth_png(self.archive.read(line[1]), 1 / 256, name=line[1])
+        depth, mask = self.read_truth(line[1])
         if self.kb_crop:
-            rows, columns = kb_region(image.shape[:2], line[0])
-            image = image[rows, columns]
-            rows, columns = kb_region(mask.shape, line[1])
-            depth, mask = depth[rows, columns], mask[rows, columns]
+            image, depth, mask = kb_cropped(image, depth, mask, line)
         return image, depth, mask & scored_crop(mask.shape, self.crop)

@@ -22,6 +22,7 @@ class Motorcycle(Benchmark):
     """
 
     name = "motorcycle"
+    data_set = "Middlebury"
 
     def __init__(self, protocol: str | Protocol = "marigold") -> None:
         self.protocol = Protocol.named(protocol, min_depth=1e-3, max_depth=10.0)

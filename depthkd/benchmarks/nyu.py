@@ -21,6 +21,7 @@ class NYUv2(FileBenchmark):
     """
 
     name = "nyuv2"
+    data_set = "NYUv2"
     split_name = "nyuv2_test_654.txt"
     layout = "test/<scene>/{rgb,depth,filled}_NNNN.png, as Marigold's nyu_labeled_extracted.tar has them"
 
@@ -33,9 +34,13 @@ class NYUv2(FileBenchmark):
         super().__init__(root, **settings)
         self.truth = truth
 
+    def paths(self, line: list[str]) -> list[str]:
+        """See `ListedBenchmark.paths`."""
+        return [line[0], line[1 if self.truth == "raw" else 2]]
+
     def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""
-        path = line[1 if self.truth == "raw" else 2]
+        path = self.paths(line)[1]
         image = decode_image(self.archive.read(line[0]), line[0])
         depth, mask = read_depth_png(self.archive.read(path), 1 / 1000, name=path)
         crop = np.zeros_like(mask)

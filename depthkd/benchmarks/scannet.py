@@ -9,6 +9,7 @@ class ScanNet(FileBenchmark):
     """Lines `rgb depth`; PNGs in millimetres, 0 not measured; 1e-3 to 10 m."""
 
     name = "scannet"
+    data_set = "ScanNet"
     split_name = "scannet_val_800.txt"
     layout = "<scene>/{color/*.jpg,depth/*.png}, as Marigold's scannet_val_sampled_800_1.tar has them"
 

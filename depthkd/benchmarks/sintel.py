@@ -2,6 +2,7 @@
 
 from pathlib import PurePosixPath
 
+from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.files import Decoded, FileBenchmark
 from depthkd.formats.datasets import read_dpt
 from depthkd.formats.images import decode_image
@@ -14,13 +15,21 @@ class Sintel(FileBenchmark):
     """
 
     name = "sintel"
+    data_set = "Sintel"
+    figures = (FigureSet.DEPTH, FigureSet.EDGES)
     split_name = "sintel.txt"
     layout = "final/<film>/*.png and depth/<film>/*.dpt, as in training/ of MPI-Sintel-complete and its depth"
+    folders = ("", "training")
     max_depth = 200.0
+
+    def paths(self, line: list[str]) -> list[str]:
+        """See `ListedBenchmark.paths`."""
+        truth = PurePosixPath("depth", *PurePosixPath(line[0]).parts[1:]).with_suffix(".dpt")
+        return [line[0], str(truth)]
 
     def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""
-        path = str(PurePosixPath("depth", *PurePosixPath(line[0]).parts[1:]).with_suffix(".dpt"))
+        path = self.paths(line)[1]
         image = decode_image(self.archive.read(line[0]), line[0])
         depth, mask = read_dpt(self.archive.read(path), path)
         return image, depth, mask

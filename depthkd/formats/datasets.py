@@ -1,18 +1,32 @@
-"""Readers for the encodings in which depth benchmarks are shipped; each gives depth and where it is valid.
+"""Readers for the encodings in which depth data sets are shipped.
 
-What a reader returns is 0 and false where nothing was measured. Pickles are never read.
+Depth is 0, and its mask false, where nothing was measured. Pickles are never read.
 """
 
+import io
+import math
 import struct
+import zlib
+from collections.abc import Sequence
 
+import h5py
 import numpy as np
-from jaxtyping import Bool, Float32
+import torch
+from jaxtyping import Bool, Float32, Float64
+from scipy.io.matlab import MatReadError, loadmat
 
+from depthkd.formats.images import MAX_PIXELS
 from depthkd.formats.sample import BadSample
+from depthkd.geometry import distance_to_z
 
 Depth = Float32[np.ndarray, "height width"]
 Mask = Bool[np.ndarray, "height width"]
 
+HYPERSIM_FOCAL = 886.81  # px, at 1024 x 768
+MAT_ERRORS = (  # what loadmat raises for files that are cut off or garbled
+    MatReadError, NotImplementedError, LookupError, OSError, EOFError, TypeError, ValueError, struct.error,
+    zlib.error,
+)  # fmt: skip
 DPT_MAGIC = 202021.25  # "PIEH" read as a little-endian float32
 
 
@@ -20,6 +34,11 @@ def measured(values: np.ndarray, mask: np.ndarray | bool = True) -> tuple[Depth,
     """Finite, positive numbers as depth, the others as not measured."""
     valid = np.isfinite(values) & (values > 0) & mask
     return np.where(valid, values, 0).astype(np.float32), valid
+
+
+def camera_matrix(fx: float, fy: float, cx: float, cy: float) -> Float64[np.ndarray, "3 3"]:
+    """The 3x3 matrix of a pinhole camera, in pixels."""
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
 
 
 def read_raw_float32(data: bytes, height: int, width: int, name: str) -> tuple[Depth, Mask]:
@@ -48,3 +67,80 @@ def read_dpt(data: bytes, name: str) -> tuple[Depth, Mask]:
     if width < 1 or height < 1:
         raise BadSample(f"{name} says that it is {width} x {height} pixels")
     return read_raw_float32(data[12:], height, width, name)
+
+
+def read_hdf5(data: bytes, key: str, name: str) -> Float64[np.ndarray, "height width"]:
+    """The array of numbers, [height, width], under `key` in an HDF5 file.
+
+    Raises:
+        BadSample: it is no HDF5 file, is cut off, or holds no such array.
+    """
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            found = file.get(key)
+            if not isinstance(found, h5py.Dataset):
+                held = ", ".join(f"'{k}'" for k in file) or "nothing"
+                raise BadSample(f"{name} has no array '{key}'; it holds {held}")
+            if found.dtype.kind not in "fui" or len(found.shape) != 2:
+                raise BadSample(
+                    f"{name}: '{key}' has shape {found.shape} of {found.dtype}; it would be [height, width] "
+                    "of numbers"
+                )
+            if not 0 < math.prod(found.shape) <= MAX_PIXELS:
+                raise BadSample(f"{name}: '{key}' claims shape {found.shape}; at most {MAX_PIXELS} pixels")
+            return np.asarray(found[()], np.float64)
+    except BadSample:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, OverflowError) as error:
+        raise BadSample(f"{name} is not an HDF5 file that can be read: {error}") from error
+
+
+def read_dsp5(data: bytes, name: str) -> Float64[np.ndarray, "height width"]:
+    """Spring's .dsp5: disparity in pixels of the image, at twice its height and width.
+
+    An HDF5 file whose array "disparity" is NaN where nothing is known, as `flow_IO.readDsp5Disp` of
+    Spring's tools reads it.
+
+    Raises:
+        BadSample: it is no such file.
+    """
+    return read_hdf5(data, "disparity", name)
+
+
+def hypersim_intrinsics(height: int = 768, width: int = 1024) -> Float64[np.ndarray, "3 3"]:
+    """The camera that Marigold and Depth Anything V2 take all of Hypersim's images to have.
+
+    The principal point is the image's centre, which in our pixels is half a pixel less than half the
+    size. A few scenes have other, tilted cameras; those two ignore it.
+    """
+    focal = HYPERSIM_FOCAL * width / 1024
+    return camera_matrix(focal, focal, (width - 1) / 2, (height - 1) / 2)
+
+
+def read_hypersim(data: bytes, name: str) -> tuple[Depth, Mask]:
+    """Hypersim's frame.NNNN.depth_meters.hdf5: metres *to the camera's centre*, NaN where nothing is; as z.
+
+    Raises:
+        BadSample: it is no such file.
+    """
+    distance = read_hdf5(data, "dataset", name)
+    camera = torch.from_numpy(hypersim_intrinsics(*distance.shape))
+    return measured(distance_to_z(torch.from_numpy(distance), camera).numpy())
+
+
+def read_mat(data: bytes, variable: str, fields: Sequence[str], name: str) -> dict[str, np.ndarray]:
+    """Fields of the struct `variable` in a MATLAB file, of version 5 to 7, as two-dimensional arrays or more.
+
+    Raises:
+        BadSample: it is no such file, is cut off, or lacks the variable or a field.
+    """
+    try:
+        found = loadmat(io.BytesIO(data), variable_names=[variable]).get(variable)
+    except MAT_ERRORS as error:
+        raise BadSample(f"{name} is not a MATLAB file of version 5 to 7: {error}") from error
+    if not isinstance(found, np.ndarray) or found.dtype.names is None or found.shape != (1, 1):
+        raise BadSample(f"{name} has no struct '{variable}'")
+    lacking = [field for field in fields if field not in found.dtype.names]
+    if lacking:
+        raise BadSample(f"{name}: struct '{variable}' has no field {', '.join(lacking)}")
+    return {field: np.asarray(found[0, 0][field]) for field in fields}

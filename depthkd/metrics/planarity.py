@@ -23,11 +23,11 @@ NAMES = ("planarity_flatness", "planarity_orientation")
 
 
 def back_project(depth: Image, mask: Bool[np.ndarray, "height width"], intrinsics: Camera) -> Points:
-    """The mask's points in iBims-1's axes: right, forward and up, pixels counted from 1."""
+    """The mask's points in iBims-1's axes: right, forward and up; intrinsics as in `Sample`."""
     rows, columns = np.nonzero(mask)
     values = depth[rows, columns].astype(np.float64)
-    right = (columns + 1 - intrinsics[0, 2]) * values / intrinsics[0, 0]
-    up = -(rows + 1 - intrinsics[1, 2]) * values / intrinsics[1, 1]
+    right = (columns - intrinsics[0, 2]) * values / intrinsics[0, 0]
+    up = -(rows - intrinsics[1, 2]) * values / intrinsics[1, 1]
     return np.stack([right, values, up], axis=1)
 
 
@@ -54,7 +54,7 @@ def planarity_errors(
         valid: where both count.
         planes: one mask a plane.
         normals: their true normals, in the axes of `back_project`.
-        intrinsics: the camera matrix, in pixels counted from 1.
+        intrinsics: the camera matrix in pixels, the centre of the top-left pixel at (0, 0).
     """
     flatness, orientation = [], []
     for plane, true_normal in zip(planes, normals, strict=True):

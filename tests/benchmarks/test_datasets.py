@@ -1,40 +1,25 @@
 """The public benchmarks, from small files in their own formats."""
 
-import io
 import struct
-import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import pytest
 
+from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.diode import DIODE
 from depthkd.benchmarks.eth3d import ETH3D
 from depthkd.benchmarks.files import FileBenchmark, shipped_split
+from depthkd.benchmarks.hypersim import Hypersim
 from depthkd.benchmarks.kitti import KITTI
 from depthkd.benchmarks.nyu import NYUv2
 from depthkd.benchmarks.scannet import ScanNet
 from depthkd.benchmarks.sintel import Sintel
-from depthkd.formats.images import encode_jpeg
+from depthkd.benchmarks.spring import Spring
+from depthkd.benchmarks.vkitti import VirtualKITTI2
 from depthkd.formats.sample import BadSample
-
-
-def picture(height: int, width: int, jpeg: bool = False) -> bytes:
-    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return encode_jpeg(image) if jpeg else png(image)
-
-
-def png(array: np.ndarray) -> bytes:
-    return bytes(cv2.imencode(".png", array)[1])
-
-
-def npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
+from tests.benchmarks.files import Root, hdf5, npy, picture, png
 
 
 def dpt(depth: np.ndarray) -> bytes:
@@ -52,6 +37,15 @@ DIODE_DEPTH = np.full((12, 16, 1), 400.0, np.float32)
 DIODE_MASK = np.ones((12, 16), np.float32)
 DIODE_MASK[3] = 0
 SINTEL_DEPTH = np.linspace(1, 9, 12 * 16).reshape(12, 16)
+SPRING_DISPARITY = np.full((24, 32), np.nan, np.float32)  # what is not at even places must not be read
+SPRING_DISPARITY[::2, ::2] = 4
+SPRING_DISPARITY[0, ::2] = 0  # the sky
+SPRING_DISPARITY[2, ::2] = np.nan
+VIRTUAL_DEPTH = np.full((375, 1242), 65535, np.uint16)
+VIRTUAL_DEPTH[200:, ::2] = 2000
+HYPERSIM_DEPTH = np.full((12, 16), 2500, np.uint16)
+HYPERSIM_DEPTH[0, :5] = 0
+VIRTUAL = "Scene01/clone/frames/{}/Camera_0/{}_00000.{}"
 
 # class, list line, files, options, expected (size, valid pixels, one depth)
 SETS: dict[str, tuple[type[FileBenchmark], str, dict[str, bytes], dict[str, Any], tuple[Any, int, float]]] = {
@@ -102,29 +96,47 @@ SETS: dict[str, tuple[type[FileBenchmark], str, dict[str, bytes], dict[str, Any]
         {},
         ((12, 16), 12 * 16, 9.0),
     ),
+    "spring": (
+        Spring,
+        "0001/frame_left/a.png 0001/disp1_left/a.dsp5 2000.0 2000.0 960.0 540.0",
+        {
+            "0001/frame_left/a.png": picture(12, 16),
+            "0001/disp1_left/a.dsp5": hdf5("disparity", SPRING_DISPARITY),
+        },
+        {},
+        ((12, 16), 11 * 16, 200.0),  # 2000 * .065 / 4 = 32.5 m, and the sky drawn in
+    ),
+    "vkitti2": (
+        VirtualKITTI2,
+        f"{VIRTUAL.format('rgb', 'rgb', 'jpg')} {VIRTUAL.format('depth', 'depth', 'png')}",
+        {
+            VIRTUAL.format("rgb", "rgb", "jpg"): picture(375, 1242, jpeg=True),
+            VIRTUAL.format("depth", "depth", "png"): png(VIRTUAL_DEPTH),
+        },
+        {},
+        ((352, 1216), (321 - 177) * (1172 // 2 - 43 // 2), 20.0),
+    ),
+    "hypersim": (
+        Hypersim,
+        "ai_003_010/rgb_cam_00_fr0047.png ai_003_010/depth_plane_cam_00_fr0047.png",
+        {
+            "ai_003_010/rgb_cam_00_fr0047.png": picture(12, 16),
+            "ai_003_010/depth_plane_cam_00_fr0047.png": png(HYPERSIM_DEPTH),
+        },
+        {},
+        ((12, 16), 12 * 16 - 5, 2.5),
+    ),
 }
-SIZES = {"nyuv2": 654, "kitti": 652, "eth3d": 454, "scannet": 800, "diode": 771, "sintel": 1064}
-
-Root = Callable[[dict[str, bytes], bool], Path]
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Root:
-    def make(files: dict[str, bytes], tar: bool) -> Path:
-        if not tar:
-            for name, data in files.items():
-                path = tmp_path / "root" / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-            return tmp_path / "root"
-        with tarfile.open(tmp_path / "root.tar", "w") as archive:
-            for name, data in files.items():
-                info = tarfile.TarInfo(f"./some_folder/{name}")
-                info.size = len(data)
-                archive.addfile(info, io.BytesIO(data))
-        return tmp_path / "root.tar"
-
-    return make
+SIZES = {
+    "nyuv2": 654,
+    "kitti": 652,
+    "eth3d": 454,
+    "scannet": 800,
+    "diode": 771,
+    "sintel": 1064,
+    "spring": 1015,
+    "vkitti2": 5364,
+}
 
 
 def opened(name: str, root: Path, **options: Any) -> FileBenchmark:
@@ -134,11 +146,12 @@ def opened(name: str, root: Path, **options: Any) -> FileBenchmark:
     return kind(root, split=split, **(own | options))
 
 
-@pytest.mark.parametrize("tar", [False, True])
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
 @pytest.mark.parametrize("name", SETS)
-def test_reads_its_own_format(name: str, tar: bool, root: Root) -> None:
+def test_reads_its_own_format(name: str, kind: str, root: Root) -> None:
     _, line, files, _, (size, valid, value) = SETS[name]
-    benchmark = opened(name, root(files, tar))
+    benchmark = opened(name, root(files, kind))
+    assert benchmark.missing() == []
     assert (benchmark.name, len(benchmark)) == (name, 1)
     sample = benchmark.sample(0)
     assert sample.key == line.split()[0]
@@ -150,13 +163,13 @@ def test_reads_its_own_format(name: str, tar: bool, root: Root) -> None:
     assert str(sample.space) == "metric depth"
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", SIZES)
 def test_ships_its_whole_list(name: str) -> None:
     kind = SETS[name][0]
     benchmark = kind("nowhere")
     assert len(benchmark) == SIZES[name]
     assert len(kind("nowhere", limit=7)) == 7
-    with pytest.raises(FileNotFoundError, match="there is no nowhere; it would be a folder or a tar"):
+    with pytest.raises(FileNotFoundError, match="there is no nowhere; it would be a folder, a tar or a zip"):
         benchmark.sample(0)
 
 
@@ -164,7 +177,8 @@ def test_ships_its_whole_list(name: str) -> None:
 def test_missing_and_truncated_files_are_sentences(name: str, root: Root) -> None:
     _, _, files, _, _ = SETS[name]
     truth = list(files)[1]
-    missing = root({n: d for n, d in files.items() if n != truth}, False)
+    missing = root({n: d for n, d in files.items() if n != truth})
+    assert opened(name, missing).missing() == [truth]
     with pytest.raises(BadSample, match=f"{truth.split('/')[-1]} cannot be read: No such file"):
         opened(name, missing).sample(0)
     (missing / truth).parent.mkdir(parents=True, exist_ok=True)
@@ -175,25 +189,25 @@ def test_missing_and_truncated_files_are_sentences(name: str, root: Root) -> Non
 
 def test_a_truth_without_a_valid_pixel_is_no_error_of_the_file(root: Root) -> None:
     files = SETS["eth3d"][2] | {"depth/a.JPG": np.full((30, 40), np.inf, np.float32).tobytes()}
-    mask = opened("eth3d", root(files, False)).sample(0).mask
+    mask = opened("eth3d", root(files)).sample(0).mask
     assert mask is not None and not mask.any()
 
 
 def test_image_and_truth_of_different_size(root: Root) -> None:
     files = SETS["sintel"][2] | {"depth/alley_1/frame_0001.dpt": dpt(SINTEL_DEPTH[:6])}
     with pytest.raises(BadSample, match=r"has \(12, 16\) pixels, but its truth \(6, 16\)"):
-        opened("sintel", root(files, False)).sample(0)
+        opened("sintel", root(files)).sample(0)
 
 
 def test_nyu_scores_what_was_measured_unless_told(root: Root) -> None:
     files = SETS["nyuv2"][2] | {"test/a/filled_0001.png": png(np.full((480, 640), 3000, np.uint16))}
-    sample = opened("nyuv2", root(files, False), truth="filled").sample(0)
+    sample = opened("nyuv2", root(files), truth="filled").sample(0)
     assert sample.depth is not None
     assert sample.depth[100, 200] == 3
 
 
 def test_kitti_crops(root: Root) -> None:
-    path = root(SETS["kitti"][2], False)
+    path = root(SETS["kitti"][2])
     counts = {}
     for crop in ("eigen", "garg", "none"):
         mask = opened("kitti", path, crop=crop).sample(0).mask
@@ -205,11 +219,60 @@ def test_kitti_crops(root: Root) -> None:
     assert whole.image.shape == (375, 1242, 3)
 
 
+def test_spring_draws_the_sky_in_and_knows_its_camera(root: Root) -> None:
+    sample = opened("spring", root(SETS["spring"][2])).sample(0)
+    assert sample.depth is not None and sample.mask is not None
+    assert (sample.depth[0] == 200).all() and not sample.mask[1].any()
+    assert sample.depth[2:] == pytest.approx(2000 * 0.065 / 4)
+    assert sample.intrinsics is not None
+    assert sample.intrinsics.tolist() == [[2000, 0, 959.5], [0, 2000, 539.5], [0, 0, 1]]
+
+
+def test_virtual_kitti_crops_its_camera_and_keeps_the_sky_far(root: Root) -> None:
+    path = root(SETS["vkitti2"][2])
+    sample = opened("vkitti2", path).sample(0)
+    assert sample.intrinsics is not None and sample.depth is not None
+    assert sample.intrinsics[:2, 2].tolist() == [620.5 - 13, 187 - 23]
+    assert sample.depth[0] == pytest.approx(655.35)
+    whole = opened("vkitti2", path, kb_crop=False, crop="none").sample(0)
+    assert whole.intrinsics is not None and whole.mask is not None
+    assert whole.intrinsics[:2, 2].tolist() == [620.5, 187]
+    assert whole.mask.sum() == 175 * 621
+
+
+@pytest.mark.parametrize("folders", [("rgb", "depth"), ("vkitti_2.0.3_rgb", "vkitti_2.0.3_depth")])
+def test_virtual_kitti_is_found_below_its_two_folders(folders: tuple[str, str], root: Root) -> None:
+    files = SETS["vkitti2"][2]
+    benchmark = VirtualKITTI2(
+        root({f"{f}/{name}": data for f, (name, data) in zip(folders, files.items(), strict=True)})
+    )
+    assert benchmark.lines[0] == list(files)
+    assert len(benchmark.missing()) == 5363
+    assert benchmark.sample(0).image.shape == (352, 1216, 3)
+
+
+def test_the_list_of_virtual_kitti_is_marigolds() -> None:
+    lines = VirtualKITTI2("nowhere").lines
+    assert lines[446][0].endswith("clone/frames/rgb/Camera_0/rgb_00446.jpg")
+    assert lines[447][0].endswith("clone/frames/rgb/Camera_1/rgb_00000.jpg")
+    assert lines[1788][1] == "Scene01/overcast/frames/depth/Camera_0/depth_00000.png"
+    assert lines[-1][1] == "Scene01/15-deg-right/frames/depth/Camera_1/depth_00446.png"
+
+
+def test_what_can_be_measured() -> None:
+    assert Sintel("nowhere").figures == Spring("nowhere").figures == (FigureSet.DEPTH, FigureSet.EDGES)
+    assert ScanNet("nowhere").figures == (FigureSet.DEPTH,)
+
+
 def test_diode_parts() -> None:
     names: tuple[Literal["all", "indoor", "outdoor"], ...] = ("all", "indoor", "outdoor")
     parts = {part: len(DIODE("nowhere", part=part)) for part in names}
     assert parts == {"all": 771, "indoor": 325, "outdoor": 446}
     assert DIODE("nowhere", part="indoor").name == "diode_indoor"
+    groups = [DIODE("nowhere").group(i) for i in range(771)]
+    assert (groups.count("indoors"), groups.count("outdoor")) == (325, 446)
+    assert DIODE("nowhere", limit=2).group(1) == "outdoor"
+    assert DIODE("nowhere", part="indoor").group(0) is None
     assert DIODE("nowhere").protocol.clip_only  # 400 m above is scored, though predictions stop at 350
 
 

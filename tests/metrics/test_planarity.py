@@ -7,12 +7,15 @@ import torch
 from depthkd.metrics.planarity import PlanarityErrors, back_project, fitted_plane, planarity_errors
 
 SIZE = (48, 64)
-INTRINSICS = np.array([[60.0, 0, 32.5], [0, 60.0, 24.5], [0, 0, 1]])
+INTRINSICS = np.array([[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]])
 EVERYWHERE = np.ones(SIZE, dtype=bool)
 
 
 def plane(normal: np.ndarray, distance: float) -> np.ndarray:
-    """Depth of the plane `normal @ point = distance`, in iBims-1's axes (right, forward, up)."""
+    """Depth of the plane `normal @ point = distance`, in iBims-1's axes (right, forward, up).
+
+    Pixels are counted from 1, as the toolbox does, so the principal point lies at (32.5, 24.5).
+    """
     rows, columns = np.mgrid[1 : SIZE[0] + 1, 1 : SIZE[1] + 1].astype(np.float64)
     rays = np.stack([(columns - 32.5) / 60, np.ones(SIZE), -(rows - 24.5) / 60])
     return distance / np.tensordot(normal, rays, 1)

@@ -1,0 +1,138 @@
+"""Which public benchmarks a folder holds, and what is missing of them; only names are looked at."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from depthkd.benchmarks.da2k import DA2K
+from depthkd.benchmarks.diode import DIODE
+from depthkd.benchmarks.eth3d import ETH3D
+from depthkd.benchmarks.files import ListedBenchmark
+from depthkd.benchmarks.hypersim import Hypersim
+from depthkd.benchmarks.ibims import IBims1
+from depthkd.benchmarks.kitti import KITTI
+from depthkd.benchmarks.nyu import NYUv2
+from depthkd.benchmarks.scannet import ScanNet
+from depthkd.benchmarks.sintel import Sintel
+from depthkd.benchmarks.spring import Spring
+from depthkd.benchmarks.vkitti import VirtualKITTI2
+from depthkd.report.table import markdown_table
+
+# Marigold's tar, the folder that it unpacks to, then the owners' names.
+PLACES: dict[type[ListedBenchmark], tuple[str, ...]] = {
+    NYUv2: ("nyuv2/nyu_labeled_extracted.tar", "nyuv2/nyu_labeled_extracted", "nyuv2"),
+    KITTI: ("kitti/kitti_eigen_split_test.tar", "kitti/kitti_eigen_split_test", "kitti"),
+    ETH3D: ("eth3d/eth3d.tar", "eth3d/eth3d", "eth3d"),
+    ScanNet: ("scannet/scannet_val_sampled_800_1.tar", "scannet/scannet_val_sampled_800_1", "scannet"),
+    DIODE: ("diode/diode_val.tar", "diode/diode_val", "diode"),
+    Sintel: ("sintel", "MPI-Sintel-complete", "MPI-Sintel"),
+    IBims1: ("ibims1/ibims1_core_mat.zip", "ibims1_core_mat.zip", "ibims1", "ibims1_core_mat"),
+    Spring: ("spring", "Spring"),
+    Hypersim: (
+        "hypersim/hypersim_processed_val.tar",
+        "hypersim/hypersim_processed_val",
+        "hypersim/val",
+        "hypersim",
+    ),
+    VirtualKITTI2: ("vkitti/vkitti.tar", "vkitti/vkitti", "vkitti", "vkitti2"),
+    DA2K: ("da2k/DA-2K.zip", "DA-2K.zip", "da2k", "DA-2K"),
+}
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a root has of one benchmark.
+
+    Attributes:
+        name: what tables call the benchmark.
+        kind: its class.
+        place: where its data was found; None: nowhere.
+        samples: how many its list has; None where only the data could say.
+        missing: how many of these lack a file; None where there is no list or no place.
+        sentence: what is missing, and what would stand where; None if all is there.
+    """
+
+    name: str
+    kind: type[ListedBenchmark]
+    place: Path | None = None
+    samples: int | None = None
+    missing: int | None = None
+    sentence: str | None = None
+
+
+def holdings(root: str | Path) -> list[Holding]:
+    """What a root holds of every benchmark in `PLACES`, in their order.
+
+    Of several places that exist, that with the fewest missing samples counts.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder; benchmarks are looked for in one")
+    return [_holding(folder, kind, places) for kind, places in PLACES.items()]
+
+
+def listing(root: str | Path) -> str:
+    """`holdings` as a Markdown table, and a sentence for each benchmark that is not whole.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    found = holdings(root)
+    rows = [
+        [
+            h.name,
+            h.kind.__name__,
+            "-" if h.place is None else str(h.place.relative_to(root)),
+            *("-" if count is None else str(count) for count in (h.samples, h.missing)),
+        ]
+        for h in found
+    ]
+    table = markdown_table(["benchmark", "class", "found at", "samples", "missing"], rows)
+    sentences = [f"- {h.sentence}" for h in found if h.sentence]
+    return "\n\n".join([table, *(["\n".join(sentences)] if sentences else [])]) + "\n"
+
+
+def _holding(root: Path, kind: type[ListedBenchmark], places: tuple[str, ...]) -> Holding:
+    best: Holding | None = None
+    for place in places:
+        if (root / place).exists():
+            found = _inspected(kind, root / place)
+            if found.sentence is None:
+                return found
+            if best is None or _completeness(found) > _completeness(best):
+                best = found
+    return best or _absent(kind, root, places)
+
+
+def _completeness(holding: Holding) -> int:
+    return (holding.samples or 0) - (holding.missing or 0)
+
+
+def _inspected(kind: type[ListedBenchmark], place: Path) -> Holding:
+    benchmark = kind(place)
+    try:
+        samples, missing = len(benchmark.lines), benchmark.missing()
+    except (ValueError, OSError) as error:
+        return Holding(benchmark.name, kind, place, sentence=str(error))
+    sentence = None
+    if missing:
+        sentence = (
+            f"benchmark '{benchmark.name}': {place} lacks files of {len(missing)} of {samples} samples, such "
+            f"as {missing[0]}; it would hold {benchmark.layout}"
+        )
+    return Holding(benchmark.name, kind, place, samples, len(missing), sentence)
+
+
+def _absent(kind: type[ListedBenchmark], root: Path, places: tuple[str, ...]) -> Holding:
+    benchmark = kind(root / places[0])
+    try:
+        samples = len(benchmark.lines)
+    except FileNotFoundError:  # its list is its data
+        samples = None
+    sentence = (
+        f"benchmark '{benchmark.name}': none of {', '.join(places)} is in {root}; one would hold "
+        f"{benchmark.layout}"
+    )
+    return Holding(benchmark.name, kind, samples=samples, sentence=sentence)
