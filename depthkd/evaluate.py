@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 
 from depthkd.batch import DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark
+from depthkd.benchmarks.roots import holdings, listing
 from depthkd.composition import innermost
 from depthkd.evaluation.answers import image_tensor
 from depthkd.evaluation.certainty import certainty
@@ -38,6 +39,7 @@ from depthkd.runs import CONFIG
 def evaluate(
     models: dict[str, str | DepthModel],
     benchmarks: dict[str, Benchmark],
+    root: Path | None = None,
     mean_map: str | list[str] | None = None,
     out: Path = Path("runs/test"),
     protocol: str | list[str] | None = None,
@@ -62,6 +64,8 @@ def evaluate(
     Args:
         models: name -> a run folder, one of its checkpoints, or any DepthModel.
         benchmarks: name -> benchmark; its protocol stands beside every figure.
+        root: a folder of public benchmarks: those that are whole there are tested too. Without models,
+            `depthkd test --root FOLDER` lists what it holds and what is missing.
         mean_map: labelled training shards, whose mean disparity map becomes a trivial row.
         out: the folder for results.
         protocol: one preset or several ("all" of them) instead of each benchmark's own.
@@ -84,6 +88,8 @@ def evaluate(
     Raises:
         ValueError: nothing to test, or a model's space does not suit a benchmark's protocol.
     """
+    if root is not None:
+        benchmarks = _held(root) | benchmarks
     given: tuple[tuple[str, Mapping[str, object]], ...] = (("models", models), ("benchmarks", benchmarks))
     for what, things in given:
         if not things:
@@ -140,6 +146,17 @@ def evaluate(
     for sentence in results["claims"]:
         print(sentence)
     return results
+
+
+def _held(root: Path) -> dict[str, Benchmark]:
+    """The benchmarks that are whole below a folder; what is not is said."""
+    found: dict[str, Benchmark] = {}
+    for holding in holdings(root):
+        if holding.sentence is None and holding.place is not None:
+            found[holding.name] = holding.kind(holding.place)
+        elif holding.place is not None:
+            print(f"left out: {holding.sentence}")
+    return found
 
 
 def _outcomes(
@@ -247,6 +264,9 @@ def main(arguments: list[str]) -> int:
     parser.add_function_arguments(evaluate)
     parsed = parser.instantiate(parser.parse_args(expand(arguments)))
     del parsed["config"]
+    if parsed.root is not None and not parsed.models:
+        print(listing(parsed.root), end="")
+        return 0
     results = evaluate(**parsed.as_dict())
     found = results["benchmarks"].values()
     whole = not any(benchmark["unreadable"] or benchmark["faults"] for benchmark in found)

@@ -224,6 +224,9 @@ PROTOCOLS = {
 }
 
 
+Unmeasured = Literal["far", "zero", "nearest"]
+
+
 class FigureSet(StrEnum):
     """Figures that are computed together."""
 
@@ -242,15 +245,16 @@ class Benchmark(ABC):
         protocol: how models are scored.
         figures: which sets of figures its samples allow.
         data_set: the public data set that the samples are of, by its common name; None if unknown.
-        unmeasured: what pixels without truth are for the figures of edges, which have no masks:
-            as far as the protocol reaches (rendered data: sky), or 0, as files of sensors have it.
+        unmeasured: what pixels without truth are for the figures of edges, which have no masks: as
+            "far" as the protocol reaches (the sky of rendered data), "zero", as the files of sensors
+            and so the metrics' own scripts have it, or the "nearest" measured pixel's depth.
     """
 
     name: str
     protocol: Protocol
     figures: tuple[FigureSet, ...] = (FigureSet.DEPTH,)
     data_set: str | None = None
-    unmeasured: Literal["far", "zero"] = "far"
+    unmeasured: Unmeasured = "far"
 
     def group(self, index: int) -> str | None:
         """The part of the benchmark that sample `index` belongs to, such as "indoors"; None: it has none."""

@@ -1,6 +1,7 @@
 """Benchmarks as their owners or Marigold's tars ship them: a list, and files in a folder, tar or zip."""
 
 from abc import abstractmethod
+from dataclasses import replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 from depthkd.batch import METRIC_DEPTH
 from depthkd.benchmarks.archive import Archive
 from depthkd.benchmarks.benchmark import Benchmark, Protocol
-from depthkd.formats.sample import BadSample, Sample
+from depthkd.formats.sample import BadSample, Sample, content_digest
 
 Decoded = tuple[
     UInt8[np.ndarray, "_ _ 3"], Float32[np.ndarray, "truth_height truth_width"],
@@ -140,7 +141,8 @@ class ListedBenchmark(Benchmark):
             BadSample: a file is missing or broken, or image and truth differ in size.
             IndexError: there are not so many.
         """
-        return self.sample_of(self.line(index))
+        line = self.line(index)
+        return replace(self.sample_of(line), digest=content_digest(self.archive.read(self.paths(line)[0])))
 
     @abstractmethod
     def sample_of(self, line: list[str]) -> Sample:

@@ -7,7 +7,7 @@ import re
 import numpy as np
 from jaxtyping import Float64
 
-from depthkd.benchmarks.benchmark import FigureSet
+from depthkd.benchmarks.benchmark import FigureSet, Unmeasured
 from depthkd.benchmarks.files import Decoded, FileBenchmark
 from depthkd.formats.datasets import hypersim_intrinsics, read_hypersim
 from depthkd.formats.depth import read_depth_png
@@ -64,6 +64,7 @@ class Hypersim(FileBenchmark):
         "as their owners ship them"
     )
     figures = (FigureSet.DEPTH, FigureSet.EDGES)
+    unmeasured: Unmeasured = "nearest"
     min_depth = 1e-5
     max_depth = 65.0
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.benchmark import FigureSet
+from depthkd.benchmarks.benchmark import FigureSet, Unmeasured
 from depthkd.benchmarks.files import ListedBenchmark
 from depthkd.formats.datasets import camera_matrix, measured, read_mat
 from depthkd.formats.sample import AnnotatedSample, BadSample
@@ -57,6 +57,7 @@ class IBims1(ListedBenchmark):
 
     Args:
         max_depth: the end of the valid range, in metres; None: no end.
+        unmeasured: see `Benchmark`; Depth Pro's script knows no mask, so that holes have edges.
         root, settings: see `ListedBenchmark`.
     """
 
@@ -68,8 +69,15 @@ class IBims1(ListedBenchmark):
     figures = (FigureSet.DEPTH, FigureSet.EDGES, FigureSet.ANNOTATED_EDGES, FigureSet.PLANES)
     min_depth = 0.005
 
-    def __init__(self, root: str | Path, max_depth: float | None = 25.0, **settings: Any) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        max_depth: float | None = 25.0,
+        unmeasured: Unmeasured = "zero",
+        **settings: Any,
+    ) -> None:
         self.max_depth = max_depth
+        self.unmeasured = unmeasured
         super().__init__(root, **settings)
 
     def paths(self, line: list[str]) -> list[str]:

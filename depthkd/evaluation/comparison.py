@@ -9,13 +9,20 @@ from depthkd.report.layout import papers_table
 from depthkd.report.published import PublishedFigure, published, reproduced, rows_of
 from depthkd.report.scatter import Point, scatter
 
-MAIN_TABLES = (  # of each paper, the zero-shot one
+MAIN_TABLES = (  # of each paper, those that compare with others without training on the benchmark
     ("Distill Any Depth", "Table 5"),
     ("FiffDepth", "Table 1"),
+    ("FiffDepth", "Table 2"),
     ("SharpDepth", "Table 1"),
+    ("SharpDepth", "Table 2"),
     ("Depth Anything V2", "Table 2"),
     ("Depth Anything V2", "Table 3"),
 )
+TABLES = {
+    "Accuracy": ("abs_rel", "delta1"),
+    "Sharpness": ("pdbe_accuracy", "pdbe_completeness", "boundary_f1"),
+    "Order of pairs": ("pair_accuracy",),
+}
 ACCURACY = "kitti"  # SharpDepth's Figure 2 takes accuracy from there
 
 
@@ -32,22 +39,36 @@ def _public(outcome: Outcome) -> bool:
 
 
 def overview(outcomes: Sequence[Outcome]) -> list[str]:
-    """A Markdown table for each protocol name: our rows, and under them those of the papers."""
+    """Markdown tables, one for each kind of figure and protocol: our rows, and under them the papers'."""
     tables = []
-    for protocol in dict.fromkeys(o.protocol.name for o in outcomes if o.fitted):
-        figures: dict[str, Figures] = {}
-        described: dict[str, str] = {}
-        cells: list[PublishedFigure] = []
-        for outcome in [o for o in outcomes if o.fitted and o.protocol.name == protocol]:
-            found = _rows(outcome) if _public(outcome) else {outcome.title: outcome.figures}
-            for name, rows in found.items():
-                figures[name] = {outcome.label(row): values for row, values in rows.items()}
-                described[name] = outcome.how
-                if _public(outcome):
-                    cells += [c for c in published(name) if (c.paper, c.table) in MAIN_TABLES]
-        if len(figures) > 1 or cells:
-            tables.append(f"## All benchmarks ({protocol})\n\n{papers_table(figures, described, cells)}\n")
+    for title, columns in TABLES.items():
+        for protocol in dict.fromkeys(o.protocol.name for o in outcomes):
+            shown = [o for o in outcomes if o.protocol.name == protocol and _has(o, columns)]
+            table = _overview(shown, columns)
+            if table:
+                how = f" ({protocol})" if all(o.fitted for o in shown) else ""
+                tables.append(f"## {title} on all benchmarks{how}\n\n{table}\n")
     return tables
+
+
+def _has(outcome: Outcome, columns: Sequence[str]) -> bool:
+    return any(column in figures for figures in outcome.figures.values() for column in columns)
+
+
+def _overview(outcomes: Sequence[Outcome], columns: Sequence[str]) -> str:
+    """Empty where a benchmark's own table says as much."""
+    figures: dict[str, Figures] = {}
+    described: dict[str, str] = {}
+    cells: list[PublishedFigure] = []
+    for outcome in outcomes:
+        public = _public(outcome)
+        for name, rows in (_rows(outcome) if public else {outcome.title: outcome.figures}).items():
+            figures[name] = {outcome.label(row): values for row, values in rows.items()}
+            described[name] = outcome.how
+            if public:
+                cells += [c for c in published(name) if (c.paper, c.table) in MAIN_TABLES]
+    beside = any(cell.figure in columns for cell in cells)
+    return papers_table(figures, described, cells, columns) if len(figures) > 1 or beside else ""
 
 
 def reproductions(outcomes: Sequence[Outcome], about: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
+from scipy.ndimage import distance_transform_edt  # type: ignore[attr-defined]  # its stubs forget it
 from torch import Tensor
 
 from depthkd.batch import DepthSpace, Quantity
-from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol
+from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol, Unmeasured
 from depthkd.evaluation.figures import SLOW, SlowJob
 from depthkd.formats.sample import AnnotatedSample, BadSample, Sample
 from depthkd.models.model import DepthModel
@@ -74,7 +75,7 @@ def slow_job(
         sets,
         _array(one.aligned),
         None if stand_in is None else _array(stand_in),
-        _array(dense(one, protocol, benchmark.unmeasured == "far")),
+        dense(one, protocol, benchmark.unmeasured),
         torch.isfinite(true)[0].cpu().numpy(),
         sample.intrinsics,
     )
@@ -83,14 +84,18 @@ def slow_job(
     return job
 
 
-def dense(one: Fitted, protocol: Protocol, far: bool) -> Map:
-    """True depth for metrics that know no mask: up to the protocol's largest depth, and that (or the
-    image's largest; or 0, if not `far`) where nothing was measured."""
-    measured = one.mask & torch.isfinite(one.truth) & (one.truth > 0)
-    safe = torch.where(measured, one.truth, 1.0)
-    depth = torch.where(measured, safe if one.space.quantity is Quantity.DEPTH else 1.0 / safe, 0.0)
-    largest = depth.max() if protocol.max_depth is None else depth.new_tensor(protocol.max_depth)
-    return torch.where(measured, depth.minimum(largest), largest if far else 0.0)
+def dense(one: Fitted, protocol: Protocol, unmeasured: Unmeasured) -> Float32[np.ndarray, "height width"]:
+    """True depth for metrics that know no mask: at most the protocol's largest, and at pixels that were
+    not measured that (or the image's largest), 0, or the depth of the nearest one that was."""
+    measured = (torch.isfinite(one.truth) & (one.truth > 0))[0].cpu().numpy()  # whatever the range and crop
+    truth = np.where(measured, _array(one.truth), 1.0)
+    depth = np.where(measured, truth if one.space.quantity is Quantity.DEPTH else 1.0 / truth, 0.0)
+    largest = depth.max() if protocol.max_depth is None else protocol.max_depth
+    depth = np.minimum(depth, largest).astype(np.float32)
+    if unmeasured == "nearest" and measured.any():
+        rows, columns = distance_transform_edt(~measured, return_distances=False, return_indices=True)
+        return np.asarray(depth[rows, columns])
+    return np.where(measured, depth, np.float32(largest if unmeasured == "far" else 0.0))
 
 
 def _array(depth: Map) -> np.ndarray:

@@ -24,6 +24,7 @@ th:first-child, td:first-child { text-align: left }
 .row { display: flex; gap: 6px; flex-wrap: wrap; margin: .2rem 0 1rem }
 figure { margin: 0; flex: none; width: 230px }
 figure img { width: 230px; display: block }
+figure.plot { width: auto; margin: 1rem 0 }
 figcaption { font-size: 12px; color: #555 }
 .scale { height: 12px; width: 230px; display: block }
 """
@@ -58,7 +59,14 @@ class Section:
     groups: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
 
-def write_report(path: Path, title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> None:
+def write_report(
+    path: Path,
+    title: str,
+    facts: Mapping[str, str],
+    sections: Sequence[Section],
+    overview: Sequence[str] = (),
+    plots: Sequence[str] = (),
+) -> None:
     """Write one self-contained page.
 
     Args:
@@ -66,6 +74,8 @@ def write_report(path: Path, title: str, facts: Mapping[str, str], sections: Seq
         title: of the page.
         facts: what stands under the title: versions, device, models and their licences.
         sections: one for each benchmark.
+        overview: Markdown of tables, headings and sentences about all benchmarks together.
+        plots: inline SVGs.
     """
     parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"]
     parts += [f"<style>{STYLE}</style><h1>{escape(title)}</h1>"]
@@ -76,6 +86,8 @@ def write_report(path: Path, title: str, facts: Mapping[str, str], sections: Seq
         for group, figures in section.groups.items():
             parts.append(f"<details><summary>{escape(group)}</summary>{_table(section, figures)}</details>")
         parts += [f"<p class=note>{escape(text)}" for text in (*section.comparisons, *section.notes)]
+    parts += [_from_markdown(text) for text in overview]
+    parts += [f"<figure class=plot>{plot}</figure>" for plot in plots]
     parts.append("<h1>Pictures</h1>" + _legend())
     for label, row in [pair for section in sections for pair in section.pictures]:
         parts.append(f"<h3>{escape(row.title)} ({escape(label)})</h3>{_pictures(row)}")
@@ -83,6 +95,23 @@ def write_report(path: Path, title: str, facts: Mapping[str, str], sections: Seq
     parts += [f"<tr><td>{escape(name)}<td>{escape(value)}" for name, value in facts.items()]
     parts.append("</table>")
     path.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _from_markdown(text: str) -> str:
+    """The few things of Markdown that our own tables use."""
+    parts: list[str] = []
+    for block in text.strip().split("\n\n"):
+        lines = block.splitlines()
+        if lines[0].startswith("|"):
+            rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
+            cells = ["".join(f"<td>{escape(cell)}" for cell in row) for row in rows[1:]]
+            head = "".join(f"<th>{escape(cell)}" for cell in rows[0])
+            parts.append("<table><tr>" + "<tr>".join([head, *cells]) + "</table>")
+        elif lines[0].startswith("## "):
+            parts.append(f"<h2>{escape(lines[0][3:])}</h2>")
+        else:
+            parts += [f"<p class=note>{escape(line)}" for line in lines]
+    return "\n".join(parts)
 
 
 def _table(section: Section, figures: Mapping[str, Mapping[str, float]]) -> str:
