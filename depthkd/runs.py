@@ -12,7 +12,7 @@ from jaxtyping import Float
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor, nn
 
-from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.models.model import Answer, DepthModel, DepthOutput, Image
 
 CONFIG = "config.yaml"
 CHECKPOINT = "checkpoints/last.ckpt"
@@ -67,6 +67,7 @@ def load_student(path: Path | str, fresh: bool = False) -> DepthModel:
             f"the weights in {checkpoint} do not fit the student that {folder / CONFIG} describes: {error}"
         ) from error
     student.source = str(path)
+    student.training_sets = None  # those of its first weights are no longer all
     licences = [t["licence"] for t in content["depthkd"]["teachers"].values()]
     student.licence = ", ".join(sorted({*licences, student.licence} - {"unknown"})) or "unknown"
     return student.eval()
@@ -107,6 +108,8 @@ class TrainedDepth(DepthModel):
         self.space = self.network.space
         self.multiple = self.network.multiple
         self.fixed_size = self.network.fixed_size
+        self.own_size = self.network.own_size
+        self.training_sets = self.network.training_sets
         self.licence = self.network.licence
         self.source = path
 
@@ -114,6 +117,14 @@ class TrainedDepth(DepthModel):
         """As the student's."""
         output: DepthOutput = self.network(image)
         return output
+
+    def answer(self, image: Image) -> Answer:
+        """As the student's."""
+        return self.network.answer(image)
+
+    def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+        """As the student's."""
+        return self.network.restore(answer, size)
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """As the student's."""

@@ -13,6 +13,7 @@ from depthkd.batch import DepthSpace
 
 Image = Float[Tensor, "batch 3 height width"]
 Resized = Float[Tensor, "batch 3 new_height new_width"]
+Answer = Float[Tensor, "batch answer_height answer_width"]
 
 
 class DepthOutput(NamedTuple):
@@ -28,14 +29,17 @@ class DepthModel(nn.Module):
 
     The model owns its normalisation. `forward` runs at the size that it is given, rounded to the
     nearest `multiple` (or at `fixed_size`, where the network knows only one), and answers at the
-    size that it ran at; `predict` restores the size.
+    size that it ran at; `predict` restores the size. It is `infer`, which runs the network, and
+    `restore`, which brings a kept answer to an image's size.
     """
 
     space: DepthSpace
     multiple: int = 1
     fixed_size: tuple[int, int] | None = None
+    own_size: bool = False  # whether forward itself brings every image to the size that it runs at
     licence: str = "unknown"
     source: str = "unnamed"  # hub id, path or class: what reports and checkpoints call it
+    training_sets: tuple[str, ...] | None = None  # the data sets it has learned from; None: not known
 
     @abstractmethod
     def forward(self, image: Image) -> DepthOutput:
@@ -62,26 +66,58 @@ class DepthModel(nn.Module):
         size = self.rounded(*image.shape[-2:])
         return image if tuple(image.shape[-2:]) == size else resize_image(image, size)
 
+    def answer(self, image: Image) -> Answer:
+        """What the network says of an image of the size at which it runs; `restore` reads it.
+
+        It is depth in `self.space`, unless the model overrides both methods.
+        """
+        output: DepthOutput = self(image)
+        return output.depth.float()
+
+    def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+        """Depth in `self.space` at the size (height, width) of the image that `infer` was given."""
+        return resize_map(answer, size)
+
     @torch.no_grad()
-    def predict(self, image: Image, resolution: int | None = None) -> Float[Tensor, "batch height width"]:
-        """Depth at the image's own size, float32, in eval mode.
+    def infer(
+        self, image: Image, resolution: int | None = None, scale: float = 1.0, flip: bool = False
+    ) -> Answer:
+        """Run the network, in eval mode; float32, at the size that it answers, for `restore`.
 
         Args:
             image: RGB in [0, 1].
             resolution: the shorter side at which the network runs, in pixels; the image's own
-                size where None. A network of one fixed size runs at that.
+                size where None. A network that chooses its size itself runs at that.
+            scale: multiplies that side. Depth Anything V2 runs at two and four times the side it was
+                trained at, for finer detail.
+            flip: the mean with the answer for the mirrored image, mirrored back.
+
+        Raises:
+            ValueError: the scale is not above 0.
         """
+        if not scale > 0:
+            raise ValueError(f"the scale of the network's side must be above 0, not {scale}")
         height, width = image.shape[-2:]
         was_training = self.training
         self.eval()
         try:
-            if resolution is not None and self.fixed_size is None:
-                scale = resolution / min(height, width)
-                image = resize_image(image, self.rounded(round(height * scale), round(width * scale)))
-            depth = self(image).depth
+            if not self.own_size and self.fixed_size is None and (resolution is not None or scale != 1.0):
+                factor = scale if resolution is None else scale * resolution / min(height, width)
+                image = resize_image(image, self.rounded(round(height * factor), round(width * factor)))
+            answer = self.answer(image)
+            if flip:
+                answer = (answer + self.answer(image.flip(-1)).flip(-1)) / 2
         finally:
             self.train(was_training)
-        return resize_map(depth.float(), (height, width))
+        return answer
+
+    @torch.no_grad()
+    def predict(
+        self, image: Image, resolution: int | None = None, scale: float = 1.0, flip: bool = False
+    ) -> Float[Tensor, "batch height width"]:
+        """Depth in `self.space` at the image's own size, float32, in eval mode; arguments as in `infer`."""
+        height, width = image.shape[-2:]
+        return self.restore(self.infer(image, resolution, scale, flip), (height, width))
 
 
 def resize_image(image: Image, size: tuple[int, int]) -> Resized:

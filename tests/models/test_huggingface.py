@@ -192,9 +192,21 @@ def test_another_model_type_is_refused(tmp_path: Path) -> None:
         ValueError, match=r"^the config has model_type 'bert'; it would be one of depth_anything"
     ):
         HuggingFaceDepth(config={"model_type": "bert"})
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "zoedepth"}))
-    with pytest.raises(ValueError, match=f"^'{tmp_path}' has model_type 'zoedepth'; it would be one of"):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "glpn"}))
+    with pytest.raises(ValueError, match=f"^'{tmp_path}' has model_type 'glpn'; it would be one of"):
         HuggingFaceDepth(str(tmp_path))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("zoedepth", "ZoeDepth"), ("depth_pro", "DepthPro")])
+def test_a_model_of_another_class_is_sent_there(kind: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(ValueError, match=f"has model_type '{kind}': its class is depthkd.models.{name}$"):
+        HuggingFaceDepth(str(tmp_path))
+
+
+def test_its_training_sets_are_those_stated() -> None:
+    assert build(DEPTH_ANYTHING).training_sets is None
+    assert build(DEPTH_ANYTHING, training_sets=["KITTI"]).training_sets == ("KITTI",)
 
 
 def test_a_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:
