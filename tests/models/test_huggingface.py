@@ -10,6 +10,7 @@ from torch import nn
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.models import HuggingFaceDepth
+from depthkd.models.provenance import MIDAS_10
 from tests.models.families import DEPTH_ANYTHING, DPT_BEIT, DPT_VIT, FAMILIES
 
 
@@ -204,9 +205,14 @@ def test_a_model_of_another_class_is_sent_there(kind: str, name: str, tmp_path: 
         HuggingFaceDepth(str(tmp_path))
 
 
-def test_its_training_sets_are_those_stated() -> None:
+def test_its_training_sets_are_those_stated_or_known(tmp_path: Path) -> None:
     assert build(DEPTH_ANYTHING).training_sets is None
     assert build(DEPTH_ANYTHING, training_sets=["KITTI"]).training_sets == ("KITTI",)
+    cached = tmp_path / "models--Intel--dpt-large" / "snapshots" / "0a1b"
+    build(DPT_VIT).save_pretrained(cached)
+    model = HuggingFaceDepth(str(cached))
+    assert (model.training_sets, model.licence) == (MIDAS_10, "apache-2.0")
+    assert HuggingFaceDepth(str(cached), training_sets=[]).training_sets == ()
 
 
 def test_a_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:
