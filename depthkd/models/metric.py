@@ -1,6 +1,7 @@
 """ZoeDepth and Depth Pro through transformers: metric depth, at a size of the network's own choice."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,7 +45,14 @@ class MetricDepth(DepthModel):
         self.source = source
         self.licence = licence or read_licence(source, revision)
         self.training_sets = stated_or_known(training_sets, source)
-        self.stored = read_json(source, "preprocessor_config.json", revision)
+        stored = read_json(source, "preprocessor_config.json", revision)
+        self.mean = tuple(stored.get("image_mean") or HALF)
+        self.std = tuple(stored.get("image_std") or HALF)
+        self._read(stored)
+
+    @abstractmethod
+    def _read(self, stored: dict[str, Any]) -> None:
+        """Take over what preprocessor_config.json says of sizes."""
 
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> depth in `self.space` at the image's size."""
@@ -52,10 +60,7 @@ class MetricDepth(DepthModel):
 
     def normalised(self, pixels: Resized) -> Resized:
         """With the stored mean and standard deviation, in the network's precision."""
-        mean, std = (
-            pixels.new_tensor(self.stored.get(key) or HALF).view(3, 1, 1)
-            for key in ("image_mean", "image_std")
-        )
+        mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
         return ((pixels - mean) / std).to(next(self.network.parameters()).dtype)
 
 
@@ -80,19 +85,12 @@ class ZoeDepth(MetricDepth):
     model_type = "zoedepth"
     network_class = ZoeDepthForDepthEstimation
 
-    def __init__(
-        self,
-        source: str,
-        licence: str | None = None,
-        revision: str | None = None,
-        training_sets: list[str] | None = None,
-    ) -> None:
-        super().__init__(source, licence, revision, training_sets)
-        size = self.stored.get("size") or {"height": 384, "width": 512}
+    def _read(self, stored: dict[str, Any]) -> None:
+        size = stored.get("size") or {"height": 384, "width": 512}
         self.size = (int(size["height"]), int(size["width"]))
-        self.multiple = int(self.stored.get("ensure_multiple_of") or 32)
-        self.keep_aspect = bool(self.stored.get("keep_aspect_ratio", True))
-        self.padded = bool(self.stored.get("do_pad", True))
+        self.multiple = int(stored.get("ensure_multiple_of") or 32)
+        self.keep_aspect = bool(stored.get("keep_aspect_ratio", True))
+        self.padded = bool(stored.get("do_pad", True))
 
     def answer(self, image: Image) -> Answer:
         """Metric depth, in metres, with the border, at the size that the network ran at."""
@@ -152,19 +150,12 @@ class DepthPro(MetricDepth):
     model_type = "depth_pro"
     network_class = DepthProForDepthEstimation
 
-    def __init__(
-        self,
-        source: str,
-        licence: str | None = None,
-        revision: str | None = None,
-        training_sets: list[str] | None = None,
-    ) -> None:
-        super().__init__(source, licence, revision, training_sets)
+    def _read(self, stored: dict[str, Any]) -> None:
         config = self.network.config
         if not config.use_fov_model:
             self.space = DepthSpace(Quantity.DEPTH, Ambiguity.SCALE)
         side = round(config.patch_size / min(config.scaled_images_ratios))
-        size = self.stored.get("size") or {"height": side, "width": side}
+        size = stored.get("size") or {"height": side, "width": side}
         self.fixed_size = (int(size["height"]), int(size["width"]))
 
     def answer(self, image: Image) -> Answer:

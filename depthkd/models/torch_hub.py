@@ -94,7 +94,7 @@ class UniDepth(HubDepth):
         super().__init__(repo, "UniDepth", options, weights, trust)
         if resolution_level is not None:
             self.network.resolution_level = resolution_level
-        self.focal_length = focal_length
+        self.focal_length, self.resolution_level = focal_length, resolution_level
         self.licence = licence
         self.training_sets = stated_or_known(training_sets, f"lpiccinelli/unidepth-{version}-{backbone}")
 

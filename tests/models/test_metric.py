@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from depthkd.batch import METRIC_DEPTH
-from depthkd.models import DepthModel, DepthPro, ZoeDepth
+from depthkd.models import DepthModel, DepthPro, Frozen, ZoeDepth
 from tests.models.families import DEPTH_PRO, ZOEDEPTH, ZOEDEPTH_OF_TWO
 
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
@@ -189,6 +189,17 @@ def test_files_say_licence_and_arguments_override(kind: Any, tmp_path: Path) -> 
     encoder, head = (list(p) for p in (model.encoder_parameters(), model.head_parameters()))
     assert len(encoder) > 0
     assert len(encoder) + len(head) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("kind", [ZoeDepth, DepthPro])
+def test_they_can_be_frozen_teachers_in_half_precision(kind: Any, tmp_path: Path) -> None:
+    folder = zoedepth(tmp_path) if kind is ZoeDepth else depth_pro(tmp_path)
+    image = picture(90, 130)
+    depth = Frozen(lambda: kind(folder), dtype=torch.float16)(image).depth
+    assert depth.dtype == torch.float32
+    expected = Frozen(lambda: kind(folder))(image).depth
+    assert (depth - expected).abs().mean() < 0.01 * expected.mean()
+    assert not torch.equal(depth, expected)
 
 
 def test_the_other_kind_of_model_is_refused(tmp_path: Path) -> None:
