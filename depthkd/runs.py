@@ -12,7 +12,7 @@ from jaxtyping import Float
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor, nn
 
-from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.models.model import Answer, DepthModel, DepthOutput, Image
 
 CONFIG = "config.yaml"
 CHECKPOINT = "checkpoints/last.ckpt"
@@ -120,6 +120,8 @@ class TrainedDepth(DepthModel):
         self.space = self.network.space
         self.multiple = self.network.multiple
         self.fixed_size = self.network.fixed_size
+        self.own_size = self.network.own_size
+        self.training_sets = self.network.training_sets
         self.licence = self.network.licence
         self.source = path
 
@@ -127,6 +129,14 @@ class TrainedDepth(DepthModel):
         """As the student's."""
         output: DepthOutput = self.network(image)
         return output
+
+    def answer(self, image: Image) -> Answer:
+        """As the student's."""
+        return self.network.answer(image)
+
+    def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+        """As the student's."""
+        return self.network.restore(answer, size)
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """As the student's."""

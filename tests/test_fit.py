@@ -86,6 +86,7 @@ def test_a_teacher_and_its_student_end_to_end(home: Path, command_line: CommandL
     wrapped = TrainedDepth(str(run))
     image = torch.rand(1, 3, 96, 128)
     assert torch.equal(trained.predict(image), wrapped.predict(image))
+    assert trained.training_sets is wrapped.training_sets is None
     assert not torch.equal(trained.predict(image), fresh.predict(image))
 
     status, out, err = command_line(

@@ -99,7 +99,8 @@ def scatters(outcomes: Sequence[Outcome]) -> list[str]:
     plots = []
     for outcome in sharp:
         accurate = next((o for o in flat if o.benchmark.name == ACCURACY), (flat or [outcome])[0])
-        rows = [row for row in outcome.figures if row in accurate.figures]
+        rows = [row for row, found in outcome.figures.items() if "pdbe_completeness" in found]
+        rows = [row for row in rows if "delta1" in accurate.figures.get(row, {})]
         points = [_point(row, accurate, outcome) for row in rows]
         plots.append(
             scatter(

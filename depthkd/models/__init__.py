@@ -8,10 +8,23 @@ if TYPE_CHECKING:
     from depthkd.models.depth_anything import DepthAnything
     from depthkd.models.frozen import Frozen
     from depthkd.models.huggingface import HuggingFaceDepth
+    from depthkd.models.metric import DepthPro, ZoeDepth
     from depthkd.models.model import DepthModel, DepthOutput
     from depthkd.models.onnx import OnnxDepth
+    from depthkd.models.torch_hub import Metric3D, UniDepth
 
-__all__ = ["DepthAnything", "DepthModel", "DepthOutput", "Frozen", "HuggingFaceDepth", "OnnxDepth"]
+__all__ = [
+    "DepthAnything",
+    "DepthModel",
+    "DepthOutput",
+    "DepthPro",
+    "Frozen",
+    "HuggingFaceDepth",
+    "Metric3D",
+    "OnnxDepth",
+    "UniDepth",
+    "ZoeDepth",
+]
 
 __getattr__ = lazy_exports(
     __name__,
@@ -19,8 +32,12 @@ __getattr__ = lazy_exports(
         "DepthAnything": "depth_anything",
         "DepthModel": "model",
         "DepthOutput": "model",
+        "DepthPro": "metric",
         "Frozen": "frozen",
         "HuggingFaceDepth": "huggingface",
+        "Metric3D": "torch_hub",
         "OnnxDepth": "onnx",
+        "UniDepth": "torch_hub",
+        "ZoeDepth": "metric",
     },
 )

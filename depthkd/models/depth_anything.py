@@ -12,6 +12,7 @@ from depthkd.models.huggingface import (
     read_config,
     read_licence,
 )
+from depthkd.models.provenance import training_sets
 
 Size = Literal["tiny", "mini", "small", "base", "large", "giant"]
 
@@ -83,6 +84,7 @@ class DepthAnything(HuggingFaceDepth):
             fill_from(self.network, weights)
             self.licence = licence or read_licence(weights)
             self.source = f"{self.source} from {weights}"
+            self.training_sets = training_sets(weights)
 
 
 def depth_anything_config(

@@ -22,6 +22,7 @@ from transformers.utils.hub import cached_file
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
 from depthkd.models.model import DepthModel, DepthOutput, Image, resize_map
+from depthkd.models.provenance import LICENCES, hub_id, stated_or_known
 
 FAMILIES = {
     "depth_anything": (DepthAnythingConfig, DepthAnythingForDepthEstimation),
@@ -35,11 +36,7 @@ UNUSED = (
     "backbone.beit.embeddings.mask_token",
     "dpt.layernorm.",
 )
-LICENCES = {  # of checkpoints whose card is not at hand offline
-    "depth-anything/Depth-Anything-V2-Small-hf": "apache-2.0",
-    "depth-anything/Depth-Anything-V2-Base-hf": "cc-by-nc-4.0",
-    "depth-anything/Depth-Anything-V2-Large-hf": "cc-by-nc-4.0",
-}
+ELSEWHERE = {"zoedepth": "ZoeDepth", "depth_pro": "DepthPro"}
 
 
 class HuggingFaceDepth(DepthModel):
@@ -60,6 +57,7 @@ class HuggingFaceDepth(DepthModel):
         licence: of the weights.
         revision: branch, tag or commit on the hub.
         gradient_checkpointing: recompute the encoder's activations in the backward pass.
+        training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
     Raises:
         FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
@@ -77,6 +75,7 @@ class HuggingFaceDepth(DepthModel):
         licence: str | None = None,
         revision: str | None = None,
         gradient_checkpointing: bool = False,
+        training_sets: list[str] | None = None,
     ) -> None:
         super().__init__()
         if (source is None) == (config is None):
@@ -95,6 +94,7 @@ class HuggingFaceDepth(DepthModel):
         if getattr(self.config, "is_hybrid", False):  # transformers refuses any other size for these
             self.fixed_size = (_first(self.config.image_size), _last(self.config.image_size))
         self.licence = licence or card_licence
+        self.training_sets = stated_or_known(training_sets, source)
         self.mean = tuple(mean or stored.get("image_mean") or IMAGENET_MEAN)
         self.std = tuple(std or stored.get("image_std") or IMAGENET_STD)
         for name, parameter in self.network.named_parameters():
@@ -245,7 +245,9 @@ def load_safetensors(network_class: Any, source: str, revision: str | None = Non
         ) from error
     except RuntimeError as error:
         raise ValueError(f"the weights of '{source}' do not fit its config.json: {error}") from error
-    missing = sorted(k for k in info["missing_keys"] if not k.startswith(UNUSED))
+    missing = sorted(
+        k for k in info["missing_keys"] if not k.startswith(UNUSED) and not k.endswith(".mask_token")
+    )
     if missing:
         raise ValueError(f"the weights of '{source}' lack {len(missing)} tensors, '{missing[0]}' among them")
     return network
@@ -278,8 +280,8 @@ def read_json(source: str, name: str, revision: str | None = None) -> dict[str, 
 
 def read_licence(source: str, revision: str | None = None) -> str:
     """The licence that the model card names, or "unknown"."""
-    if source in LICENCES:
-        return LICENCES[source]
+    if hub_id(source) in LICENCES:
+        return LICENCES[hub_id(source)]
     card = _optional_file(source, "README.md", revision)
     parts = card.read_text(encoding="utf-8").split("---", 2) if card else []
     if len(parts) < 3 or parts[0].strip():
@@ -301,7 +303,9 @@ def _optional_file(source: str, name: str, revision: str | None) -> Path | None:
 
 
 def _family(config: dict[str, Any], whose: str) -> tuple[Any, Any]:
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
+    if kind in ELSEWHERE:
+        raise ValueError(f"{whose} has model_type '{kind}': its class is depthkd.models.{ELSEWHERE[kind]}")
     if kind not in FAMILIES:
         raise ValueError(f"{whose} has model_type '{kind}'; it would be one of {', '.join(FAMILIES)}")
     return FAMILIES[kind]

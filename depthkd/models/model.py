@@ -71,7 +71,8 @@ class DepthModel(nn.Module):
 
         It is depth in `self.space`, unless the model overrides both methods.
         """
-        return self(image).depth.float()
+        output: DepthOutput = self(image)
+        return output.depth.float()
 
     def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
         """Depth in `self.space` at the size (height, width) of the image that `infer` was given."""

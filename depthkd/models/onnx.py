@@ -13,9 +13,7 @@ from onnxruntime.capi.onnxruntime_inference_collection import InferenceSession
 from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
-from depthkd.models.model import DepthModel, DepthOutput, Image, Resized, resize_image
-
-Answer = Float[Tensor, "batch answer_height answer_width"]
+from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized, resize_image
 
 FAILURES = (
     reasons.Fail,
@@ -51,6 +49,7 @@ class OnnxDepth(DepthModel):
             graph's first where None.
         licence: of the weights.
         threads: of onnxruntime on the CPU; as many as torch's where None.
+        training_sets: the data sets that the network has learned from; not known where None.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -70,12 +69,14 @@ class OnnxDepth(DepthModel):
         output: str | None = None,
         licence: str = "unknown",
         threads: int | None = None,
+        training_sets: list[str] | None = None,
     ) -> None:
         super().__init__()
         path = str(Path(path).expanduser())
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no ONNX file '{path}'")
         self.path, self.source, self.licence = path, path, licence
+        self.training_sets = None if training_sets is None else tuple(training_sets)
         self.space = DepthSpace.parse(space)
         self.input_range, self.mean, self.std = input_range, mean or (0.0,) * 3, std or (1.0,) * 3
         self.multiple, self.keep_aspect, self.threads = multiple, keep_aspect, threads

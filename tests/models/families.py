@@ -89,6 +89,56 @@ DPT_HYBRID: dict[str, Any] = {
         "out_features": STAGES[:3],
     },
 }
+ZOEDEPTH: dict[str, Any] = {
+    "backbone_config": {
+        "model_type": "beit",
+        "image_size": 64,
+        "patch_size": 16,
+        "out_features": STAGES,
+        "reshape_hidden_states": False,
+        "use_relative_position_bias": True,
+        **VIT,
+    },
+    "neck_hidden_sizes": [8, 8, 8, 8],
+    "fusion_hidden_size": 8,
+    "bottleneck_features": 8,
+    "num_relative_features": 4,
+    "num_attractors": [4, 2, 2, 1],
+    "bin_embedding_dim": 8,
+    "bin_configurations": [{"n_bins": 8, "min_depth": 0.001, "max_depth": 10.0, "name": "nyu"}],
+}
+ZOEDEPTH_OF_TWO: dict[str, Any] = {
+    **ZOEDEPTH,
+    "bin_configurations": [
+        {"n_bins": 8, "min_depth": 0.001, "max_depth": 10.0, "name": "nyu"},
+        {"n_bins": 8, "min_depth": 0.001, "max_depth": 80.0, "name": "kitti"},
+    ],
+    "num_patch_transformer_layers": 4,  # transformers runs four
+    "patch_transformer_hidden_size": 128,
+    "patch_transformer_intermediate_size": 16,
+    "patch_transformer_num_attention_heads": 2,
+}
+DINOV2: dict[str, Any] = {
+    "model_type": "dinov2",
+    "image_size": 32,
+    "patch_size": 8,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+}
+DEPTH_PRO: dict[str, Any] = {
+    "patch_size": 32,
+    "fusion_hidden_size": 16,
+    "intermediate_hook_ids": [2, 0],
+    "intermediate_feature_dims": [16, 8],
+    "scaled_images_feature_dims": [16, 8, 8],
+    "merge_padding_value": 1,
+    "use_fov_model": True,
+    "num_fov_head_layers": 2,
+    "image_model_config": DINOV2,
+    "patch_model_config": DINOV2,
+    "fov_model_config": DINOV2,
+}
 FAMILIES = {
     "depth_anything": DEPTH_ANYTHING,
     "dpt_vit": DPT_VIT,

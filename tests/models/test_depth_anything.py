@@ -12,6 +12,7 @@ from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.models import DepthAnything, DepthModel, HuggingFaceDepth
 from depthkd.models.depth_anything import SHAPES, Size, depth_anything_config
 from depthkd.models.huggingface import FAMILIES
+from depthkd.models.provenance import DEPTH_ANYTHING_V2
 
 
 def seeded(size: Size = "tiny", **arguments: object) -> DepthAnything:
@@ -108,6 +109,13 @@ def test_weights_of_the_same_kind_fill_everything(tmp_path: Path) -> None:
     for name, value in student.state_dict().items():
         assert torch.equal(value, teacher.state_dict()[name]), name
     assert str(tmp_path) in student.source
+    assert student.training_sets is None
+
+
+def test_the_training_sets_of_its_weights_are_its_own(tmp_path: Path) -> None:
+    cached = tmp_path / "models--depth-anything--Depth-Anything-V2-Small-hf" / "snapshots" / "0a1b"
+    seeded().save_pretrained(cached)
+    assert DepthAnything("tiny", weights=str(cached)).training_sets == DEPTH_ANYTHING_V2
 
 
 def test_weights_of_the_other_head_fill_the_encoder_alone(tmp_path: Path) -> None:

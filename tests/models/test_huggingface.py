@@ -10,6 +10,7 @@ from torch import nn
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.models import HuggingFaceDepth
+from depthkd.models.provenance import MIDAS_10
 from tests.models.families import DEPTH_ANYTHING, DPT_BEIT, DPT_VIT, FAMILIES
 
 
@@ -192,9 +193,26 @@ def test_another_model_type_is_refused(tmp_path: Path) -> None:
         ValueError, match=r"^the config has model_type 'bert'; it would be one of depth_anything"
     ):
         HuggingFaceDepth(config={"model_type": "bert"})
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "zoedepth"}))
-    with pytest.raises(ValueError, match=f"^'{tmp_path}' has model_type 'zoedepth'; it would be one of"):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "glpn"}))
+    with pytest.raises(ValueError, match=f"^'{tmp_path}' has model_type 'glpn'; it would be one of"):
         HuggingFaceDepth(str(tmp_path))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("zoedepth", "ZoeDepth"), ("depth_pro", "DepthPro")])
+def test_a_model_of_another_class_is_sent_there(kind: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(ValueError, match=f"has model_type '{kind}': its class is depthkd.models.{name}$"):
+        HuggingFaceDepth(str(tmp_path))
+
+
+def test_its_training_sets_are_those_stated_or_known(tmp_path: Path) -> None:
+    assert build(DEPTH_ANYTHING).training_sets is None
+    assert build(DEPTH_ANYTHING, training_sets=["KITTI"]).training_sets == ("KITTI",)
+    cached = tmp_path / "models--Intel--dpt-large" / "snapshots" / "0a1b"
+    build(DPT_VIT).save_pretrained(cached)
+    model = HuggingFaceDepth(str(cached))
+    assert (model.training_sets, model.licence) == (MIDAS_10, "apache-2.0")
+    assert HuggingFaceDepth(str(cached), training_sets=[]).training_sets == ()
 
 
 def test_a_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.models import DepthModel, DepthOutput
-from depthkd.models.model import Image
+from depthkd.models.model import Answer, Image, resize_map
 
 
 class Mean(DepthModel):
@@ -64,6 +64,74 @@ def test_predict_leaves_the_values_in_place() -> None:
     ramp = torch.linspace(0.1, 0.9, 50).view(1, 1, 1, 50).expand(1, 3, 40, 50)
     depth = Mean(16).predict(ramp)
     torch.testing.assert_close(depth[:, :, 4:-4], ramp[:, 0, :, 4:-4], atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "scale", "ran_at"),
+    [(None, 2.0, (80, 128)), (32, 2.0, (64, 104)), (32, 1.0, (32, 48)), (None, 0.6, (24, 40))],
+)
+def test_the_scale_multiplies_the_side_at_which_it_runs(
+    resolution: int | None, scale: float, ran_at: tuple[int, int]
+) -> None:
+    model = Mean(8)
+    image = torch.rand(1, 3, 40, 64)
+    assert model.infer(image, resolution, scale).shape == (1, *ran_at)
+    assert model.predict(image, resolution, scale).shape == (1, 40, 64)
+    assert model.seen == [(*ran_at, False)] * 2
+
+
+def test_a_scale_of_nothing_is_refused() -> None:
+    for scale in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=r"must be above 0, not"):
+            Mean().infer(torch.rand(1, 3, 8, 8), scale=scale)
+
+
+def test_a_fixed_size_is_kept_at_any_resolution_and_scale() -> None:
+    model = Mean(14, (24, 32))
+    assert model.infer(torch.rand(1, 3, 50, 50), resolution=100, scale=4.0).shape == (1, 24, 32)
+
+
+class Ramp(Mean):
+    """Adds a ramp from left to right, as a network does that has learned where things are."""
+
+    def forward(self, image: Image) -> DepthOutput:
+        depth = super().forward(image).depth
+        return DepthOutput(depth + torch.linspace(0, 1, depth.shape[-1]))
+
+
+def test_flips_are_averaged_at_the_size_of_the_network() -> None:
+    model, image = Ramp(8), torch.rand(2, 3, 40, 64)
+    plain, mirrored = model.infer(image, 24), model.infer(image.flip(-1), 24)
+    flipped = model.infer(image, 24, flip=True)
+    assert flipped.shape == (2, 24, 40)
+    torch.testing.assert_close(flipped, (plain + mirrored.flip(-1)) / 2)
+    torch.testing.assert_close(model.predict(image, 24, flip=True), resize_map(flipped, (40, 64)))
+    assert not torch.allclose(flipped, plain, atol=0.1)
+
+
+def test_flipping_a_symmetric_image_changes_nothing() -> None:
+    half = torch.rand(1, 3, 16, 12)
+    image = torch.cat([half, half.flip(-1)], dim=-1)
+    model = Mean(8)
+    torch.testing.assert_close(model.predict(image, flip=True), model.predict(image))
+    assert len(model.seen) == 3
+
+
+class Reciprocal(Mean):
+    """Answers in another quantity than its space, and knows how to read that."""
+
+    def answer(self, image: Image) -> Answer:
+        return 1 / (1 + self(image).depth)
+
+    def restore(self, answer: Answer, size: tuple[int, int]) -> Answer:
+        return 1 / resize_map(answer, size) - 1
+
+
+def test_what_a_network_answers_is_restored_by_the_model() -> None:
+    model, image = Reciprocal(8), torch.rand(1, 3, 16, 16)
+    answer = model.infer(image)
+    torch.testing.assert_close(model.restore(answer, (16, 16)), model.predict(image))
+    torch.testing.assert_close(model.predict(image), image.mean(1))
 
 
 def test_predict_restores_the_mode_after_a_failure() -> None:

@@ -135,6 +135,8 @@ def test_an_output_can_be_named(network: Maker) -> None:
 def test_it_says_what_it_is(network: Maker) -> None:
     path = network()
     assert OnnxDepth(path).space == AFFINE_DISPARITY
+    assert OnnxDepth(path).training_sets is None
+    assert OnnxDepth(path, training_sets=["KITTI"]).training_sets == ("KITTI",)
     model = OnnxDepth(path, space="metric depth", licence="mit")
     assert (model.space, model.licence, model.source) == (METRIC_DEPTH, "mit", path)
     assert list(model.parameters()) == list(model.encoder_parameters()) == []

@@ -1,0 +1,180 @@
+"""ZoeDepth and Depth Pro through transformers: metric depth, at a size of the network's own choice."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import DepthProForDepthEstimation, ZoeDepthForDepthEstimation
+
+from depthkd.batch import METRIC_DEPTH, Ambiguity, DepthSpace, Quantity
+from depthkd.models.huggingface import load_safetensors, read_config, read_json, read_licence
+from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized, resize_map
+from depthkd.models.provenance import stated_or_known
+
+HALF = (0.5, 0.5, 0.5)
+FARTHEST, NEAREST = 1e-4, 1e4  # limits of Depth Pro's inverse depth, in 1/m
+
+
+class MetricDepth(DepthModel):
+    """What ZoeDepth and DepthPro share: the transformers network, its files and its own size."""
+
+    own_size = True
+    space = METRIC_DEPTH
+    model_type: str
+    network_class: Any
+
+    def __init__(
+        self,
+        source: str,
+        licence: str | None = None,
+        revision: str | None = None,
+        training_sets: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        kind = read_config(source, revision).get("model_type")
+        if kind != self.model_type:
+            raise ValueError(
+                f"'{source}' has model_type '{kind}'; for {type(self).__name__} it would be {self.model_type}"
+            )
+        self.network = load_safetensors(self.network_class, source, revision)
+        self.source = source
+        self.licence = licence or read_licence(source, revision)
+        self.training_sets = stated_or_known(training_sets, source)
+        stored = read_json(source, "preprocessor_config.json", revision)
+        self.mean = tuple(stored.get("image_mean") or HALF)
+        self.std = tuple(stored.get("image_std") or HALF)
+        self._read(stored)
+
+    @abstractmethod
+    def _read(self, stored: dict[str, Any]) -> None:
+        """Take over what preprocessor_config.json says of sizes."""
+
+    def forward(self, image: Image) -> DepthOutput:
+        """RGB in [0, 1] -> depth in `self.space` at the image's size."""
+        return DepthOutput(self.restore(self.answer(image), (image.shape[-2], image.shape[-1])))
+
+    def normalised(self, pixels: Resized) -> Resized:
+        """With the stored mean and standard deviation, in the network's precision."""
+        mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        return ((pixels - mean) / std).to(next(self.network.parameters()).dtype)
+
+
+class ZoeDepth(MetricDepth):
+    """ZoeDepth (Bhat et al., arXiv 2302.12288): `Intel/zoedepth-nyu`, `-kitti` and `-nyu-kitti`.
+
+    As its transformers image processor does: the image is padded by its own mirror image, shrunk or
+    enlarged to about 384x512 with its aspect kept, and the border is cut off the result. An answer of
+    `infer` still has the border. Resolution and scale have no effect.
+
+    Args:
+        source: hub id or local folder (config.json, preprocessor_config.json and safetensors).
+        licence: of the weights; what their card says where None.
+        revision: branch, tag or commit on the hub.
+        training_sets: the data sets that the weights have learned from; what is publicly known where None.
+
+    Raises:
+        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
+        ValueError: it holds another model, or the weights are pickled or do not fit.
+    """
+
+    model_type = "zoedepth"
+    network_class = ZoeDepthForDepthEstimation
+
+    def _read(self, stored: dict[str, Any]) -> None:
+        size = stored.get("size") or {"height": 384, "width": 512}
+        self.size = (int(size["height"]), int(size["width"]))
+        self.multiple = int(stored.get("ensure_multiple_of") or 32)
+        self.keep_aspect = bool(stored.get("keep_aspect_ratio", True))
+        self.padded = bool(stored.get("do_pad", True))
+
+    def answer(self, image: Image) -> Answer:
+        """Metric depth, in metres, with the border, at the size that the network ran at."""
+        rows, columns = self.border(*image.shape[-2:])
+        pixels = F.pad(image.float(), (columns, columns, rows, rows), mode="reflect")
+        size = self.network_size(*pixels.shape[-2:])
+        pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=True)
+        # A network for indoors and outdoors takes one vote on the whole batch.
+        several = len(self.network.config.bin_configurations) > 1
+        parts = torch.split(self.normalised(pixels), 1 if several else len(pixels))
+        return torch.cat([self.network(part).predicted_depth for part in parts]).float()
+
+    def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+        """The answer at the padded image's size, bicubic, without the border."""
+        (height, width), (rows, columns) = size, self.border(*size)
+        padded = (height + 2 * rows, width + 2 * columns)
+        depth = F.interpolate(answer[:, None], padded, mode="bicubic", align_corners=False)[:, 0]
+        return depth[:, rows : rows + height, columns : columns + width]
+
+    def border(self, height: int, width: int) -> tuple[int, int]:
+        """Rows above and below, and columns left and right, that pad an image of this size."""
+        return (int(3 * math.sqrt(height / 2)), int(3 * math.sqrt(width / 2))) if self.padded else (0, 0)
+
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size at which a padded image runs: scaled as little as possible, in multiples."""
+        down, across = self.size[0] / height, self.size[1] / width
+        if self.keep_aspect:
+            down = across = across if abs(1 - across) < abs(1 - down) else down
+        m = self.multiple
+        return max(m, round(down * height / m) * m), max(m, round(across * width / m) * m)
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """The backbone's."""
+        parameters: Iterator[nn.Parameter] = self.network.backbone.parameters()
+        return parameters
+
+
+class DepthPro(MetricDepth):
+    """Depth Pro (Bochkovskii et al., arXiv 2410.02073): `apple/DepthPro-hf`.
+
+    The network runs at 1536x1536 and estimates inverse depth for a focal length of one image width,
+    and the field of view, which makes it metric. An answer of `infer` is metric disparity, in 1/m.
+    Without a head for the field of view the space is "scale depth". Resolution and scale have no
+    effect.
+
+    Args:
+        source: hub id or local folder (config.json, preprocessor_config.json and safetensors).
+        licence: of the weights; what their card says where None.
+        revision: branch, tag or commit on the hub.
+        training_sets: the data sets that the weights have learned from; what is publicly known where None.
+
+    Raises:
+        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
+        ValueError: it holds another model, or the weights are pickled or do not fit.
+    """
+
+    model_type = "depth_pro"
+    network_class = DepthProForDepthEstimation
+
+    def _read(self, stored: dict[str, Any]) -> None:
+        config = self.network.config
+        if not config.use_fov_model:
+            self.space = DepthSpace(Quantity.DEPTH, Ambiguity.SCALE)
+        side = round(config.patch_size / min(config.scaled_images_ratios))
+        size = stored.get("size") or {"height": side, "width": side}
+        self.fixed_size = (int(size["height"]), int(size["width"]))
+
+    def answer(self, image: Image) -> Answer:
+        """Disparity, in 1/m, at the size that the network ran at."""
+        pixels = self.normalised(image.float())
+        output = self.network(F.interpolate(pixels, self.fixed_size, mode="bilinear", align_corners=False))
+        disparity: Tensor = output.predicted_depth.float()
+        if output.field_of_view is None:
+            return disparity
+        # Image width over focal length, whatever the width.
+        factor = 2 * torch.tan(torch.deg2rad(output.field_of_view.float()) / 2)
+        return disparity * factor.view(-1, 1, 1)
+
+    def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+        """Depth at the image's size: disparity is resized, then inverted; 0.1 mm to 10 km."""
+        return 1 / resize_map(answer, size).clamp(FARTHEST, NEAREST)
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """Those of the encoders of patches, image and field of view."""
+        yield from self.network.depth_pro.encoder.parameters()
+        if self.network.config.use_fov_model:
+            yield from self.network.fov_model.fov_encoder.parameters()

@@ -1,0 +1,307 @@
+"""Metric depth networks whose code is a torch.hub repository that the user has: UniDepth, Metric3D.
+
+Such a repository is a program, and loading it runs that program with all your rights. So nothing is
+ever fetched: `repo` is a clone that you made, or, with `trust: true`, one that torch.hub has in its
+cache. Weights are read from a file that you name, as tensors alone; the repository's own download,
+which would unpickle, is switched off.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from depthkd.batch import METRIC_DEPTH
+from depthkd.models.model import Answer, DepthModel, DepthOutput, Image
+from depthkd.models.provenance import stated_or_known
+
+CANONICAL_FOCAL_LENGTH = 1000.0  # Metric3D's, in pixels
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+WRAPPERS = ("model_state_dict", "state_dict", "model")  # under which checkpoints keep their tensors
+
+
+class HubDepth(DepthModel):
+    """What the two share: a network that a clone's hubconf.py builds, with weights from a file."""
+
+    own_size = True
+    space = METRIC_DEPTH
+
+    def __init__(self, repo: str, entry: str, options: dict[str, Any], weights: str, trust: bool) -> None:
+        super().__init__()
+        tensors = read_weights(weights)  # before any of the repository's code runs
+        self.network = build(find_clone(repo, trust), entry, options)
+        fill(self.network, tensors, weights)
+        self.source = f"{entry} of {repo} with {weights}"
+
+    def forward(self, image: Image) -> DepthOutput:
+        """RGB in [0, 1] -> depth in metres at the image's size; it passes no gradients."""
+        return DepthOutput(self.restore(self.answer(image), (image.shape[-2], image.shape[-1])))
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """All: nothing here is trained."""
+        parameters: Iterator[nn.Parameter] = self.network.parameters()
+        return parameters
+
+
+class UniDepth(HubDepth):
+    """UniDepth V1 and V2 (Piccinelli et al., arXiv 2403.18913 and 2502.20110).
+
+    From a clone of lpiccinelli-eth/UniDepth. It estimates the camera too, unless a focal length is
+    given. Resolution and scale have no effect.
+
+    Args:
+        repo: the clone's folder; or "lpiccinelli-eth/UniDepth" for the one in torch.hub's cache.
+        weights: .safetensors, or .pth, .pt or .bin with nothing but tensors in it; from the hub's
+            lpiccinelli/unidepth-v2-vitl14, for example.
+        version: "v1", "v2" or "v2old".
+        backbone: "vitl14", "vitb14", "vits14", or V1's "cnvnxtl".
+        focal_length: of the images at their own size, in pixels; their centre is the principal point.
+        resolution_level: of V2, 0 (fewest pixels) to 9; its own default where None.
+        trust: run code that torch.hub has cached.
+        licence: of the weights.
+        training_sets: the data sets that the weights have learned from; what is publicly known where None.
+
+    Raises:
+        FileNotFoundError: there is no such clone, or no such file of weights.
+        ValueError: the clone's code does not run, lacks a package or has another interface; or the
+            weights hold more than tensors or do not fit.
+    """
+
+    def __init__(
+        self,
+        repo: str,
+        weights: str,
+        version: Literal["v1", "v2", "v2old"] = "v2",
+        backbone: str = "vitl14",
+        focal_length: float | None = None,
+        resolution_level: int | None = None,
+        trust: bool = False,
+        licence: str = "cc-by-nc-4.0",
+        training_sets: list[str] | None = None,
+    ) -> None:
+        options = {"version": version, "backbone": backbone, "pretrained": False}
+        if resolution_level is not None and not 0 <= resolution_level <= 9:
+            raise ValueError(f"UniDepth's resolution_level must be 0 to 9, not {resolution_level}")
+        super().__init__(repo, "UniDepth", options, weights, trust)
+        if resolution_level is not None:
+            self.network.resolution_level = resolution_level
+        self.focal_length, self.resolution_level = focal_length, resolution_level
+        self.licence = licence
+        self.training_sets = stated_or_known(training_sets, f"lpiccinelli/unidepth-{version}-{backbone}")
+
+    def answer(self, image: Image) -> Answer:
+        """Depth in metres at the image's size; the network resizes by itself."""
+        height, width = image.shape[-2:]
+        # Bytes: of floats, V1 guesses the range from the brightest pixel.
+        pixels = (image.float() * 255).round().clamp(0, 255).to(torch.uint8)
+        camera = () if self.focal_length is None else (self._camera(height, width).to(image.device),)
+        depths = [self.network.infer(one, *camera)["depth"].float() for one in pixels]
+        for depth in depths:
+            if depth.numel() != height * width:
+                raise ValueError(
+                    f"{self.source} answered {list(depth.shape)} to an image of {height}x{width}; it would "
+                    f"be [1, 1, {height}, {width}]"
+                )
+        return torch.stack([depth.reshape(height, width) for depth in depths])
+
+    def _camera(self, height: int, width: int) -> Float[Tensor, "3 3"]:
+        focal = self.focal_length
+        return torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
+
+
+class Metric3D(HubDepth):
+    """Metric3D (Yin et al., arXiv 2307.10984) and its v2 (Hu et al., arXiv 2404.15506).
+
+    From a clone of YvanYin/Metric3D. The image is shrunk or enlarged into the network's size and
+    padded; depth holds for a camera of 1000 pixels focal length and is scaled to the image's own, so
+    that one must be known: give `focal_length` or `fov`. Depth is cut at 300 m. Resolution and scale
+    have no effect.
+
+    Args:
+        repo: the clone's folder; or "yvanyin/metric3d" for the one in torch.hub's cache.
+        weights: .safetensors, or .pth, .pt or .bin with nothing but tensors in it; from the hub's
+            JUGGHM/Metric3D.
+        entry: metric3d_vit_small, _vit_large, _vit_giant2, _convnext_tiny or _convnext_large.
+        focal_length: of the images at their own size, in pixels.
+        fov: instead, the horizontal field of view, in degrees.
+        size: [height, width] at which the network runs; [616, 1064], or [544, 1216] for ConvNeXt.
+        trust: run code that torch.hub has cached.
+        licence: of the weights.
+        training_sets: the data sets that the weights have learned from; what is publicly known where None.
+
+    Raises:
+        FileNotFoundError: there is no such clone, or no such file of weights.
+        ValueError: neither or both of focal_length and fov; the clone's code does not run, lacks a
+            package or has another interface; or the weights hold more than tensors or do not fit.
+    """
+
+    def __init__(
+        self,
+        repo: str,
+        weights: str,
+        entry: str = "metric3d_vit_large",
+        focal_length: float | None = None,
+        fov: float | None = None,
+        size: list[int] | None = None,
+        trust: bool = False,
+        licence: str = "unknown",
+        training_sets: list[str] | None = None,
+    ) -> None:
+        if (focal_length is None) == (fov is None):
+            raise ValueError(
+                "Metric3D's depth is metric for one focal length: give focal_length, in pixels of the "
+                "images, or fov, the horizontal field of view in degrees"
+            )
+        super().__init__(repo, entry, {"pretrain": False}, weights, trust)
+        height, width = size or ((544, 1216) if "convnext" in entry else (616, 1064))
+        self.fixed_size = (int(height), int(width))
+        self.focal_length, self.fov = focal_length, fov
+        self.licence = licence
+        self.training_sets = stated_or_known(training_sets, f"yvanyin/metric3d/{entry}")
+
+    def answer(self, image: Image) -> Answer:
+        """Depth in metres, at the size that the image has inside the network's."""
+        scale, (height, width) = self._inside(*image.shape[-2:])
+        pixels = F.interpolate(image.float() * 255, (height, width), mode="bilinear", align_corners=False)
+        mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+        whole_height, whole_width = self._size()
+        top, left = (whole_height - height) // 2, (whole_width - width) // 2
+        borders = (left, whole_width - width - left, top, whole_height - height - top)
+        pixels = F.pad((pixels - mean) / std, borders)  # the mean colour is zero by now
+        pixels = pixels.to(next(self.network.parameters()).dtype)
+        depth: Tensor = self.network.inference({"input": pixels})[0].float()
+        if depth.numel() != len(image) * whole_height * whole_width:
+            raise ValueError(
+                f"{self.source} answered {list(depth.shape)} to {list(pixels.shape)}; it would be "
+                f"[{len(image)}, 1, {whole_height}, {whole_width}]"
+            )
+        depth = depth.reshape(len(image), whole_height, whole_width)
+        depth = depth[:, top : top + height, left : left + width]
+        focal_length = self._focal_length(image.shape[-1]) * scale
+        return (depth * (focal_length / CANONICAL_FOCAL_LENGTH)).clamp(0, 300)
+
+    def _size(self) -> tuple[int, int]:
+        assert self.fixed_size is not None
+        return self.fixed_size
+
+    def _inside(self, height: int, width: int) -> tuple[float, tuple[int, int]]:
+        """How much an image is enlarged to fit, and its size then."""
+        scale = min(self._size()[0] / height, self._size()[1] / width)
+        return scale, (max(1, int(height * scale)), max(1, int(width * scale)))
+
+    def _focal_length(self, width: int) -> float:
+        if self.focal_length is not None:
+            return self.focal_length
+        assert self.fov is not None
+        return 0.5 * width / math.tan(math.radians(self.fov) / 2)
+
+
+def find_clone(repo: str, trust: bool = False) -> Path:
+    """The folder of a clone: the one named, or one in torch.hub's cache if its code is trusted.
+
+    Raises:
+        FileNotFoundError: there is none with a hubconf.py.
+        ValueError: it is in the cache, but not trusted.
+    """
+    folder = Path(repo).expanduser()
+    if folder.is_dir():
+        if not (folder / "hubconf.py").is_file():
+            raise FileNotFoundError(f"the folder '{repo}' is no torch.hub repository: it has no hubconf.py")
+        return folder
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise FileNotFoundError(f"there is no folder '{repo}'; it would be a clone with a hubconf.py")
+    prefix = repo.lower().replace("/", "_") + "_"
+    cache = Path(torch.hub.get_dir())
+    cached = [f.parent for f in cache.glob("*/hubconf.py") if f.parent.name.lower().startswith(prefix)]
+    if not cached:
+        raise FileNotFoundError(
+            f"there is no folder '{repo}', and no such repository in {cache}; depthkd fetches no code: "
+            f"clone https://github.com/{repo} and give the clone's folder"
+        )
+    if not trust:
+        raise ValueError(
+            f"'{repo}' is in {cache}, but loading it runs its code: read it, then set trust: true, or give "
+            "a clone of your own"
+        )
+    return max(cached, key=lambda f: f.stat().st_mtime)
+
+
+def build(folder: Path, entry: str, options: dict[str, Any]) -> Any:
+    """The network that an entry point of a clone's hubconf.py builds, with random weights.
+
+    Raises:
+        ValueError: its code does not run or lacks a package, or there is no such entry point.
+    """
+    load: Any = torch.hub.load
+    try:
+        network = load(str(folder), entry, source="local", **options)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"the code in '{folder}' needs the package '{error.name}', which is not installed: install "
+            "what its README lists"
+        ) from error
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"the code in '{folder}' could not build '{entry}': {reason}") from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"'{entry}' in '{folder}' is a {type(network).__name__}; it would be a torch module")
+    return network
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or .pth file by name, without running anything in it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read, or holds more than tensors and plain values.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file of weights '{path}'")
+    try:
+        if file.suffix == ".safetensors":
+            return dict(load_file(file))
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f"'{path}' holds more than tensors and plain values, so it was not loaded: it could run code; "
+            "convert it to safetensors where you trust it"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"'{path}' is no file of weights, or was cut short") from error
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"'{path}' holds no state dict: no tensors by name, not under {', '.join(WRAPPERS)}")
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def fill(network: nn.Module, tensors: dict[str, Tensor], path: str) -> None:
+    """Copy the tensors into the network; they may hold more than it has, but every parameter of it.
+
+    Raises:
+        ValueError: a parameter is missing, or of another shape.
+    """
+    absent = sorted(
+        name
+        for name, _ in network.named_parameters()
+        if name not in tensors and not name.endswith("mask_token")
+    )
+    if absent:
+        raise ValueError(f"the weights '{path}' lack {len(absent)} parameters, '{absent[0]}' among them")
+    try:
+        network.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the weights '{path}' are of another network: {str(error).splitlines()[1].strip()}"
+        ) from error
