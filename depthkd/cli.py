@@ -44,7 +44,8 @@ def main(arguments: list[str]) -> int:
     if verb not in VERBS:
         print(f"depthkd: there is no verb '{verb}'; it would be one of {', '.join(VERBS)}", file=sys.stderr)
         return 2
-    if verb == "fit" and "SLURM_STEP_ID" in os.environ:
+    in_a_job = verb == "fit" and "SLURM_STEP_ID" in os.environ
+    if in_a_job:
         signals.listen(signal.SIGUSR1)  # the time limit can come near while libraries are still loading
     try:
         command = prepared(rest)
@@ -61,6 +62,9 @@ def main(arguments: list[str]) -> int:
         if not (isinstance(error, EveryRankError) and this_rank()):
             print(f"depthkd {verb}: {sentence}", file=sys.stderr)
         return 2
+    finally:
+        if in_a_job:
+            signals.ignore(signal.SIGUSR1)  # or again while they go: all is saved
 
 
 def prepared(arguments: list[str]) -> "Command":

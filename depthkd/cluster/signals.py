@@ -23,6 +23,13 @@ def listen(*numbers: signal.Signals) -> None:
             signal.signal(number, note)
 
 
+def ignore(*numbers: signal.Signals) -> None:
+    """From now on: an interpreter that is shutting down puts the deadly defaults back in place of handlers."""
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def asked() -> int:
     """0, LEAVE or REQUEUE."""
     return _asked

@@ -1,5 +1,8 @@
 """A signal, then the same command with --ckpt_path last: bitwise the weights of an uninterrupted run."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,3 +49,16 @@ def test_all_ranks_save_and_leave_at_one_step(
     whole, resumed = (read_checkpoint(tmp_path / f"{n}/checkpoints/last.ckpt") for n in ("whole", "left"))
     for part in PARTS:
         assert_same(whole[part], resumed[part], part)
+
+
+def test_the_time_limits_signal_does_not_kill_a_job_that_is_done(tmp_path: Path) -> None:
+    """A shutting down interpreter has no handlers any more; only what is ignored stays so."""
+    code = (
+        "import signal; from depthkd.cli import main; main(['fit', '--config', 'nowhere.yaml']); "
+        "assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN; "
+        "import atexit, os; atexit.register(os.kill, os.getpid(), signal.SIGUSR1)"
+    )
+    environment = {**os.environ, "SLURM_STEP_ID": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "nowhere.yaml" in done.stderr

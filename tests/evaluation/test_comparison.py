@@ -54,7 +54,7 @@ def test_it_is_said_which_protocol_reproduces_a_row(
             self.source = "depth-anything/Depth-Anything-V2-Large-hf"
 
     def tested() -> Any:
-        names, benchmark = ["marigold", "depth_anything"], like("nyuv2", "NYUv2")
+        names = ["marigold", "depth_anything"]
         return evaluate(
             {"m": Famous()}, {"n": like("nyuv2", "NYUv2")}, out=tmp_path, protocol=names, **OPTIONS
         )
