@@ -24,7 +24,7 @@ def listen(*numbers: signal.Signals) -> None:
 
 
 def ignore(*numbers: signal.Signals) -> None:
-    """From now on: an interpreter that is shutting down puts the deadly defaults back in place of handlers."""
+    """From now on: an interpreter that shuts down puts the deadly defaults back in place of handlers."""
     if threading.current_thread() is threading.main_thread():
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
