@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from depthkd.benchmarks.benchmark import FigureSet
+from depthkd.benchmarks.files import ListedBenchmark
 from depthkd.evaluation.outcomes import Figures, Outcome
 from depthkd.report.layout import papers_table
 from depthkd.report.published import PublishedFigure, published, reproduced, rows_of
@@ -38,6 +39,17 @@ def _public(outcome: Outcome) -> bool:
     return outcome.benchmark.data_set is not None and bool(published(outcome.benchmark.name))
 
 
+def _part(outcome: Outcome) -> str:
+    """The sentence about a benchmark of which not all samples were scored, or others than the papers do."""
+    benchmark = outcome.benchmark
+    if not isinstance(benchmark, ListedBenchmark) or (benchmark.split is None and benchmark.limit is None):
+        return ""
+    return (
+        f"{outcome.title}: {len(benchmark)} samples that split={benchmark.split} and limit={benchmark.limit} "
+        "chose, not those of the papers"
+    )
+
+
 def overview(outcomes: Sequence[Outcome]) -> list[str]:
     """Markdown tables, one for each kind of figure and protocol: our rows, and under them the papers'."""
     tables = []
@@ -45,7 +57,9 @@ def overview(outcomes: Sequence[Outcome]) -> list[str]:
         for protocol in dict.fromkeys(o.protocol.name for o in outcomes):
             shown = [o for o in outcomes if o.protocol.name == protocol and _has(o, columns)]
             table = _overview(shown, columns)
+            parts = [f"{sentence}." for o in shown if (sentence := _part(o))]
             if table:
+                table = "\n\n".join([table, *parts])
                 how = f" ({protocol})" if all(o.fitted for o in shown) else ""
                 tables.append(f"## {title} on all benchmarks{how}\n\n{table}\n")
     return tables
@@ -74,7 +88,7 @@ def _overview(outcomes: Sequence[Outcome], columns: Sequence[str]) -> str:
 def reproductions(outcomes: Sequence[Outcome], about: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """For each tested model that a paper prints: under which protocol its figures come out."""
     said = []
-    public = [o for o in outcomes if o.fitted and _public(o)]
+    public = [o for o in outcomes if o.fitted and _public(o) and not _part(o)]
     for name in dict.fromkeys(name for o in public for name in _rows(o)):
         for model, facts in about.items():
             ours = {

@@ -19,6 +19,10 @@ from depthkd.formats.sample import Sample
 from depthkd.report.picks import SPREAD
 from depthkd.report.pictures import SheetRow, figures_caption
 
+PDBE_NOTE = (
+    "PDBE gives a map without edges 10 px (SharpDepth's rule), and completeness has no upper end: a constant "
+    "can beat a model there, so read it beside accuracy and F1."
+)
 PICTURE_SIDE = 480  # px, the longer one; a sheet's cells are smaller still
 
 Figures = dict[str, dict[str, float]]  # row -> figure -> value
@@ -111,6 +115,8 @@ class Outcome:
     def remarks(self) -> list[str]:
         """What has to be said about the figures, besides how sure they are."""
         said = list(self.notes)
+        if FigureSet.EDGES in self.benchmark.figures:
+            said.append(PDBE_NOTE)
         for sentences in self.overlaps.values():
             said += [f"{MARK} not zero-shot: {sentence}" for sentence in sentences]
         for what, found in (

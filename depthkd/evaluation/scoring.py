@@ -144,10 +144,14 @@ def truth_space(benchmark: Benchmark) -> DepthSpace:
     Raises:
         ValueError: no sample can be read.
     """
+    reasons = []
     for _, sample in ahead(benchmark, range(len(benchmark))):
-        if isinstance(sample, Sample) and sample.space is not None:
+        if isinstance(sample, BadSample):
+            reasons.append(str(sample))
+        elif sample.space is not None:
             return sample.space
-    raise ValueError(f"benchmark '{benchmark.name}': none of its {len(benchmark)} samples can be read")
+    why = f", the first: {reasons[0]}" if reasons else ""
+    raise ValueError(f"benchmark '{benchmark.name}': none of its {len(benchmark)} samples can be read{why}")
 
 
 def ahead(benchmark: Benchmark, indices: Sequence[int]) -> Iterator[tuple[int, Sample | BadSample]]:
