@@ -40,6 +40,8 @@ def evaluate(
     models: dict[str, str | DepthModel],
     benchmarks: dict[str, Benchmark],
     root: Path | None = None,
+    only: list[str] | None = None,
+    splits: dict[str, str] | None = None,
     mean_map: str | list[str] | None = None,
     out: Path = Path("runs/test"),
     protocol: str | list[str] | None = None,
@@ -66,6 +68,8 @@ def evaluate(
         benchmarks: name -> benchmark; its protocol stands beside every figure.
         root: a folder of public benchmarks: those that are whole there are tested too. Without models,
             `depthkd test --root FOLDER` lists what it holds and what is missing.
+        only: names of the benchmarks that are looked for below `root`; None: all.
+        splits: name of a benchmark below `root` -> another list than the one that comes with depthkd.
         mean_map: labelled training shards, whose mean disparity map becomes a trivial row.
         out: the folder for results.
         protocol: one preset or several ("all" of them) instead of each benchmark's own.
@@ -88,8 +92,11 @@ def evaluate(
     Raises:
         ValueError: nothing to test, or a model's space does not suit a benchmark's protocol.
     """
+    left_out: list[str] = []
     if root is not None:
-        benchmarks = _held(root) | benchmarks
+        held, left_out = _held(root, only, splits or {})
+        benchmarks = held | benchmarks
+        print("\n".join(f"left out: {sentence}" for sentence in left_out))
     given: tuple[tuple[str, Mapping[str, object]], ...] = (("models", models), ("benchmarks", benchmarks))
     for what, things in given:
         if not things:
@@ -126,21 +133,27 @@ def evaluate(
         o.certainty = certainty(records, o.name, [m for m in o.figures if m not in o.trivial])
     why = {o.name: reasons(o, outcomes, spaces) for o in outcomes}
     beside, printed = overview(outcomes), reproductions(outcomes, about)
-    text = "\n".join([*(table(o, why[o.name]) for o in outcomes), *beside, *printed, ""])
-    (out / "table.md").write_text(text)
-    print(text)
+    absent = [f"Left out: {sentence}.\n" for sentence in left_out]
+    tables, remarks = [table(o, why[o.name]) for o in outcomes], [*printed, *absent]
+    (out / "table.md").write_text("\n".join([*tables, *beside, *remarks]))
+    print("\n".join([*tables, *remarks]))
     rows = sheet_rows(outcomes) + photos
     if rows:
         picture_sheet(rows, list(models), out / "sheet.png")
         print(f"pictures: {out / 'sheet.png'}")
     figures = {o.name: o.figures for o in outcomes}
     results = everything(about, outcomes, place, seed)
-    results["published"] = printed
+    results |= {"published": printed, "left_out": left_out}
     results["claims"] = {claim.sentence(figures): claim.met(figures) for claim in claims or []}
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     parts = [*(section(o, why[o.name]) for o in outcomes), *looks(photos)]
     write_report(
-        out / "report.html", "depthkd test", facts(results), parts, [*beside, *printed], scatters(outcomes)
+        out / "report.html",
+        "depthkd test",
+        facts(results),
+        parts,
+        [*beside, *printed, *absent],
+        scatters(outcomes),
     )
     print(f"report: {out / 'report.html'}")
     for sentence in results["claims"]:
@@ -148,15 +161,19 @@ def evaluate(
     return results
 
 
-def _held(root: Path) -> dict[str, Benchmark]:
-    """The benchmarks that are whole below a folder; what is not is said."""
+def _held(
+    root: Path, only: list[str] | None, splits: dict[str, str]
+) -> tuple[dict[str, Benchmark], list[str]]:
+    """The benchmarks that are whole below a folder; and sentences about those that are asked for or there,
+    and are not whole."""
     found: dict[str, Benchmark] = {}
-    for holding in holdings(root):
+    sentences = []
+    for holding in holdings(root, only, splits):
         if holding.sentence is None and holding.place is not None:
-            found[holding.name] = holding.kind(holding.place)
-        elif holding.place is not None:
-            print(f"left out: {holding.sentence}")
-    return found
+            found[holding.name] = holding.kind(holding.place, split=splits.get(holding.name))
+        elif holding.sentence is not None and (holding.place is not None or only is not None):
+            sentences.append(holding.sentence)
+    return found, sentences
 
 
 def _outcomes(
@@ -265,7 +282,7 @@ def main(arguments: list[str]) -> int:
     parsed = parser.instantiate(parser.parse_args(expand(arguments)))
     del parsed["config"]
     if parsed.root is not None and not parsed.models:
-        print(listing(parsed.root), end="")
+        print(listing(parsed.root, parsed.only, parsed.splits), end="")
         return 0
     results = evaluate(**parsed.as_dict())
     found = results["benchmarks"].values()

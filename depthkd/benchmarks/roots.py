@@ -1,5 +1,6 @@
 """Which public benchmarks a folder holds, and what is missing of them; only names are looked at."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,27 +60,41 @@ class Holding:
     sentence: str | None = None
 
 
-def holdings(root: str | Path) -> list[Holding]:
+def holdings(
+    root: str | Path, only: Sequence[str] | None = None, splits: Mapping[str, str] | None = None
+) -> list[Holding]:
     """What a root holds of every benchmark in `PLACES`, in their order.
 
     Of several places that exist, that with the fewest missing samples counts.
 
+    Args:
+        root: the folder.
+        only: names of the benchmarks that are looked for; None: all.
+        splits: name -> another list than the one that comes with depthkd.
+
     Raises:
         FileNotFoundError: there is no such folder.
+        ValueError: a name is not one of the benchmarks'.
     """
     folder = Path(root)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder; benchmarks are looked for in one")
-    return [_holding(folder, kind, places) for kind, places in PLACES.items()]
+    names = [kind.name for kind in PLACES]
+    for name in [*(only or []), *(splits or {})]:
+        if name not in names:
+            raise ValueError(
+                f"'{name}' is not a benchmark that a root can hold; these are {', '.join(names)}"
+            )
+    wanted = {kind: places for kind, places in PLACES.items() if only is None or kind.name in only}
+    return [_holding(folder, kind, places, (splits or {}).get(kind.name)) for kind, places in wanted.items()]
 
 
-def listing(root: str | Path) -> str:
-    """`holdings` as a Markdown table, and a sentence for each benchmark that is not whole.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-    """
-    found = holdings(root)
+def listing(
+    root: str | Path, only: Sequence[str] | None = None, splits: Mapping[str, str] | None = None
+) -> str:
+    """`holdings` as a Markdown table, and a sentence for each benchmark that is not whole; arguments and
+    errors are theirs."""
+    found = holdings(root, only, splits)
     rows = [
         [
             h.name,
@@ -94,11 +109,11 @@ def listing(root: str | Path) -> str:
     return "\n\n".join([table, *(["\n".join(sentences)] if sentences else [])]) + "\n"
 
 
-def _holding(root: Path, kind: type[ListedBenchmark], places: tuple[str, ...]) -> Holding:
+def _holding(root: Path, kind: type[ListedBenchmark], places: tuple[str, ...], split: str | None) -> Holding:
     best: Holding | None = None
     for place in places:
         if (root / place).exists():
-            found = _inspected(kind, root / place)
+            found = _inspected(kind, root / place, split)
             if found.sentence is None:
                 return found
             if best is None or _completeness(found) > _completeness(best):
@@ -110,8 +125,8 @@ def _completeness(holding: Holding) -> int:
     return (holding.samples or 0) - (holding.missing or 0)
 
 
-def _inspected(kind: type[ListedBenchmark], place: Path) -> Holding:
-    benchmark = kind(place)
+def _inspected(kind: type[ListedBenchmark], place: Path, split: str | None) -> Holding:
+    benchmark = kind(place, split=split)
     try:
         samples, missing = len(benchmark.lines), benchmark.missing()
     except (ValueError, OSError) as error:

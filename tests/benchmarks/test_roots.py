@@ -40,6 +40,24 @@ def test_a_whole_tar_is_found(tmp_path: Path) -> None:
     assert of(tmp_path, "nyuv2") == Holding("nyuv2", roots.NYUv2, place, 654, 0)
 
 
+def test_some_benchmarks_with_lists_of_their_own(tmp_path: Path) -> None:
+    few = {name: b"" for line in NYU[:3] for name in line}
+    place = write(tmp_path / "nyuv2", few)
+    short = tmp_path / "short.txt"
+    short.write_text("\n".join(" ".join(line) for line in NYU[:3]))
+    found = holdings(tmp_path, ["nyuv2", "kitti"], {"nyuv2": str(short)})
+    assert [(h.name, h.place, h.samples, h.missing) for h in found] == [
+        ("nyuv2", place, 3, 0),
+        ("kitti", None, 652, None),
+    ]
+    with pytest.raises(
+        ValueError, match="'nyu' is not a benchmark that a root can hold; these are nyuv2, kitti"
+    ):
+        holdings(tmp_path, ["nyu"])
+    with pytest.raises(ValueError, match="'x' is not a benchmark"):
+        listing(tmp_path, splits={"x": "y"})
+
+
 def test_what_is_missing_is_counted_and_the_fullest_place_counts(tmp_path: Path) -> None:
     few = {name: b"" for line in NYU[:3] for name in line}
     write(tmp_path / "nyuv2/nyu_labeled_extracted.tar", few, "tar")

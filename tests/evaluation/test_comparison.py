@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from depthkd.benchmarks.benchmark import FigureSet
@@ -84,6 +86,21 @@ def test_a_root_is_listed_without_models_and_tested_with_them(
     assert "benchmark 'kitti': none of kitti/kitti_eigen_split_test.tar" in out
     status, out, err = command_line("test", "--root", "nowhere")
     assert status == 2 and err == "depthkd test: nowhere is no folder; benchmarks are looked for in one\n"
+    (tmp_path / "data/nyuv2/test/a").mkdir(parents=True)
+    for name, value in (("rgb", 100), ("depth", 2000)):
+        image = np.full((480, 640) + ((3,) if name == "rgb" else ()), value, np.uint16)
+        image[200:300] = value + 50
+        image = image.astype(np.uint8) if name == "rgb" else image
+        cv2.imwrite(str(tmp_path / f"data/nyuv2/test/a/{name}_1.png"), image)
+    (tmp_path / "short.txt").write_text("test/a/rgb_1.png test/a/depth_1.png test/a/depth_1.png")
+    here = ["test", "--root", "data", "--only", "[nyuv2, kitti]", "--splits.nyuv2", "short.txt"]
+    words = ["--models.s.class_path", "tests.evaluation.subjects.Seer", "--photographs", "false"]
+    status, out, err = command_line(*here, *words, "--out", "o")
+    assert status == 0, err
+    assert "left out: benchmark 'kitti': none of" in out and "s on nyuv2: AbsRel" in out
+    table = (tmp_path / "o/table.md").read_text()
+    assert "nyuv2: not the papers' samples but 1, chosen by split=short.txt and limit=None." in table
+    assert "Left out: benchmark 'kitti'" in table
     seer = ["--models.s.class_path", "tests.evaluation.subjects.Seer"]
     status, out, err = command_line("test", "--root", "data", *seer)
     assert status == 2 and "one or more benchmarks" in err
