@@ -45,8 +45,8 @@ def _part(outcome: Outcome) -> str:
     if not isinstance(benchmark, ListedBenchmark) or (benchmark.split is None and benchmark.limit is None):
         return ""
     return (
-        f"{outcome.title}: not the papers' samples but {len(benchmark)}, chosen by split={benchmark.split} and "
-        f"limit={benchmark.limit}"
+        f"{outcome.title}: not the papers' samples but {len(benchmark)}, chosen by split={benchmark.split} "
+        f"and limit={benchmark.limit}"
     )
 
 
