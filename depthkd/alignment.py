@@ -1,13 +1,16 @@
 """Closed-form alignment of a prediction to a target: batched, masked, without iteration.
 
 Maps are `[batch, height, width]`; `mask` is true where both are valid. Sums run in float64, results
-come back in the input's dtype, and nothing here makes the host wait for the device.
+come back in the input's dtype, and nothing here makes the host wait for the device. On a CPU the
+batch is gone through piece by piece (`chunks`): passes over whole maps would wait for memory.
 """
 
+from collections.abc import Callable, Iterator
 from enum import StrEnum
+from struct import pack, unpack
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from depthkd.batch import Ambiguity, DepthSpace, Quantity
@@ -15,6 +18,11 @@ from depthkd.batch import Ambiguity, DepthSpace, Quantity
 Map = Float[Tensor, "batch height width"]
 Mask = Bool[Tensor, "batch height width"]
 PerImage = Float[Tensor, " batch"]
+Values = Float[Tensor, "batch *pixels"]
+Pixels = Shaped[Tensor, "_ _"]
+Moment = Float[Tensor, "batch *sets"]
+
+CHUNK = 1 << 16  # pixels a thread, whose temporaries stay in its core's cache
 
 
 class Fit(StrEnum):
@@ -25,6 +33,33 @@ class Fit(StrEnum):
     MEDIAN = "median"  # median to median, and mean absolute deviation to mean absolute deviation
     MEDIAN_SCALE = "median_scale"  # median to median by a factor alone
     NONE = "none"
+
+
+def chunks(*maps: Shaped[Tensor, "batch height width"]) -> Iterator[tuple[Pixels, ...]]:
+    """The maps as `[batch, pixels]`: on a CPU in pieces of the whole batch, elsewhere all at once."""
+    flat = [m.flatten(1) for m in maps]
+    batch, pixels = flat[0].shape
+    size = max(CHUNK * torch.get_num_threads() // max(batch, 1), 1) if flat[0].is_cpu else max(pixels, 1)
+    return zip(*(torch.split(f, size, 1) for f in flat), strict=True)
+
+
+def keep(values: Pixels, mask: Pixels, otherwise: float = 0.0) -> Pixels:
+    """`values` where the mask is true, `otherwise` elsewhere, whatever stands there.
+
+    On a CPU by their bits: torch.where branches at every pixel there, and takes several times as long.
+    """
+    if not values.is_cpu or values.dtype is not torch.float32 or values.requires_grad:
+        return torch.where(mask, values, otherwise)
+    (bits,) = unpack("i", pack("f", otherwise))
+    every_bit = mask.to(torch.int32).neg_()
+    if bits == 0:
+        return every_bit.bitwise_and_(values.view(torch.int32)).view(torch.float32)
+    return every_bit.bitwise_and_(values.view(torch.int32) - bits).add_(bits).view(torch.float32)
+
+
+def count_true(mask: Pixels) -> Int[Tensor, " rows"]:
+    """How many are true in each row."""
+    return mask.view(torch.int8).sum(1, dtype=torch.int32)
 
 
 def masked_mean(values: Map, mask: Mask) -> PerImage:
@@ -47,32 +82,50 @@ def median_and_deviation(values: Map, mask: Mask) -> tuple[PerImage, PerImage]:
     return median, masked_mean((values - median[:, None, None]).abs(), mask)
 
 
+def _moments(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, ...]:
+    """Over the mask: the count, and the sums of p, t, p^2 and p t; in float64."""
+    total = torch.zeros(5, len(prediction), dtype=torch.float64, device=prediction.device)
+    for p, t, m in chunks(prediction, target, mask):
+        p, t = keep(p, m).double(), keep(t, m).double()
+        vecdot = torch.linalg.vecdot
+        total = total + torch.stack([count_true(m), p.sum(1), t.sum(1), vecdot(p, p), vecdot(p, t)])
+    return total.unbind()
+
+
+def solve_scale_and_shift(
+    count: Moment, p: Moment, t: Moment, p_square: Moment, product: Moment
+) -> tuple[Moment, Moment]:
+    """What `fit_scale_and_shift` finds, from the count and the float64 sums of p, t, p^2 and p t."""
+    mean_p, mean_t = p / count.clamp(min=1), t / count.clamp(min=1)
+    variance = p_square - mean_p * p
+    # Below the rounding of float32 input, a variance is noise: the prediction is constant there.
+    floor = mean_p * p * torch.finfo(torch.float32).eps ** 2
+    decided = variance > floor
+    scale = torch.where(decided, (product - mean_p * t) / torch.where(decided, variance, 1), 0)
+    return scale, mean_t - scale * mean_p
+
+
+def _scale_and_shift(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, PerImage]:
+    return solve_scale_and_shift(*_moments(prediction, target, mask))
+
+
+def _scale(prediction: Map, target: Map, mask: Mask) -> PerImage:
+    _, _, _, p_square, product = _moments(prediction, target, mask)
+    return torch.where(p_square > 0, product / torch.where(p_square > 0, p_square, 1), 0)
+
+
 def fit_scale_and_shift(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, PerImage]:
     """Scale s and shift t that minimise the sum of (s * prediction + t - target)^2 over the mask.
 
     A constant prediction gets scale 0 and the target's mean; an empty mask gets 0 and 0.
     """
-    p, t, m = (x.flatten(1).double() for x in (prediction, target, mask))
-    p, t = torch.where(m > 0, p, 0), torch.where(m > 0, t, 0)
-    count = m.sum(1).clamp(min=1)
-    mean_p, mean_t = p.sum(1) / count, t.sum(1) / count
-    centred = (p - mean_p[:, None]) * m
-    variance = centred.square().sum(1)
-    # Below the rounding of float32 input, a variance is noise: the prediction is constant there.
-    floor = (mean_p.square() * count) * torch.finfo(torch.float32).eps ** 2
-    decided = variance > floor
-    scale = torch.where(decided, (centred * t).sum(1) / torch.where(decided, variance, 1), 0)
-    shift = mean_t - scale * mean_p
+    scale, shift = _scale_and_shift(prediction, target, mask)
     return scale.to(prediction.dtype), shift.to(prediction.dtype)
 
 
 def fit_scale(prediction: Map, target: Map, mask: Mask) -> PerImage:
     """Scale s that minimises the sum of (s * prediction - target)^2 over the mask; 0 if that is all zeros."""
-    p, t, m = (x.flatten(1).double() for x in (prediction, target, mask))
-    p, t = torch.where(m > 0, p, 0), torch.where(m > 0, t, 0)
-    square = p.square().sum(1)
-    scale = torch.where(square > 0, (p * t).sum(1) / torch.where(square > 0, square, 1), 0)
-    return scale.to(prediction.dtype)
+    return _scale(prediction, target, mask).to(prediction.dtype)
 
 
 def fit_median(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, PerImage]:
@@ -91,22 +144,23 @@ def fit_median_scale(prediction: Map, target: Map, mask: Mask) -> PerImage:
 
 
 def fit_maps(prediction: Map, target: Map, mask: Mask, fit: Fit) -> tuple[PerImage, PerImage]:
-    """Scale and shift of the named fit; both maps must be in one quantity."""
-    zero = prediction.new_zeros(len(prediction))
+    """Scale and shift of the named fit, in float64; both maps must be in one quantity."""
+    zero = torch.zeros(len(prediction), dtype=torch.float64, device=prediction.device)
     match fit:
         case Fit.SCALE_AND_SHIFT:
-            return fit_scale_and_shift(prediction, target, mask)
+            return _scale_and_shift(prediction, target, mask)
         case Fit.SCALE:
-            return fit_scale(prediction, target, mask), zero
+            return _scale(prediction, target, mask), zero
         case Fit.MEDIAN:
-            return fit_median(prediction, target, mask)
+            scale, shift = fit_median(prediction, target, mask)
+            return scale.double(), shift.double()
         case Fit.MEDIAN_SCALE:
-            return fit_median_scale(prediction, target, mask), zero
+            return fit_median_scale(prediction, target, mask).double(), zero
         case Fit.NONE:
             return zero + 1, zero
 
 
-def convert(values: Map, space: DepthSpace, quantity: Quantity, floor: float = 1e-6) -> Map:
+def convert(values: Values, space: DepthSpace, quantity: Quantity, floor: float = 1e-6) -> Values:
     """The same surface as depth or as disparity; values under `floor` are raised to it before the division.
 
     Raises:
@@ -115,7 +169,7 @@ def convert(values: Map, space: DepthSpace, quantity: Quantity, floor: float = 1
     if space.quantity is quantity:
         return values
     space.inverse()
-    return 1.0 / values.clamp(min=floor)
+    return values.clamp(min=floor).reciprocal_()
 
 
 def check_alignment(
@@ -166,18 +220,26 @@ def align(
     fit: Fit,
     quantity: Quantity,
     fit_side: int | None = None,
+    finish: Callable[[Pixels], Pixels] = lambda fitted: fitted,
 ) -> Map:
     """The prediction after the fit, as `quantity`, in the target's unit.
 
     The fit happens in `quantity`, and both maps are brought there first: a target of depth is
     inverted for a fit in disparity, a metric prediction too. An affine prediction of the other
-    quantity cannot be. With `fit_side` the fit sees maps whose sides are at most that long.
+    quantity cannot be. With `fit_side` the fit sees maps whose sides are at most that long. `finish`
+    is done to the fitted values while they are float64, pixel by pixel: clipping, for example.
 
     Raises:
         ValueError: see `check_alignment`.
     """
     check_alignment(prediction_space, target_space, fit, quantity)
-    p = convert(prediction, prediction_space, quantity)
-    t = convert(target, target_space, quantity)
-    scale, shift = fit_maps(thin_out(p, fit_side), thin_out(t, fit_side), thin_out(mask, fit_side), fit)
-    return scale[:, None, None] * p + shift[:, None, None]
+    p, t, m = (thin_out(x, fit_side) for x in (prediction, target, mask))
+    scale, shift = fit_maps(
+        convert(p, prediction_space, quantity), convert(t, target_space, quantity), m, fit
+    )
+    pieces = []
+    for (pixels,) in chunks(prediction):
+        values = convert(pixels.double(), prediction_space, quantity)
+        fitted = finish(torch.addcmul(shift[:, None], values, scale[:, None]))
+        pieces.append(fitted.to(prediction.dtype))
+    return torch.cat(pieces, 1).view(prediction.shape)

@@ -4,13 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import inf
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from depthkd.alignment import Fit, align, check_alignment, convert
+from depthkd.alignment import Fit, align, check_alignment, convert, count_true
 from depthkd.batch import DepthSpace, Quantity
 from depthkd.formats.sample import Sample
 from depthkd.metrics.depth import depth_metrics
@@ -19,6 +19,7 @@ Map = Float[Tensor, "batch height width"]
 Mask = Bool[Tensor, "batch height width"]
 PerImage = Float[Tensor, " batch"]
 Unsized = Float[Tensor, "batch own_height own_width"]
+Pixels = Float[Tensor, "batch pixels"]
 
 FIT_NAMES = {
     Fit.SCALE_AND_SHIFT: "least-squares scale and shift",
@@ -111,14 +112,10 @@ class Protocol:
     def valid(self, truth: Map, truth_space: DepthSpace, mask: Mask) -> Mask:
         """The mask's pixels whose truth is finite, positive and strictly within the range of depths."""
         depth = convert(truth, truth_space, Quantity.DEPTH)
-        valid = mask & torch.isfinite(truth) & (truth > 0)
-        if self.clip_only:
-            return valid
-        if self.min_depth is not None:
-            valid = valid & (depth > self.min_depth)
-        if self.max_depth is not None:
-            valid = valid & (depth < self.max_depth)
-        return valid
+        low, high = (None, None) if self.clip_only else (self.min_depth, self.max_depth)
+        valid = (depth > (low or 0.0)).logical_and_(mask)
+        valid.logical_and_(depth < (inf if high is None else high))
+        return valid if truth_space.quantity is Quantity.DEPTH else valid.logical_and_(truth > 0)
 
     def aligned(
         self,
@@ -134,24 +131,36 @@ class Protocol:
             ValueError: the spaces do not fit the protocol, or the maps have different sizes.
         """
         self.check(prediction_space, truth_space)
+        valid = self.valid(truth, truth_space, mask)
+        return self._aligned(prediction, prediction_space, truth, truth_space, valid)
+
+    def _aligned(
+        self,
+        prediction: Unsized,
+        prediction_space: DepthSpace,
+        truth: Map,
+        truth_space: DepthSpace,
+        valid: Mask,
+    ) -> Map:
         if prediction.shape != truth.shape:
             raise ValueError(
                 f"protocol '{self.name}': the prediction is {list(prediction.shape)}, but the truth "
                 f"is {list(truth.shape)}; resize the prediction first"
             )
         quantity = self._fit_quantity(prediction_space)
-        valid = self.valid(truth, truth_space, mask)
-        fit_mask = valid
+
+        def clipped_depth(fitted: Pixels) -> Pixels:
+            if quantity is Quantity.DISPARITY:
+                fitted = fitted.clamp(min=self.min_disparity).reciprocal_()
+            return fitted.clamp(min=self.min_depth or SMALLEST_DEPTH, max=self.max_depth)
+
         if self.skip_zeros and quantity is Quantity.DISPARITY:
-            nonzero = valid & (prediction != 0)
-            fit_mask = torch.where(nonzero.flatten(1).any(1)[:, None, None], nonzero, valid)
-        safe_truth = torch.where(valid, truth, 1.0)
-        fitted = align(
-            prediction, prediction_space, safe_truth, truth_space, fit_mask, self.fit, quantity, self.fit_side
-        )
-        if quantity is Quantity.DISPARITY:
-            fitted = 1.0 / fitted.clamp(min=self.min_disparity)
-        return fitted.clamp(min=self.min_depth or SMALLEST_DEPTH, max=self.max_depth)
+            nonzero = prediction.bool() & valid
+            valid = nonzero | (valid & (count_true(nonzero.flatten(1)) == 0)[:, None, None])
+        return align(
+            prediction, prediction_space, truth, truth_space, valid, self.fit, quantity, self.fit_side,
+            clipped_depth,
+        )  # fmt: skip
 
     def score(
         self,
@@ -168,13 +177,17 @@ class Protocol:
         Raises:
             ValueError: the spaces do not fit the protocol, or the maps have different sizes.
         """
-        depth = self.aligned(prediction, prediction_space, truth, truth_space, mask)
-        return self.compare(depth, truth, truth_space, mask)
+        self.check(prediction_space, truth_space)
+        valid = self.valid(truth, truth_space, mask)
+        depth = self._aligned(prediction, prediction_space, truth, truth_space, valid)
+        return self._compare(depth, truth, truth_space, valid)
 
     def compare(self, depth: Map, truth: Map, truth_space: DepthSpace, mask: Mask) -> dict[str, PerImage]:
         """The figures of what `aligned` returned."""
-        valid = self.valid(truth, truth_space, mask)
-        true_depth = convert(torch.where(valid, truth, 1.0), truth_space, Quantity.DEPTH)
+        return self._compare(depth, truth, truth_space, self.valid(truth, truth_space, mask))
+
+    def _compare(self, depth: Map, truth: Map, truth_space: DepthSpace, valid: Mask) -> dict[str, PerImage]:
+        true_depth = convert(truth, truth_space, Quantity.DEPTH)
         if self.score_quantity is Quantity.DISPARITY:
             return depth_metrics(1.0 / depth, 1.0 / true_depth, valid)
         return depth_metrics(depth, true_depth, valid)
