@@ -7,7 +7,8 @@ batch is gone through piece by piece (`chunks`): passes over whole maps would wa
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from struct import pack, unpack
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -22,7 +23,11 @@ Values = Float[Tensor, "batch *pixels"]
 Pixels = Shaped[Tensor, "_ _"]
 Moment = Float[Tensor, "batch *sets"]
 
+ONE = 0x3F800000  # the bits of 1.0 in float32
 CHUNK = 1 << 16  # pixels a thread, whose temporaries stay in its core's cache
+
+
+Step = Callable[[Any], Any]  # of pixels, one by one
 
 
 class Fit(StrEnum):
@@ -35,6 +40,11 @@ class Fit(StrEnum):
     NONE = "none"
 
 
+def unchanged(values: Values) -> Values:
+    """The values themselves."""
+    return values
+
+
 def chunks(*maps: Shaped[Tensor, "batch height width"]) -> Iterator[tuple[Pixels, ...]]:
     """The maps as `[batch, pixels]`: on a CPU in pieces of the whole batch, elsewhere all at once."""
     flat = [m.flatten(1) for m in maps]
@@ -43,18 +53,22 @@ def chunks(*maps: Shaped[Tensor, "batch height width"]) -> Iterator[tuple[Pixels
     return zip(*(torch.split(f, size, 1) for f in flat), strict=True)
 
 
-def keep(values: Pixels, mask: Pixels, otherwise: float = 0.0) -> Pixels:
-    """`values` where the mask is true, `otherwise` elsewhere, whatever stands there.
+def every_bit(mask: Pixels) -> Int[Tensor, "rows pixels"]:
+    """All bits where the mask is true, none elsewhere: for `keep`."""
+    return mask.to(torch.int32).neg_()
 
-    On a CPU by their bits: torch.where branches at every pixel there, and takes several times as long.
+
+def keep(values: Pixels, bits: Int[Tensor, "rows pixels"]) -> Pixels:
+    """The float32 `values` where `bits` are set, 0 elsewhere, whatever stands there.
+
+    torch.where branches at every pixel on a CPU, and takes several times as long. No gradient passes.
     """
-    if not values.is_cpu or values.dtype is not torch.float32 or values.requires_grad:
-        return torch.where(mask, values, otherwise)
-    (bits,) = unpack("i", pack("f", otherwise))
-    every_bit = mask.to(torch.int32).neg_()
-    if bits == 0:
-        return every_bit.bitwise_and_(values.view(torch.int32)).view(torch.float32)
-    return every_bit.bitwise_and_(values.view(torch.int32) - bits).add_(bits).view(torch.float32)
+    return values.view(torch.int32).bitwise_and(bits).view(torch.float32)
+
+
+def keep_or_1(values: Pixels, bits: Int[Tensor, "rows pixels"]) -> Pixels:
+    """As `keep`, but 1 elsewhere."""
+    return (values.view(torch.int32) - ONE).bitwise_and_(bits).add_(ONE).view(torch.float32)
 
 
 def count_true(mask: Pixels) -> Int[Tensor, " rows"]:
@@ -82,14 +96,22 @@ def median_and_deviation(values: Map, mask: Mask) -> tuple[PerImage, PerImage]:
     return median, masked_mean((values - median[:, None, None]).abs(), mask)
 
 
-def _moments(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, ...]:
+def _moments(
+    prediction: Map, target: Map, mask: Mask, of_prediction: Step = unchanged, of_target: Step = unchanged
+) -> tuple[PerImage, ...]:
     """Over the mask: the count, and the sums of p, t, p^2 and p t; in float64."""
-    total = torch.zeros(5, len(prediction), dtype=torch.float64, device=prediction.device)
+    quick = prediction.dtype is target.dtype is torch.float32 and not prediction.requires_grad
+    sums = []
     for p, t, m in chunks(prediction, target, mask):
-        p, t = keep(p, m).double(), keep(t, m).double()
+        p, t = of_prediction(p), of_target(t)
+        if quick:
+            bits = every_bit(m)
+            p, t = keep(p, bits).double(), keep(t, bits).double()
+        else:
+            p, t = torch.where(m, p, 0.0).double(), torch.where(m, t, 0.0).double()
         vecdot = torch.linalg.vecdot
-        total = total + torch.stack([count_true(m), p.sum(1), t.sum(1), vecdot(p, p), vecdot(p, t)])
-    return total.unbind()
+        sums.append(torch.stack([count_true(m).double(), p.sum(1), t.sum(1), vecdot(p, p), vecdot(p, t)]))
+    return torch.stack(sums).sum(0).unbind()
 
 
 def solve_scale_and_shift(
@@ -105,13 +127,11 @@ def solve_scale_and_shift(
     return scale, mean_t - scale * mean_p
 
 
-def _scale_and_shift(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, PerImage]:
-    return solve_scale_and_shift(*_moments(prediction, target, mask))
-
-
-def _scale(prediction: Map, target: Map, mask: Mask) -> PerImage:
-    _, _, _, p_square, product = _moments(prediction, target, mask)
-    return torch.where(p_square > 0, product / torch.where(p_square > 0, p_square, 1), 0)
+def _solve_scale(
+    count: Moment, p: Moment, t: Moment, p_square: Moment, product: Moment
+) -> tuple[Moment, Moment]:
+    scale = torch.where(p_square > 0, product / torch.where(p_square > 0, p_square, 1), 0)
+    return scale, torch.zeros_like(scale)
 
 
 def fit_scale_and_shift(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, PerImage]:
@@ -119,13 +139,13 @@ def fit_scale_and_shift(prediction: Map, target: Map, mask: Mask) -> tuple[PerIm
 
     A constant prediction gets scale 0 and the target's mean; an empty mask gets 0 and 0.
     """
-    scale, shift = _scale_and_shift(prediction, target, mask)
+    scale, shift = solve_scale_and_shift(*_moments(prediction, target, mask))
     return scale.to(prediction.dtype), shift.to(prediction.dtype)
 
 
 def fit_scale(prediction: Map, target: Map, mask: Mask) -> PerImage:
     """Scale s that minimises the sum of (s * prediction - target)^2 over the mask; 0 if that is all zeros."""
-    return _scale(prediction, target, mask).to(prediction.dtype)
+    return _solve_scale(*_moments(prediction, target, mask))[0].to(prediction.dtype)
 
 
 def fit_median(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, PerImage]:
@@ -143,21 +163,31 @@ def fit_median_scale(prediction: Map, target: Map, mask: Mask) -> PerImage:
     return torch.where(median_p != 0, median_t / torch.where(median_p != 0, median_p, 1), 0)
 
 
-def fit_maps(prediction: Map, target: Map, mask: Mask, fit: Fit) -> tuple[PerImage, PerImage]:
-    """Scale and shift of the named fit, in float64; both maps must be in one quantity."""
-    zero = torch.zeros(len(prediction), dtype=torch.float64, device=prediction.device)
+def fit_maps(
+    prediction: Map,
+    target: Map,
+    mask: Mask,
+    fit: Fit,
+    of_prediction: Step = unchanged,
+    of_target: Step = unchanged,
+) -> tuple[PerImage, PerImage]:
+    """Scale and shift of the named fit, in float64; `of_prediction` and `of_target` bring both maps into
+    one quantity, pixel by pixel, if they are not yet in one.
+    """
     match fit:
         case Fit.SCALE_AND_SHIFT:
-            return _scale_and_shift(prediction, target, mask)
+            return solve_scale_and_shift(*_moments(prediction, target, mask, of_prediction, of_target))
         case Fit.SCALE:
-            return _scale(prediction, target, mask), zero
+            return _solve_scale(*_moments(prediction, target, mask, of_prediction, of_target))
         case Fit.MEDIAN:
-            scale, shift = fit_median(prediction, target, mask)
+            scale, shift = fit_median(of_prediction(prediction), of_target(target), mask)
             return scale.double(), shift.double()
         case Fit.MEDIAN_SCALE:
-            return fit_median_scale(prediction, target, mask).double(), zero
+            scale = fit_median_scale(of_prediction(prediction), of_target(target), mask).double()
+            return scale, torch.zeros_like(scale)
         case Fit.NONE:
-            return zero + 1, zero
+            one = torch.ones(len(prediction), dtype=torch.float64, device=prediction.device)
+            return one, torch.zeros_like(one)
 
 
 def convert(values: Values, space: DepthSpace, quantity: Quantity, floor: float = 1e-6) -> Values:
@@ -211,6 +241,43 @@ def thin_out(values: Shaped[Tensor, "batch height width"], side: int | None) -> 
     return values[:, rows[:, None], columns]
 
 
+def find_alignment(
+    prediction: Map,
+    prediction_space: DepthSpace,
+    target: Map,
+    target_space: DepthSpace,
+    mask: Mask,
+    fit: Fit,
+    quantity: Quantity,
+    fit_side: int | None = None,
+) -> Step:
+    """What `align` does to predicted pixels, `[batch, pixels]`; its results are float64, and new tensors.
+
+    Raises:
+        ValueError: see `check_alignment`.
+    """
+    check_alignment(prediction_space, target_space, fit, quantity)
+    of_prediction, of_target = (
+        partial(convert, space=space, quantity=quantity) for space in (prediction_space, target_space)
+    )
+    p, t, m = (thin_out(x, fit_side) for x in (prediction, target, mask))
+    scale, shift = fit_maps(p, t, m, fit, of_prediction, of_target)
+
+    def aligned(pixels: Pixels) -> Pixels:
+        values: Pixels = of_prediction(pixels.to(torch.float64, copy=True))
+        return values.mul_(scale[:, None]).add_(shift[:, None])
+
+    return aligned
+
+
+def map_pixels(step: Step, values: Map) -> Map:
+    """`step` at every pixel, in the input's dtype."""
+    result = values.new_empty(values.shape)
+    for pixels, out in chunks(values, result):
+        out.copy_(step(pixels))
+    return result
+
+
 def align(
     prediction: Map,
     prediction_space: DepthSpace,
@@ -220,26 +287,15 @@ def align(
     fit: Fit,
     quantity: Quantity,
     fit_side: int | None = None,
-    finish: Callable[[Pixels], Pixels] = lambda fitted: fitted,
 ) -> Map:
     """The prediction after the fit, as `quantity`, in the target's unit.
 
     The fit happens in `quantity`, and both maps are brought there first: a target of depth is
     inverted for a fit in disparity, a metric prediction too. An affine prediction of the other
-    quantity cannot be. With `fit_side` the fit sees maps whose sides are at most that long. `finish`
-    is done to the fitted values while they are float64, pixel by pixel: clipping, for example.
+    quantity cannot be. With `fit_side` the fit sees maps whose sides are at most that long.
 
     Raises:
         ValueError: see `check_alignment`.
     """
-    check_alignment(prediction_space, target_space, fit, quantity)
-    p, t, m = (thin_out(x, fit_side) for x in (prediction, target, mask))
-    scale, shift = fit_maps(
-        convert(p, prediction_space, quantity), convert(t, target_space, quantity), m, fit
-    )
-    pieces = []
-    for (pixels,) in chunks(prediction):
-        values = convert(pixels.double(), prediction_space, quantity)
-        fitted = finish(torch.addcmul(shift[:, None], values, scale[:, None]))
-        pieces.append(fitted.to(prediction.dtype))
-    return torch.cat(pieces, 1).view(prediction.shape)
+    step = find_alignment(prediction, prediction_space, target, target_space, mask, fit, quantity, fit_side)
+    return map_pixels(step, prediction)

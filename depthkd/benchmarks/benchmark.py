@@ -10,7 +10,16 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from depthkd.alignment import Fit, align, check_alignment, convert, count_true
+from depthkd.alignment import (
+    Fit,
+    Step,
+    check_alignment,
+    convert,
+    count_true,
+    find_alignment,
+    map_pixels,
+    unchanged,
+)
 from depthkd.batch import DepthSpace, Quantity
 from depthkd.formats.sample import Sample
 from depthkd.metrics.depth import depth_metrics
@@ -132,35 +141,40 @@ class Protocol:
         """
         self.check(prediction_space, truth_space)
         valid = self.valid(truth, truth_space, mask)
-        return self._aligned(prediction, prediction_space, truth, truth_space, valid)
+        step = self._alignment(prediction, prediction_space, truth, truth_space, valid)
+        return map_pixels(step, prediction)
 
-    def _aligned(
+    def _alignment(
         self,
         prediction: Unsized,
         prediction_space: DepthSpace,
         truth: Map,
         truth_space: DepthSpace,
         valid: Mask,
-    ) -> Map:
+    ) -> Step:
         if prediction.shape != truth.shape:
             raise ValueError(
                 f"protocol '{self.name}': the prediction is {list(prediction.shape)}, but the truth "
                 f"is {list(truth.shape)}; resize the prediction first"
             )
         quantity = self._fit_quantity(prediction_space)
-
-        def clipped_depth(fitted: Pixels) -> Pixels:
-            if quantity is Quantity.DISPARITY:
-                fitted = fitted.clamp(min=self.min_disparity).reciprocal_()
-            return fitted.clamp(min=self.min_depth or SMALLEST_DEPTH, max=self.max_depth)
-
         if self.skip_zeros and quantity is Quantity.DISPARITY:
-            nonzero = prediction.bool() & valid
-            valid = nonzero | (valid & (count_true(nonzero.flatten(1)) == 0)[:, None, None])
-        return align(
-            prediction, prediction_space, truth, truth_space, valid, self.fit, quantity, self.fit_side,
-            clipped_depth,
-        )  # fmt: skip
+            nonzero = prediction.bool().logical_and_(valid)
+            all_zeros = count_true(nonzero.flatten(1)) == 0
+            valid = nonzero.logical_or_(valid & all_zeros[:, None, None])
+        fitted = find_alignment(
+            prediction, prediction_space, truth, truth_space, valid, self.fit, quantity, self.fit_side
+        )
+
+        low, high = self.min_depth or SMALLEST_DEPTH, inf if self.max_depth is None else self.max_depth
+
+        def clipped_depth(pixels: Pixels) -> Pixels:
+            values: Pixels = fitted(pixels)
+            if quantity is Quantity.DISPARITY:
+                return values.clamp_(max(self.min_disparity, 1.0 / high), 1.0 / low).reciprocal_()
+            return values.clamp_(low, high)
+
+        return clipped_depth
 
     def score(
         self,
@@ -179,18 +193,22 @@ class Protocol:
         """
         self.check(prediction_space, truth_space)
         valid = self.valid(truth, truth_space, mask)
-        depth = self._aligned(prediction, prediction_space, truth, truth_space, valid)
-        return self._compare(depth, truth, truth_space, valid)
+        step = self._alignment(prediction, prediction_space, truth, truth_space, valid)
+        return self._compare(prediction, truth, truth_space, valid, step)
 
     def compare(self, depth: Map, truth: Map, truth_space: DepthSpace, mask: Mask) -> dict[str, PerImage]:
         """The figures of what `aligned` returned."""
         return self._compare(depth, truth, truth_space, self.valid(truth, truth_space, mask))
 
-    def _compare(self, depth: Map, truth: Map, truth_space: DepthSpace, valid: Mask) -> dict[str, PerImage]:
+    def _compare(
+        self, prediction: Map, truth: Map, truth_space: DepthSpace, valid: Mask, step: Step = unchanged
+    ) -> dict[str, PerImage]:
         true_depth = convert(truth, truth_space, Quantity.DEPTH)
         if self.score_quantity is Quantity.DISPARITY:
-            return depth_metrics(1.0 / depth, 1.0 / true_depth, valid)
-        return depth_metrics(depth, true_depth, valid)
+            return depth_metrics(
+                prediction, 1.0 / true_depth, valid, lambda pixels: 1.0 / step(pixels).float()
+            )
+        return depth_metrics(prediction, true_depth, valid, step)
 
     def _fit_quantity(self, prediction_space: DepthSpace) -> Quantity:
         return self.fit_quantity or prediction_space.quantity

@@ -10,15 +10,16 @@ and over ranks. `depth_metrics` and `DepthMetrics` are all of them in one pass.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from math import log
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.linalg import vecdot
 
-from depthkd.alignment import chunks, count_true, keep
+from depthkd.alignment import Step, chunks, count_true, every_bit, keep_or_1, unchanged
 from depthkd.metrics.mean import Mean, MeanByName
 
 Map = Float[Tensor, "batch height width"]
@@ -31,11 +32,11 @@ LN_10 = log(10.0)
 
 @dataclass(frozen=True)
 class Errors:
-    """Some pixels, and what the formulas share of them: where they do not count, both maps are 1."""
+    """Some pixels, both maps 1 (and so without error) where they do not count, and what formulas share."""
 
     prediction: Pixels
     target: Pixels
-    others: Int[Tensor, " batch"]  # how many do not count
+    others: PerImage  # how many do not count
 
     @cached_property
     def difference(self) -> Pixels:
@@ -46,6 +47,11 @@ class Errors:
     def relative(self) -> Pixels:
         """(p - t) / t."""
         return self.difference / self.target
+
+    @cached_property
+    def inverse(self) -> Pixels:
+        """1/t - 1/p, without its cancellation."""
+        return self.relative / self.prediction
 
     @cached_property
     def log_ratio(self) -> Pixels:
@@ -62,6 +68,11 @@ class Errors:
     def log_distance(self) -> Pixels:
         """|ln p - ln t|."""
         return self.log_ratio.abs()
+
+    @cached_property
+    def scratch(self) -> Pixels:
+        """Room for one more map."""
+        return torch.empty_like(self.log_ratio)
 
 
 Sums = tuple[PerImage, ...]
@@ -92,18 +103,22 @@ def _log_moments(e: Errors) -> Sums:
 
 
 def _squared_inverse(e: Errors) -> Sums:
-    difference = e.relative / e.prediction  # 1/t - 1/p, which would cancel
-    return (vecdot(difference, difference),)
+    return (vecdot(e.inverse, e.inverse),)
 
 
 def _within(ratio: float) -> Callable[[Errors], Sums]:
     # In logarithms, because a negative prediction would make both of p/t and t/p small. The answers are
     # floats, 0 and 1, because a CPU compares into floats, and sums those, several times as fast.
+    threshold = torch.tensor(log(ratio))
+
     def hits(e: Errors) -> Sums:
-        below = torch.lt(e.log_distance, log(ratio), out=torch.empty_like(e.log_distance))
-        return (below.sum(1) - e.others,)
+        return torch.lt(e.log_distance, threshold, out=e.scratch).sum(1), e.others
 
     return hits
+
+
+def _share(hits: PerImage, others: PerImage) -> PerImage:
+    return hits - others
 
 
 def _deviation(mean: PerImage, square: PerImage) -> PerImage:
@@ -133,39 +148,53 @@ FORMULAS = {
     "log10": Formula(_log10),
     "silog": Formula(_log_moments, lambda *means: 100.0 * _deviation(*means)),
     "irmse": Formula(_squared_inverse, torch.sqrt),
-    "delta1": Formula(_within(1.25), broken=0.0),
-    "delta2": Formula(_within(1.25**2), broken=0.0),
-    "delta3": Formula(_within(1.25**3), broken=0.0),
-    "delta_1_05": Formula(_within(1.05), broken=0.0),
-    "delta_1_10": Formula(_within(1.10), broken=0.0),
-    "delta_1_15": Formula(_within(1.15), broken=0.0),
-    "delta_1_20": Formula(_within(1.20), broken=0.0),
+    "delta1": Formula(_within(1.25), _share, broken=0.0),
+    "delta2": Formula(_within(1.25**2), _share, broken=0.0),
+    "delta3": Formula(_within(1.25**3), _share, broken=0.0),
+    "delta_1_05": Formula(_within(1.05), _share, broken=0.0),
+    "delta_1_10": Formula(_within(1.10), _share, broken=0.0),
+    "delta_1_15": Formula(_within(1.15), _share, broken=0.0),
+    "delta_1_20": Formula(_within(1.20), _share, broken=0.0),
 }
 
 
 def _figures(
-    formulas: Mapping[str, Formula], prediction: Map, target: Map, mask: Mask
+    formulas: Mapping[str, Formula], prediction: Map, target: Map, mask: Mask, step: Step = unchanged
 ) -> dict[str, PerImage]:
     """Sums over chunks in float32, but for the logarithms', and from there in float64."""
-    pieces = []
-    for p, t, m in chunks(prediction.float(), target.float(), mask):
+    narrow, wide = [], []
+    for p, t, m in chunks(prediction, target, mask):
+        p, t = step(p).float(), t.float()
         count = count_true(m)
-        errors = Errors(keep(p, m, 1.0), keep(t, m, 1.0), m.shape[1] - count)
-        sums = [(count.double(),), *(formula.sums(errors) for formula in formulas.values())]
-        pieces.append(torch.stack([one for several in sums for one in several]))
-    total = torch.stack(pieces).sum(0)
-    (count,), *totals = torch.split(total, [len(several) for several in sums])
-    figures = {}
-    for (name, formula), total in zip(formulas.items(), totals, strict=True):
-        value = formula.of_means(*(total / count.clamp(min=1))).float()
-        value = torch.where(torch.isnan(value), formula.broken, value)
-        figures[name] = torch.where(count > 0, value, torch.nan)
-    return figures
+        bits = every_bit(m)
+        errors = Errors(keep_or_1(p, bits), keep_or_1(t, bits), (m.shape[1] - count).float())
+        sums = [(count.double(), errors.others), *(formula.sums(errors) for formula in formulas.values())]
+        flat = [one for several in sums for one in several]
+        narrow.append(torch.cat([one for one in flat if one.dtype is torch.float32]))
+        wide.append(torch.cat([one for one in flat if one.dtype is torch.float64]))
+    batch = len(prediction)
+    narrow_sums = iter(torch.stack(narrow).double().sum(0).view(-1, batch))
+    wide_sums = iter(torch.stack(wide).sum(0).view(-1, batch))
+    in_order = [next(wide_sums if one.dtype is torch.float64 else narrow_sums) for one in flat]
+    count, _, *totals = in_order
+    means = iter(torch.stack(totals) / count.clamp(min=1))
+    values = torch.stack(
+        [
+            formula.of_means(*islice(means, len(several)))
+            for formula, several in zip(formulas.values(), sums[1:], strict=True)
+        ]
+    ).float()
+    broken = values.new_tensor([formula.broken for formula in formulas.values()])[:, None]
+    values = torch.where(torch.isnan(values), broken, values)
+    return dict(zip(formulas, torch.where(count > 0, values, torch.nan), strict=True))
 
 
-def depth_metrics(prediction: Map, target: Map, mask: Mask) -> dict[str, PerImage]:
-    """All `FORMULAS` in one pass, by their names: "abs_rel" to "delta_1_20"."""
-    return _figures(FORMULAS, prediction, target, mask)
+def depth_metrics(prediction: Map, target: Map, mask: Mask, step: Step = unchanged) -> dict[str, PerImage]:
+    """All `FORMULAS` in one pass, by their names: "abs_rel" to "delta_1_20".
+
+    `step` is done to the prediction's pixels first, such as what `find_alignment` found.
+    """
+    return _figures(FORMULAS, prediction, target, mask, step)
 
 
 def _figure(name: str, prediction: Map, target: Map, mask: Mask) -> PerImage:
@@ -209,7 +238,7 @@ def inverse_root_mean_squared_error(prediction: Map, target: Map, mask: Mask) ->
 
 def delta_accuracy(prediction: Map, target: Map, mask: Mask, threshold: float = 1.25) -> PerImage:
     """The share of pixels whose max(p/t, t/p) is below the threshold: 1.25^n for delta_n."""
-    formulas = {"delta": Formula(_within(threshold), broken=0.0)}
+    formulas = {"delta": Formula(_within(threshold), _share, broken=0.0)}
     return _figures(formulas, prediction, target, mask)["delta"]
 
 
