@@ -251,7 +251,7 @@ def find_alignment(
     quantity: Quantity,
     fit_side: int | None = None,
 ) -> Step:
-    """What `align` does to predicted pixels, `[batch, pixels]`; its results are float64, and new tensors.
+    """What `align` does to predicted pixels, `[batch, pixels]`; what it returns are new tensors.
 
     Raises:
         ValueError: see `check_alignment`.
@@ -265,7 +265,7 @@ def find_alignment(
 
     def aligned(pixels: Pixels) -> Pixels:
         values: Pixels = of_prediction(pixels.to(torch.float64, copy=True))
-        return values.mul_(scale[:, None]).add_(shift[:, None])
+        return values.mul_(scale[:, None]).add_(shift[:, None]).to(pixels.dtype)
 
     return aligned
 

@@ -171,7 +171,7 @@ class Protocol:
         def clipped_depth(pixels: Pixels) -> Pixels:
             values: Pixels = fitted(pixels)
             if quantity is Quantity.DISPARITY:
-                return values.clamp_(max(self.min_disparity, 1.0 / high), 1.0 / low).reciprocal_()
+                values.clamp_(min=self.min_disparity).reciprocal_()
             return values.clamp_(low, high)
 
         return clipped_depth

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.linalg import vecdot
 
-from depthkd.alignment import Step, chunks, count_true, every_bit, keep_or_1, unchanged
+from depthkd.alignment import Step, chunks, every_bit, keep_or_1, unchanged
 from depthkd.metrics.mean import Mean, MeanByName
 
 Map = Float[Tensor, "batch height width"]
@@ -47,11 +47,6 @@ class Errors:
     def relative(self) -> Pixels:
         """(p - t) / t."""
         return self.difference / self.target
-
-    @cached_property
-    def inverse(self) -> Pixels:
-        """1/t - 1/p, without its cancellation."""
-        return self.relative / self.prediction
 
     @cached_property
     def log_ratio(self) -> Pixels:
@@ -103,7 +98,8 @@ def _log_moments(e: Errors) -> Sums:
 
 
 def _squared_inverse(e: Errors) -> Sums:
-    return (vecdot(e.inverse, e.inverse),)
+    difference = e.relative / e.prediction  # 1/t - 1/p, without its cancellation
+    return (vecdot(difference, difference),)
 
 
 def _within(ratio: float) -> Callable[[Errors], Sums]:
@@ -165,8 +161,8 @@ def _figures(
     narrow, wide = [], []
     for p, t, m in chunks(prediction, target, mask):
         p, t = step(p).float(), t.float()
-        count = count_true(m)
         bits = every_bit(m)
+        count = -bits.sum(1, dtype=torch.int32)
         errors = Errors(keep_or_1(p, bits), keep_or_1(t, bits), (m.shape[1] - count).float())
         sums = [(count.double(), errors.others), *(formula.sums(errors) for formula in formulas.values())]
         flat = [one for several in sums for one in several]
