@@ -159,15 +159,16 @@ def _figures(
 ) -> dict[str, PerImage]:
     """Sums over chunks in float32, but for the logarithms', and from there in float64."""
     narrow, wide = [], []
-    for p, t, m in chunks(prediction, target, mask):
-        p, t = step(p).float(), t.float()
-        bits = every_bit(m)
-        count = -bits.sum(1, dtype=torch.int32)
-        errors = Errors(keep_or_1(p, bits), keep_or_1(t, bits), (m.shape[1] - count).float())
-        sums = [(count.double(), errors.others), *(formula.sums(errors) for formula in formulas.values())]
-        flat = [one for several in sums for one in several]
-        narrow.append(torch.cat([one for one in flat if one.dtype is torch.float32]))
-        wide.append(torch.cat([one for one in flat if one.dtype is torch.float64]))
+    with torch.inference_mode():  # spares every operation a tenth of its overhead
+        for p, t, m in chunks(prediction, target, mask):
+            p, t = step(p).float(), t.float()
+            bits = every_bit(m)
+            count = -bits.sum(1, dtype=torch.int32)
+            errors = Errors(keep_or_1(p, bits), keep_or_1(t, bits), (m.shape[1] - count).float())
+            sums = [(count.double(), errors.others), *(formula.sums(errors) for formula in formulas.values())]
+            flat = [one for several in sums for one in several]
+            narrow.append(torch.cat([one for one in flat if one.dtype is torch.float32]))
+            wide.append(torch.cat([one for one in flat if one.dtype is torch.float64]))
     batch = len(prediction)
     narrow_sums = iter(torch.stack(narrow).double().sum(0).view(-1, batch))
     wide_sums = iter(torch.stack(wide).sum(0).view(-1, batch))
