@@ -1,20 +1,43 @@
 """Closed-form alignment of a prediction to a target: batched, masked, without iteration.
 
 Maps are `[batch, height, width]`; `mask` is true where both are valid. Sums run in float64, results
-come back in the input's dtype, and nothing here makes the host wait for the device.
+come back in the input's dtype, and nothing here makes the host wait for the device. On a CPU the
+batch is gone through piece by piece (`chunks`): passes over whole maps would wait for memory.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from depthkd.batch import Ambiguity, DepthSpace, Quantity
+from depthkd.pixels import (
+    Pixels,
+    chunks,
+    every_bit,
+    is_array,
+    keep,
+    narrowed,
+    reciprocal_,
+    row_counts,
+    row_dots,
+    row_sums,
+    total,
+    widened,
+)
 
 Map = Float[Tensor, "batch height width"]
 Mask = Bool[Tensor, "batch height width"]
 PerImage = Float[Tensor, " batch"]
+Values = Float[Tensor, "batch *pixels"]
+Moment = Float[Tensor, "batch *sets"]
+
+Step = Callable[[Any], Any]  # of pixels, one by one
 
 
 class Fit(StrEnum):
@@ -25,6 +48,25 @@ class Fit(StrEnum):
     MEDIAN = "median"  # median to median, and mean absolute deviation to mean absolute deviation
     MEDIAN_SCALE = "median_scale"  # median to median by a factor alone
     NONE = "none"
+
+
+Select = Callable[[Any, Any], Any]  # of the target's pixels and the mask, which of them count
+
+
+def unchanged(values: Any) -> Any:
+    """The values themselves."""
+    return values
+
+
+def as_given(target: Any, mask: Any) -> Any:
+    """The mask itself."""
+    return mask
+
+
+def without_zeros(prediction: Map, mask: Mask) -> Mask:
+    """The mask without pixels that are predicted as exactly 0; as it is for images that have no others."""
+    nonzero = mask & (prediction != 0)
+    return torch.where(nonzero.flatten(1).any(1)[:, None, None], nonzero, mask)
 
 
 def masked_mean(values: Map, mask: Mask) -> PerImage:
@@ -47,32 +89,68 @@ def median_and_deviation(values: Map, mask: Mask) -> tuple[PerImage, PerImage]:
     return median, masked_mean((values - median[:, None, None]).abs(), mask)
 
 
+def _moments(
+    prediction: Map,
+    target: Map,
+    mask: Mask,
+    of_prediction: Step = unchanged,
+    of_target: Step = unchanged,
+    select: Select = as_given,
+    skip_zeros: bool = False,
+) -> tuple[PerImage, ...]:
+    """Over the mask: the count, and the sums of p, t, p^2 and p t; in float64."""
+    parts = []
+    for p, t, m in chunks(prediction, target, mask):
+        chosen = select(t, m)
+        if skip_zeros:
+            chosen = chosen & (p != 0)
+        p, t = of_prediction(p), of_target(t)
+        if is_array(p):
+            bits = every_bit(chosen)
+            p, t = widened(keep(p, bits)), widened(keep(t, bits))
+        else:
+            p, t = (torch.where(chosen, x, 0.0).double() for x in (p, t))
+        parts.append([row_counts(chosen), row_sums(p), row_sums(t), row_dots(p, p), row_dots(p, t)])
+    sums = total(parts, prediction.device)
+    empty = sums[0] == 0
+    if skip_zeros and (not empty.is_cpu or bool(empty.any())):
+        everything = _moments(prediction, target, mask, of_prediction, of_target, select)
+        sums = torch.where(empty, torch.stack(everything), sums)
+    return sums.unbind()
+
+
+def solve_scale_and_shift(
+    count: Moment, p: Moment, t: Moment, p_square: Moment, product: Moment
+) -> tuple[Moment, Moment]:
+    """What `fit_scale_and_shift` finds, from the count and the float64 sums of p, t, p^2 and p t."""
+    mean_p, mean_t = p / count.clamp(min=1), t / count.clamp(min=1)
+    variance = p_square - mean_p * p
+    # Below the rounding of float32 input, a variance is noise: the prediction is constant there.
+    floor = mean_p * p * torch.finfo(torch.float32).eps ** 2
+    decided = variance > floor
+    scale = torch.where(decided, (product - mean_p * t) / torch.where(decided, variance, 1), 0)
+    return scale, mean_t - scale * mean_p
+
+
+def _solve_scale(
+    count: Moment, p: Moment, t: Moment, p_square: Moment, product: Moment
+) -> tuple[Moment, Moment]:
+    scale = torch.where(p_square > 0, product / torch.where(p_square > 0, p_square, 1), 0)
+    return scale, torch.zeros_like(scale)
+
+
 def fit_scale_and_shift(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, PerImage]:
     """Scale s and shift t that minimise the sum of (s * prediction + t - target)^2 over the mask.
 
     A constant prediction gets scale 0 and the target's mean; an empty mask gets 0 and 0.
     """
-    p, t, m = (x.flatten(1).double() for x in (prediction, target, mask))
-    p, t = torch.where(m > 0, p, 0), torch.where(m > 0, t, 0)
-    count = m.sum(1).clamp(min=1)
-    mean_p, mean_t = p.sum(1) / count, t.sum(1) / count
-    centred = (p - mean_p[:, None]) * m
-    variance = centred.square().sum(1)
-    # Below the rounding of float32 input, a variance is noise: the prediction is constant there.
-    floor = (mean_p.square() * count) * torch.finfo(torch.float32).eps ** 2
-    decided = variance > floor
-    scale = torch.where(decided, (centred * t).sum(1) / torch.where(decided, variance, 1), 0)
-    shift = mean_t - scale * mean_p
+    scale, shift = solve_scale_and_shift(*_moments(prediction, target, mask))
     return scale.to(prediction.dtype), shift.to(prediction.dtype)
 
 
 def fit_scale(prediction: Map, target: Map, mask: Mask) -> PerImage:
     """Scale s that minimises the sum of (s * prediction - target)^2 over the mask; 0 if that is all zeros."""
-    p, t, m = (x.flatten(1).double() for x in (prediction, target, mask))
-    p, t = torch.where(m > 0, p, 0), torch.where(m > 0, t, 0)
-    square = p.square().sum(1)
-    scale = torch.where(square > 0, (p * t).sum(1) / torch.where(square > 0, square, 1), 0)
-    return scale.to(prediction.dtype)
+    return _solve_scale(*_moments(prediction, target, mask))[0].to(prediction.dtype)
 
 
 def fit_median(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, PerImage]:
@@ -90,23 +168,47 @@ def fit_median_scale(prediction: Map, target: Map, mask: Mask) -> PerImage:
     return torch.where(median_p != 0, median_t / torch.where(median_p != 0, median_p, 1), 0)
 
 
-def fit_maps(prediction: Map, target: Map, mask: Mask, fit: Fit) -> tuple[PerImage, PerImage]:
-    """Scale and shift of the named fit; both maps must be in one quantity."""
-    zero = prediction.new_zeros(len(prediction))
+def fit_maps(
+    prediction: Map,
+    target: Map,
+    mask: Mask,
+    fit: Fit,
+    of_prediction: Step = unchanged,
+    of_target: Step = unchanged,
+    select: Select = as_given,
+    skip_zeros: bool = False,
+) -> tuple[PerImage, PerImage]:
+    """Scale and shift of the named fit, in float64.
+
+    Args:
+        prediction, target: the maps.
+        mask: where both are valid.
+        fit: what is fitted.
+        of_prediction, of_target: bring both maps into one quantity, pixel by pixel, if they are not in one.
+        select: leaves out more of the mask's pixels, by the target's values.
+        skip_zeros: leave out pixels whose prediction is exactly 0, in images that have others.
+    """
+    maps = (prediction, target, mask)
     match fit:
         case Fit.SCALE_AND_SHIFT:
-            return fit_scale_and_shift(prediction, target, mask)
+            return solve_scale_and_shift(*_moments(*maps, of_prediction, of_target, select, skip_zeros))
         case Fit.SCALE:
-            return fit_scale(prediction, target, mask), zero
-        case Fit.MEDIAN:
-            return fit_median(prediction, target, mask)
-        case Fit.MEDIAN_SCALE:
-            return fit_median_scale(prediction, target, mask), zero
+            return _solve_scale(*_moments(*maps, of_prediction, of_target, select, skip_zeros))
+        case Fit.MEDIAN | Fit.MEDIAN_SCALE:
+            chosen = select(target, mask)
+            chosen = without_zeros(prediction, chosen) if skip_zeros else chosen
+            p, t = of_prediction(prediction), of_target(target)
+            if fit is Fit.MEDIAN_SCALE:
+                scale = fit_median_scale(p, t, chosen).double()
+                return scale, torch.zeros_like(scale)
+            scale, shift = fit_median(p, t, chosen)
+            return scale.double(), shift.double()
         case Fit.NONE:
-            return zero + 1, zero
+            one = torch.ones(len(prediction), dtype=torch.float64, device=prediction.device)
+            return one, torch.zeros_like(one)
 
 
-def convert(values: Map, space: DepthSpace, quantity: Quantity, floor: float = 1e-6) -> Map:
+def convert(values: Any, space: DepthSpace, quantity: Quantity, floor: float = 1e-6) -> Any:
     """The same surface as depth or as disparity; values under `floor` are raised to it before the division.
 
     Raises:
@@ -115,7 +217,9 @@ def convert(values: Map, space: DepthSpace, quantity: Quantity, floor: float = 1
     if space.quantity is quantity:
         return values
     space.inverse()
-    return 1.0 / values.clamp(min=floor)
+    if is_array(values):
+        return reciprocal_(np.maximum(values, floor))
+    return values.clamp(min=floor).reciprocal_()
 
 
 def check_alignment(
@@ -157,6 +261,54 @@ def thin_out(values: Shaped[Tensor, "batch height width"], side: int | None) -> 
     return values[:, rows[:, None], columns]
 
 
+def find_alignment(
+    prediction: Map,
+    prediction_space: DepthSpace,
+    target: Map,
+    target_space: DepthSpace,
+    mask: Mask,
+    fit: Fit,
+    quantity: Quantity,
+    fit_side: int | None = None,
+    select: Select = as_given,
+    skip_zeros: bool = False,
+) -> Step:
+    """What `align` does to predicted pixels, `[batch, pixels]`; what it returns are new tensors.
+
+    `select` and `skip_zeros` are those of `fit_maps`.
+
+    Raises:
+        ValueError: see `check_alignment`.
+    """
+    check_alignment(prediction_space, target_space, fit, quantity)
+    of_prediction, of_target = (
+        partial(convert, space=space, quantity=quantity) for space in (prediction_space, target_space)
+    )
+    p, t, m = (thin_out(x, fit_side) for x in (prediction, target, mask))
+    scale, shift = fit_maps(p, t, m, fit, of_prediction, of_target, select, skip_zeros)
+
+    def aligned(pixels: Pixels) -> Pixels:
+        values = of_prediction(widened(pixels))
+        values *= _like(values, scale)
+        values += _like(values, shift)
+        return narrowed(values) if pixels.dtype in (np.float32, torch.float32) else values
+
+    return aligned
+
+
+def _like(values: Pixels, of_images: PerImage) -> Pixels:
+    column = of_images[:, None]
+    return column.numpy() if is_array(values) else column
+
+
+def map_pixels(step: Step, values: Map) -> Map:
+    """`step` at every pixel, in the input's dtype."""
+    result = values.new_empty(values.shape)
+    for pixels, out in chunks(values, result):
+        out[:] = step(pixels)
+    return result
+
+
 def align(
     prediction: Map,
     prediction_space: DepthSpace,
@@ -176,8 +328,5 @@ def align(
     Raises:
         ValueError: see `check_alignment`.
     """
-    check_alignment(prediction_space, target_space, fit, quantity)
-    p = convert(prediction, prediction_space, quantity)
-    t = convert(target, target_space, quantity)
-    scale, shift = fit_maps(thin_out(p, fit_side), thin_out(t, fit_side), thin_out(mask, fit_side), fit)
-    return scale[:, None, None] * p + shift[:, None, None]
+    step = find_alignment(prediction, prediction_space, target, target_space, mask, fit, quantity, fit_side)
+    return map_pixels(step, prediction)

@@ -10,7 +10,7 @@ import depthkd
 
 PACKAGE = Path(depthkd.__file__).parent
 FLOORS = [
-    {"lazy", "batch"},
+    {"lazy", "batch", "pixels"},
     {"geometry", "alignment"},
     {"formats", "losses", "metrics", "models", "report"},
     {"benchmarks"},

@@ -4,16 +4,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
+from math import inf
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from depthkd.alignment import Fit, align, check_alignment, convert
+from depthkd.alignment import (
+    Fit,
+    Select,
+    Step,
+    check_alignment,
+    convert,
+    find_alignment,
+    map_pixels,
+    unchanged,
+)
 from depthkd.batch import DepthSpace, Quantity
 from depthkd.formats.sample import Sample
 from depthkd.metrics.depth import depth_metrics
+from depthkd.pixels import Pixels, clamp_, narrowed, reciprocal_
 
 Map = Float[Tensor, "batch height width"]
 Mask = Bool[Tensor, "batch height width"]
@@ -120,15 +131,20 @@ class Protocol:
 
     def valid(self, truth: Map, truth_space: DepthSpace, mask: Mask) -> Mask:
         """The mask's pixels whose truth is finite, positive and strictly within the range of depths."""
-        depth = convert(truth, truth_space, Quantity.DEPTH)
-        valid = mask & torch.isfinite(truth) & (truth > 0)
-        if self.clip_only:
-            return valid
-        if self.min_depth is not None:
-            valid = valid & (depth > self.min_depth)
-        if self.max_depth is not None:
-            valid = valid & (depth < self.max_depth)
+        valid: Mask = self._in_range(truth_space)(truth, mask)
         return valid
+
+    def _in_range(self, truth_space: DepthSpace) -> Select:
+        low, high = (None, None) if self.clip_only else (self.min_depth, self.max_depth)
+
+        def select(truth: Pixels, mask: Pixels) -> Pixels:
+            depth = convert(truth, truth_space, Quantity.DEPTH)
+            valid = depth > (low or 0.0)
+            valid &= mask
+            valid &= depth < (inf if high is None else high)
+            return valid if truth_space.quantity is Quantity.DEPTH else valid & (truth > 0)
+
+        return select
 
     def aligned(
         self,
@@ -143,6 +159,16 @@ class Protocol:
         Raises:
             ValueError: the spaces do not fit the protocol, or the maps have different sizes.
         """
+        return map_pixels(self._alignment(prediction, prediction_space, truth, truth_space, mask), prediction)
+
+    def _alignment(
+        self,
+        prediction: Unsized,
+        prediction_space: DepthSpace,
+        truth: Map,
+        truth_space: DepthSpace,
+        mask: Mask,
+    ) -> Step:
         self.check(prediction_space, truth_space)
         if prediction.shape != truth.shape:
             raise ValueError(
@@ -150,18 +176,27 @@ class Protocol:
                 f"is {list(truth.shape)}; resize the prediction first"
             )
         quantity = self._fit_quantity(prediction_space)
-        valid = self.valid(truth, truth_space, mask)
-        fit_mask = valid
-        if self.skip_zeros and quantity is Quantity.DISPARITY:
-            nonzero = valid & (prediction != 0)
-            fit_mask = torch.where(nonzero.flatten(1).any(1)[:, None, None], nonzero, valid)
-        safe_truth = torch.where(valid, truth, 1.0)
-        fitted = align(
-            prediction, prediction_space, safe_truth, truth_space, fit_mask, self.fit, quantity, self.fit_side
+        fitted = find_alignment(
+            prediction,
+            prediction_space,
+            truth,
+            truth_space,
+            mask,
+            self.fit,
+            quantity,
+            self.fit_side,
+            self._in_range(truth_space),
+            self.skip_zeros and quantity is Quantity.DISPARITY,
         )
-        if quantity is Quantity.DISPARITY:
-            fitted = 1.0 / fitted.clamp(min=self.min_disparity)
-        return fitted.clamp(min=self.min_depth or SMALLEST_DEPTH, max=self.max_depth)
+        low, high = self.min_depth or SMALLEST_DEPTH, inf if self.max_depth is None else self.max_depth
+
+        def clipped_depth(pixels: Pixels) -> Pixels:
+            values = fitted(pixels)
+            if quantity is Quantity.DISPARITY:
+                values = reciprocal_(clamp_(values, self.min_disparity))
+            return clamp_(values, low, high)
+
+        return clipped_depth
 
     def score(
         self,
@@ -178,16 +213,23 @@ class Protocol:
         Raises:
             ValueError: the spaces do not fit the protocol, or the maps have different sizes.
         """
-        depth = self.aligned(prediction, prediction_space, truth, truth_space, mask)
-        return self.compare(depth, truth, truth_space, mask)
+        step = self._alignment(prediction, prediction_space, truth, truth_space, mask)
+        return self._compare(prediction, truth, truth_space, mask, step)
 
     def compare(self, depth: Map, truth: Map, truth_space: DepthSpace, mask: Mask) -> dict[str, PerImage]:
         """The figures of what `aligned` returned."""
-        valid = self.valid(truth, truth_space, mask)
-        true_depth = convert(torch.where(valid, truth, 1.0), truth_space, Quantity.DEPTH)
-        if self.score_quantity is Quantity.DISPARITY:
-            return depth_metrics(1.0 / depth, 1.0 / true_depth, valid)
-        return depth_metrics(depth, true_depth, valid)
+        return self._compare(depth, truth, truth_space, mask)
+
+    def _compare(
+        self, prediction: Map, truth: Map, truth_space: DepthSpace, mask: Mask, step: Step = unchanged
+    ) -> dict[str, PerImage]:
+        of_truth = partial(convert, space=truth_space, quantity=self.score_quantity)
+        in_disparity = self.score_quantity is Quantity.DISPARITY
+
+        def of_prediction(pixels: Pixels) -> Pixels:
+            return 1.0 / narrowed(step(pixels)) if in_disparity else step(pixels)
+
+        return depth_metrics(prediction, truth, mask, of_prediction, of_truth, self._in_range(truth_space))
 
     def _fit_quantity(self, prediction_space: DepthSpace) -> Quantity:
         return self.fit_quantity or prediction_space.quantity

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         Delta1,
         Delta2,
         Delta3,
+        DeltaAccuracy,
         DepthMetrics,
         InverseRootMeanSquaredError,
         Log10Error,
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
         boundary_errors,
         pseudo_boundary_errors,
     )
+    from depthkd.metrics.magnitude import OutputMagnitude, output_magnitude
     from depthkd.metrics.mean import MeanOverImages
     from depthkd.metrics.ordinal import PairAccuracy, closer_is_first
     from depthkd.metrics.planarity import PlanarityErrors, planarity_errors
+    from depthkd.metrics.windows import WindowErrors, window_errors
 
 __all__ = [
     "AbsoluteRelativeError",
@@ -38,10 +41,12 @@ __all__ = [
     "Delta1",
     "Delta2",
     "Delta3",
+    "DeltaAccuracy",
     "DepthMetrics",
     "InverseRootMeanSquaredError",
     "Log10Error",
     "MeanOverImages",
+    "OutputMagnitude",
     "PairAccuracy",
     "PlanarityErrors",
     "PseudoBoundaryErrors",
@@ -49,13 +54,16 @@ __all__ = [
     "RootMeanSquaredLogError",
     "ScaleInvariantLogError",
     "SquaredRelativeError",
+    "WindowErrors",
     "boundary_errors",
     "boundary_f1",
     "boundary_recall",
     "closer_is_first",
     "depth_metrics",
+    "output_magnitude",
     "planarity_errors",
     "pseudo_boundary_errors",
+    "window_errors",
 ]
 
 __getattr__ = lazy_exports(
@@ -68,10 +76,12 @@ __getattr__ = lazy_exports(
         "Delta1": "depth",
         "Delta2": "depth",
         "Delta3": "depth",
+        "DeltaAccuracy": "depth",
         "DepthMetrics": "depth",
         "InverseRootMeanSquaredError": "depth",
         "Log10Error": "depth",
         "MeanOverImages": "mean",
+        "OutputMagnitude": "magnitude",
         "PairAccuracy": "ordinal",
         "PlanarityErrors": "planarity",
         "PseudoBoundaryErrors": "edges",
@@ -79,12 +89,15 @@ __getattr__ = lazy_exports(
         "RootMeanSquaredLogError": "depth",
         "ScaleInvariantLogError": "depth",
         "SquaredRelativeError": "depth",
+        "WindowErrors": "windows",
         "boundary_errors": "edges",
         "boundary_f1": "boundary",
         "boundary_recall": "boundary",
         "closer_is_first": "ordinal",
         "depth_metrics": "depth",
+        "output_magnitude": "magnitude",
         "planarity_errors": "planarity",
         "pseudo_boundary_errors": "edges",
+        "window_errors": "windows",
     },
 )

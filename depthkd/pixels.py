@@ -1,0 +1,143 @@
+"""What alignment and metrics do with pixels, `[batch, pixels]`: NumPy arrays on a CPU, tensors elsewhere.
+
+On a CPU torch spends more time on starting operations than on the pixels of a chunk that fits into the
+cache, and NumPy's logarithms and products are several times as fast. Operators, comparisons and `abs`
+serve both kinds; these are the rest. Functions that end in an underscore change what they are given.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+Pixels = Any  # an array or a tensor [batch, pixels]
+RowSums = Any  # an array or a tensor [batch]
+
+ONE = 0x3F800000  # the bits of 1.0 in float32
+BLOCK = 1 << 10  # pixels that are summed in float32; no BLAS starts threads for so few
+CHUNK = 1 << 17  # pixels: enough to be worth an operation, and few enough to stay in a cache
+ONES = {kind: np.ones(BLOCK, kind) for kind in "fd"}
+
+
+def chunks(*maps: Shaped[Tensor, "batch height width"]) -> Iterator[tuple[Pixels, ...]]:
+    """The maps' pixels: on a CPU as arrays, in pieces of the whole batch; elsewhere all at once.
+
+    Maps of other kinds than float32 and bool, and maps that want gradients, stay tensors.
+    """
+    flat = [m.flatten(1) for m in maps]
+    kinds = (torch.float32, torch.bool)
+    if not all(f.is_cpu and f.dtype in kinds and not f.requires_grad for f in flat):
+        yield tuple(flat)
+        return
+    batch, pixels = flat[0].shape
+    size = max(CHUNK // max(batch, 1), 1)
+    arrays = [f.numpy() for f in flat]
+    for start in range(0, max(pixels, 1), size):
+        yield tuple(a[:, start : start + size] for a in arrays)
+
+
+def is_array(values: Pixels) -> bool:
+    """Whether these are on a CPU."""
+    return isinstance(values, np.ndarray)
+
+
+def widened(values: Pixels) -> Pixels:
+    """A copy in float64."""
+    return values.astype(np.float64) if is_array(values) else values.to(torch.float64, copy=True)
+
+
+def narrowed(values: Pixels) -> Pixels:
+    """In float32."""
+    return values.astype(np.float32, copy=False) if is_array(values) else values.float()
+
+
+def clamp_(values: Pixels, low: float, high: float | None = None) -> Pixels:
+    """Between two values; NaN stays."""
+    if not is_array(values):
+        return values.clamp_(low, high)
+    return np.maximum(values, low, out=values) if high is None else np.clip(values, low, high, out=values)
+
+
+def reciprocal_(values: Pixels) -> Pixels:
+    """1 / x."""
+    return np.reciprocal(values, out=values) if is_array(values) else values.reciprocal_()
+
+
+def natural_log_(values: Pixels) -> Pixels:
+    """ln x; NaN of what is negative."""
+    if not is_array(values):
+        return values.log_()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(values, out=values)
+
+
+def every_bit(mask: Pixels) -> Pixels:
+    """All bits of an int32 where the mask is true, none elsewhere: for `keep`."""
+    if not is_array(mask):
+        return mask.to(torch.int32).neg_()
+    bits = mask.astype(np.int32)
+    return np.negative(bits, out=bits)
+
+
+def keep(values: Pixels, bits: Pixels) -> Pixels:
+    """The float32 values where `bits` are set, 0 elsewhere, whatever stands there.
+
+    Choosing branches at every pixel on a CPU, and takes several times as long. No gradient passes.
+    """
+    if is_array(values):
+        return (values.view(np.int32) & bits).view(np.float32)
+    return values.view(torch.int32).bitwise_and(bits).view(torch.float32)
+
+
+def keep_or_1(values: Pixels, bits: Pixels) -> Pixels:
+    """As `keep`, but 1 elsewhere."""
+    if is_array(values):
+        words = values.view(np.int32) - np.int32(ONE)
+        words &= bits
+        words += np.int32(ONE)
+        return words.view(np.float32)
+    return (values.view(torch.int32) - ONE).bitwise_and_(bits).add_(ONE).view(torch.float32)
+
+
+def row_dots(one: Pixels, other: Pixels) -> RowSums:
+    """Sums of products, row by row; in float32 block by block, where the rows are."""
+    if not is_array(one):
+        return torch.linalg.vecdot(one, other)
+    whole = one.shape[1] // BLOCK * BLOCK
+    shape = len(one), whole // BLOCK, BLOCK
+    blocks = np.vecdot(one[:, :whole].reshape(shape), other[:, :whole].reshape(shape))
+    return blocks.sum(1, dtype=np.float64) + np.vecdot(one[:, whole:], other[:, whole:])
+
+
+def row_sums(values: Pixels) -> RowSums:
+    """Sums, row by row; in float32 block by block, where the rows are."""
+    if not is_array(values):
+        return values.sum(1)
+    ones = ONES[values.dtype.char]
+    whole = values.shape[1] // BLOCK * BLOCK
+    blocks = np.vecdot(values[:, :whole].reshape(len(values), whole // BLOCK, BLOCK), ones)
+    return blocks.sum(1, dtype=np.float64) + np.vecdot(values[:, whole:], ones[: values.shape[1] - whole])
+
+
+def row_counts(mask: Pixels) -> RowSums:
+    """How many are true, row by row, as float64."""
+    if not is_array(mask):
+        return mask.sum(1).double()
+    if mask.shape[1] % 8:
+        return mask.sum(1, dtype=np.float64)
+    return np.bitwise_count(mask.view(np.uint64)).sum(1, dtype=np.float64)
+
+
+def row_hits(values: Pixels, below: float) -> RowSums:
+    """How many values are below a number, row by row, as float64."""
+    return row_counts(values < below)
+
+
+def total(parts: list[list[RowSums]], device: torch.device) -> Tensor:
+    """Sums of chunks -> sums of images, float64 [sums, batch]."""
+    if not is_array(parts[0][0]):
+        return torch.stack([torch.stack([one.double() for one in part]) for part in parts]).sum(0)
+    return torch.from_numpy(np.array(parts, np.float64).sum(0)).to(device)
