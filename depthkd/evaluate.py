@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from depthkd.batch import DepthSpace
-from depthkd.benchmarks.benchmark import Benchmark
+from depthkd.benchmarks.benchmark import Benchmark, FigureSet
 from depthkd.benchmarks.roots import holdings, listing
 from depthkd.composition import innermost
 from depthkd.evaluation.answers import image_tensor
@@ -49,6 +49,7 @@ def evaluate(
     scale: float = 1.0,
     flip: bool = False,
     stand_in: Literal["aligned", "raw"] = "aligned",
+    studies: list[Literal["windows", "output"]] | None = None,
     keep_predictions: bool = False,
     device: str = "auto",
     workers: int | None = None,
@@ -77,6 +78,8 @@ def evaluate(
         scale: a further factor on that side (test-time scaling: 1, 2, 4).
         flip: average each prediction with that of the mirrored image.
         stand_in: what boundary ratios are taken of: the fitted depth ("aligned") or the "raw" prediction.
+        studies: figures besides the benchmarks' own: "windows" (a fit over the image against fits inside
+            windows, Distill Any Depth's Figure 2), "output" (the raw prediction's magnitude).
         keep_predictions: keep raw predictions below `out`, to be scored again without running the models.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
         workers: processes for the metrics of edges; None: one less than there are processors.
@@ -107,6 +110,8 @@ def evaluate(
         run_at["resolution"] = resolution
     names = [protocol] if isinstance(protocol, str) else protocol
     outcomes = [o for name, b in benchmarks.items() for o in _outcomes(name, b, names, run_at)]
+    for outcome in outcomes:
+        outcome.studies = tuple(FigureSet(study) for study in studies or [])
     photos = [SheetRow(s.key, s.image) for s in carried_photographs()] if photographs else []
     about: dict[str, dict[str, Any]] = {}
     spaces: dict[str, DepthSpace] = {}

@@ -14,12 +14,15 @@ from depthkd.formats.sample import AnnotatedSample, Sample
 from depthkd.metrics.boundary import boundary_f1
 from depthkd.metrics.depth import FORMULAS
 from depthkd.metrics.edges import boundary_errors, pseudo_boundary_errors
+from depthkd.metrics.magnitude import NAMES as MAGNITUDE
 from depthkd.metrics.ordinal import closer_is_first
 from depthkd.metrics.planarity import planarity_errors
+from depthkd.metrics.windows import window_names
 
 Image = Float32[np.ndarray, "height width"]
 Mask = Bool[np.ndarray, "height width"]
 
+DIVISIONS = (2, 4)
 NAMES: dict[FigureSet, tuple[str, ...]] = {
     FigureSet.DEPTH: tuple(FORMULAS),
     FigureSet.EDGES: ("pdbe_accuracy", "pdbe_completeness", "boundary_f1"),
@@ -31,7 +34,10 @@ NAMES: dict[FigureSet, tuple[str, ...]] = {
     ),
     FigureSet.PLANES: ("planarity_flatness", "planarity_orientation"),
     FigureSet.PAIRS: ("pair_accuracy", "pairs"),
+    FigureSet.WINDOWS: tuple(window_names(DIVISIONS)),
+    FigureSet.OUTPUT: MAGNITUDE,
 }
+STUDIES = (FigureSet.WINDOWS, FigureSet.OUTPUT)  # on request
 WEIGHTS = {"pair_accuracy": "pairs"}  # means over pairs, not over images
 COUNTS = ("pairs",)  # summed
 HIGHER_IS_BETTER = ("delta", "boundary_f1", "pair_accuracy")

@@ -13,13 +13,14 @@ from tqdm import tqdm
 
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.evaluation.answers import Answers, Inference, WrongAnswerError, answers_folder
-from depthkd.evaluation.figures import SLOW, means, names_of, pair_figures, worst
+from depthkd.evaluation.figures import DIVISIONS, SLOW, means, names_of, pair_figures, worst
 from depthkd.evaluation.outcomes import Outcome
 from depthkd.evaluation.provenance import Provenance
 from depthkd.evaluation.records import Records, Row
-from depthkd.evaluation.scoring import ahead, fitted, slow_job
+from depthkd.evaluation.scoring import ahead, fitted, slow_job, study_windows
 from depthkd.evaluation.workers import Workers
 from depthkd.formats.sample import BadSample, Sample
+from depthkd.metrics.magnitude import output_magnitude
 from depthkd.models.model import DepthModel
 from depthkd.report.pictures import figures_caption
 
@@ -152,6 +153,10 @@ def _judge(
             slow = None if job is None else workers.submit(job)
         else:
             values |= {name: worst(name) for name in names_of(set(SLOW) & set(benchmark.figures))}
+        if FigureSet.WINDOWS in outcome.sets:
+            values |= study_windows(raw, space, one, outcome.protocol, DIVISIONS)
+    if FigureSet.OUTPUT in outcome.sets:
+        values |= {name: float(value) for name, value in output_magnitude(raw).items()}
     if FigureSet.PAIRS in benchmark.figures:
         values |= pair_figures(raw[0], space.quantity, sample)
     row = Row(

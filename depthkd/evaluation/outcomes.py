@@ -37,12 +37,14 @@ class Outcome:
         benchmark: its samples.
         protocol: how they are scored.
         alone: whether the benchmark is scored under no other protocol.
+        studies: sets of figures besides those of the benchmark.
     """
 
     title: str
     benchmark: Benchmark
     protocol: Protocol
     alone: bool = True
+    studies: tuple[FigureSet, ...] = ()
     figures: Figures = field(default_factory=dict)
     groups: dict[str, Figures] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -69,8 +71,13 @@ class Outcome:
     @property
     def identity(self) -> str:
         """What figures depend on, besides the model."""
-        sets = ", ".join(self.benchmark.figures)
-        return f"{self.protocol!r}; data {self.data}; figures {sets}"
+        return f"{self.protocol!r}; data {self.data}; figures {', '.join(self.sets)}"
+
+    @property
+    def sets(self) -> tuple[FigureSet, ...]:
+        """All sets of figures that are computed."""
+        suited = [s for s in self.studies if s is not FigureSet.WINDOWS or self.fitted]
+        return (*self.benchmark.figures, *suited)
 
     @property
     def fitted(self) -> bool:

@@ -14,10 +14,12 @@ from jaxtyping import Bool, Float, Float32
 from scipy.ndimage import distance_transform_edt  # type: ignore[attr-defined]  # its stubs forget it
 from torch import Tensor
 
+from depthkd.alignment import convert
 from depthkd.batch import DepthSpace, Quantity
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol, Unmeasured
 from depthkd.evaluation.figures import SLOW, SlowJob
 from depthkd.formats.sample import AnnotatedSample, BadSample, Sample
+from depthkd.metrics.windows import window_errors
 from depthkd.models.model import DepthModel
 
 AHEAD = 4  # samples decoded while the model runs
@@ -36,9 +38,7 @@ class Fitted:
 
     def figures(self, protocol: Protocol) -> dict[str, float]:
         """The protocol's figures per pixel."""
-        found = protocol.compare(self.aligned, self.truth, self.space, self.mask)
-        values = torch.cat(list(found.values())).tolist()  # one wait for the device
-        return dict(zip(found, values, strict=True))
+        return _floats(protocol.compare(self.aligned, self.truth, self.space, self.mask))
 
     def true_depth(self, protocol: Protocol) -> Map:
         """Depth where it counts, NaN elsewhere."""
@@ -58,6 +58,19 @@ def fitted(raw: Map, space: DepthSpace, sample: Sample, protocol: Protocol) -> F
     truth = torch.tensor(sample.depth).to(raw.device)[None]
     mask = torch.tensor(sample.mask).to(raw.device)[None]
     return Fitted(truth, sample.space, mask, protocol.aligned(raw, space, truth, sample.space, mask))
+
+
+def study_windows(
+    raw: Map, space: DepthSpace, one: Fitted, protocol: Protocol, divisions: Sequence[int]
+) -> dict[str, float]:
+    """`window_errors` of a raw prediction, in its own quantity."""
+    valid = protocol.valid(one.truth, one.space, one.mask)
+    truth = convert(torch.where(valid, one.truth, 1.0), one.space, space.quantity)
+    return _floats(window_errors(raw, truth, valid, divisions))
+
+
+def _floats(found: dict[str, Float[Tensor, " 1"]]) -> dict[str, float]:
+    return dict(zip(found, torch.cat(list(found.values())).tolist(), strict=True))  # one wait for the device
 
 
 def slow_job(

@@ -24,6 +24,14 @@ COLUMNS = {
     "planarity_flatness": "PE flat, cm ↓",
     "planarity_orientation": "PE ori, ° ↓",
     "pair_accuracy": "pairs in order ↑",
+    "global_abs_rel_2": "2x2 windows, one fit: AbsRel ↓",
+    "local_abs_rel_2": "own fits ↓",
+    "abs_rel_change_2": "change",
+    "global_abs_rel_4": "4x4 windows, one fit: AbsRel ↓",
+    "local_abs_rel_4": "own fits ↓",
+    "abs_rel_change_4": "change",
+    "output_median": "output's median",
+    "output_deviation": "output's deviation",
 }
 BESIDE = list(COLUMNS)[list(COLUMNS).index("pdbe_accuracy") :]  # edges, planes and pairs
 

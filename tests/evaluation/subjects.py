@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
 from depthkd.benchmarks import Benchmark, Protocol
 from depthkd.benchmarks.benchmark import FigureSet
+from depthkd.evaluation.figures import STUDIES
 from depthkd.formats.sample import AnnotatedSample, BadSample, Sample
 from depthkd.models.model import DepthModel, DepthOutput
 
@@ -28,7 +29,7 @@ class Boxes(Benchmark):
     def __init__(
         self,
         count: int = 6,
-        figures: tuple[FigureSet, ...] = tuple(FigureSet),
+        figures: tuple[FigureSet, ...] = tuple(s for s in FigureSet if s not in STUDIES),
         unreadable: tuple[int, ...] = (),
         without_truth: tuple[int, ...] = (),
         data_set: str | None = None,

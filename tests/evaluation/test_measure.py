@@ -181,3 +181,32 @@ def test_per_sample_figures_say_part_and_model(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "results.json").read_text())
     mean = np.mean([float(row["abs_rel"]) for row in rows])
     assert results["benchmarks"]["boxes"]["figures"]["seer"]["abs_rel"] == pytest.approx(mean, rel=1e-12)
+
+
+def test_studies_are_made_on_request(tmp_path: Path) -> None:
+    class Bent(Seer):
+        """Right inside each half of the image, wrong between them."""
+
+        def forward(self, image: Any) -> DepthOutput:
+            depth = super().forward(image).depth.clone()
+            depth[..., depth.shape[-1] // 2 :] *= 2.0
+            return DepthOutput(depth)
+
+    plain = results_of(Bent(), tmp_path, Boxes(figures=(FigureSet.DEPTH,)))["benchmarks"]["boxes"]["figures"]
+    assert "output_median" not in plain["seer"] and "global_abs_rel_2" not in plain["seer"]
+    benchmark = Boxes(figures=(FigureSet.DEPTH,))
+    found = results_of(Bent(), tmp_path, benchmark, studies=["windows", "output"])["benchmarks"]["boxes"]
+    figures = found["figures"]["seer"]
+    assert figures["local_abs_rel_2"] < 0.3 * figures["global_abs_rel_2"]
+    assert figures["abs_rel_change_2"] < -0.7
+    raws = [
+        Bent()(torch.from_numpy(benchmark.sample(i).image).permute(2, 0, 1)[None] / 255.0).depth
+        for i in range(6)
+    ]
+    assert figures["output_median"] == pytest.approx(np.mean([raw.median().item() for raw in raws]))
+    table = (tmp_path / "table.md").read_text()
+    assert "2x2 windows, one fit: AbsRel ↓" in table and "output's median" in table
+    alone = results_of(
+        Seer(), tmp_path / "p", Boxes(figures=(FigureSet.PAIRS,)), studies=["windows", "output"]
+    )
+    assert {"output_median"} <= set(alone["benchmarks"]["boxes"]["figures"]["seer"])
