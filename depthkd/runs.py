@@ -138,6 +138,11 @@ class TrainedDepth(DepthModel):
         """As the student's."""
         return self.network.restore(answer, size)
 
+    @property
+    def feature_channels(self) -> int | None:
+        """As the student's."""
+        return self.network.feature_channels
+
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """As the student's."""
         return self.network.encoder_parameters()

@@ -84,6 +84,7 @@ def test_a_teacher_and_its_student_end_to_end(home: Path, command_line: CommandL
 
     trained, fresh = load_student(run), load_student(run, fresh=True)
     wrapped = TrainedDepth(str(run))
+    assert wrapped.feature_channels == trained.feature_channels == 48
     image = torch.rand(1, 3, 96, 128)
     assert torch.equal(trained.predict(image), wrapped.predict(image))
     assert trained.training_sets is wrapped.training_sets is None

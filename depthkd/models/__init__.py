@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from depthkd.models.metric import DepthPro, ZoeDepth
     from depthkd.models.model import DepthModel, DepthOutput
     from depthkd.models.onnx import OnnxDepth
+    from depthkd.models.timm_depth import TimmDepth
     from depthkd.models.torch_hub import Metric3D, UniDepth
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "HuggingFaceDepth",
     "Metric3D",
     "OnnxDepth",
+    "TimmDepth",
     "UniDepth",
     "ZoeDepth",
 ]
@@ -37,6 +39,7 @@ __getattr__ = lazy_exports(
         "HuggingFaceDepth": "huggingface",
         "Metric3D": "torch_hub",
         "OnnxDepth": "onnx",
+        "TimmDepth": "timm_depth",
         "UniDepth": "torch_hub",
         "ZoeDepth": "metric",
     },

@@ -1,18 +1,21 @@
 """Depth Anything V1 and V2 (Yang et al., CVPR and NeurIPS 2024), and two small ones of the same make."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from transformers import Dinov2Backbone
 
 from depthkd.models.huggingface import (
     HuggingFaceDepth,
+    Initialise,
     load_network,
     load_safetensors,
     read_config,
     read_licence,
 )
-from depthkd.models.provenance import training_sets
+from depthkd.models.original_weights import Official, fill_from_file, find_file, is_file, official
+from depthkd.models.provenance import hub_id, training_sets
 
 Size = Literal["tiny", "mini", "small", "base", "large", "giant"]
 
@@ -57,10 +60,13 @@ class DepthAnything(HuggingFaceDepth):
         metric_max_depth: the metres at which the metric (sigmoid) head saturates, 20 indoors and 80
             outdoors; None is the relative head (affine disparity).
         patch: pixels a side of a patch; the size's own where None (14, tiny and mini 8).
-        weights: hub id or folder. Of a DINOv2 it fills the encoder; of a Depth Anything with the
-            same kind of head everything, and else the encoder alone, as metric fine-tuning does.
+        weights: hub id or folder; or a .safetensors or .pth file, here or in a hub repository
+            (OWNER/NAME/FILE), as the authors of Depth Anything, Distill Any Depth and DINOv2 publish
+            them. A DINOv2 fills the encoder, and a relative Depth Anything the encoder alone of a
+            metric one, as its fine-tuning does; anything else fills everything.
         licence: of the weights; what their card says where None.
         gradient_checkpointing: recompute the encoder's activations in the backward pass.
+        initialise: "encoder" takes the encoder alone from the weights; neck and head begin at random.
 
     Raises:
         ValueError: no such size or version, or weights that do not fit.
@@ -76,15 +82,18 @@ class DepthAnything(HuggingFaceDepth):
         weights: str | None = None,
         licence: str | None = None,
         gradient_checkpointing: bool = False,
+        initialise: Initialise = "all",
     ) -> None:
         config = depth_anything_config(size, version, metric_max_depth, patch)
         super().__init__(config=config, licence=licence, gradient_checkpointing=gradient_checkpointing)
         self.source = f"DepthAnything {size} V{version}"
         if weights is not None:
-            fill_from(self.network, weights)
-            self.licence = licence or read_licence(weights)
-            self.source = f"{self.source} from {weights}"
-            self.training_sets = training_sets(weights)
+            named = find_file(weights) if is_file(weights) else weights
+            known = official(named) if is_file(weights) else None
+            whole = fill_from(self.network, named, known, initialise == "encoder")
+            self.licence = licence or (known.licence if known else read_licence(_folder(named)))
+            self.source = f"{self.source} {'from' if whole else 'with the encoder of'} {weights}"
+            self.training_sets = training_sets(known.hub_id if known else hub_id(named))
 
 
 def depth_anything_config(
@@ -127,18 +136,32 @@ def depth_anything_config(
     }
 
 
-def fill_from(network: Any, weights: str) -> None:
-    """Copy the weights of a hub id or folder into a Depth Anything network, or into its encoder.
+def fill_from(network: Any, weights: str, known: Official | None = None, encoder_only: bool = False) -> bool:
+    """Copy weights into a Depth Anything network, or into its encoder.
+
+    Args:
+        network: transformers' DepthAnythingForDepthEstimation.
+        weights: hub id, folder or file.
+        known: what a file's name says of it.
+        encoder_only: leave neck and head as they are.
+
+    Returns:
+        Whether neck and head were filled too.
 
     Raises:
-        ValueError: they are of another architecture or size.
+        ValueError: they are of another architecture or size, or of another version or head by what
+            their configuration or the file's name says.
     """
+    if is_file(weights):
+        if known is not None and not encoder_only:
+            encoder_only = _other_head(network, weights, known.version, known.metric_max_depth)
+        return fill_from_file(network, weights, encoder_only)
     kind = read_config(weights).get("model_type")
     if kind == "dinov2":
         target, source = network.backbone, load_safetensors(Dinov2Backbone, weights)
     elif kind == "depth_anything":
         target, source = network, load_network(weights)
-        if source.config.depth_estimation_type != network.config.depth_estimation_type:
+        if encoder_only or _other_head(network, weights, _version(source), _max_depth(source)):
             target, source = network.backbone, source.backbone
     else:
         raise ValueError(f"the weights '{weights}' are a '{kind}'; it would be depth_anything or dinov2")
@@ -148,3 +171,38 @@ def fill_from(network: Any, weights: str) -> None:
         raise ValueError(
             f"the weights '{weights}' are of another size: {str(error).splitlines()[1].strip()}"
         ) from error
+    return target is network
+
+
+def _other_head(network: Any, weights: str, version: int, max_depth: int | None) -> bool:
+    """Whether a network is metric and weights are relative, so that they fill its encoder alone."""
+    ours = _max_depth(network)
+    if ours is not None and max_depth is None:
+        return True
+    if ours != max_depth:
+        raise ValueError(
+            f"the weights '{weights}' are metric up to {max_depth} m: set metric_max_depth: {max_depth}, or "
+            "initialise: encoder for a head of another kind"
+        )
+    if version != _version(network):
+        raise ValueError(
+            f"the weights '{weights}' are of version {version}, whose head reads other layers of the "
+            f"encoder: set version: {version}, or initialise: encoder"
+        )
+    return False
+
+
+def _max_depth(network: Any) -> int | None:
+    metric = network.config.depth_estimation_type == "metric"
+    return int(network.config.max_depth) if metric else None
+
+
+def _version(network: Any) -> int:
+    """1 where the neck reads the last four of more than four layers."""
+    encoder = network.config.backbone_config
+    layers, last = encoder.num_hidden_layers, list(encoder.out_indices)
+    return 1 if layers > 4 and last == list(range(layers - 3, layers + 1)) else 2
+
+
+def _folder(weights: str) -> str:
+    return str(Path(weights).parent) if is_file(weights) else weights

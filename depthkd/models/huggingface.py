@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import yaml
@@ -36,6 +36,7 @@ UNUSED = (
     "backbone.beit.embeddings.mask_token",
     "dpt.layernorm.",
 )
+Initialise = Literal["all", "encoder"]  # what is taken of weights; the rest begins at random
 ELSEWHERE = {"zoedepth": "ZoeDepth", "depth_pro": "DepthPro"}
 
 
@@ -58,6 +59,8 @@ class HuggingFaceDepth(DepthModel):
         revision: branch, tag or commit on the hub.
         gradient_checkpointing: recompute the encoder's activations in the backward pass.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
+        initialise: "encoder" takes the encoder's weights alone from the source and lets neck and head
+            begin at random, as Distill Any Depth does for its comparisons (appendix C.1).
 
     Raises:
         FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
@@ -76,6 +79,7 @@ class HuggingFaceDepth(DepthModel):
         revision: str | None = None,
         gradient_checkpointing: bool = False,
         training_sets: list[str] | None = None,
+        initialise: Initialise = "all",
     ) -> None:
         super().__init__()
         if (source is None) == (config is None):
@@ -88,6 +92,9 @@ class HuggingFaceDepth(DepthModel):
             self.network = load_network(source, revision)
             self.source, card_licence = source, read_licence(source, revision)
             stored = read_json(source, "preprocessor_config.json", revision)
+            if initialise == "encoder":
+                randomise_head(self.network)
+                self.source = f"the encoder of {source}"
         self.config = self.network.config
         self.space = DepthSpace.parse(space or getattr(self.config, "depth_space", None) or self._space())
         self.multiple = multiple or self._multiple()
@@ -128,6 +135,15 @@ class HuggingFaceDepth(DepthModel):
         features = last.flatten(2).transpose(1, 2) if last.ndim == 4 else last[:, 1:]
         return DepthOutput(resize_map(depth, (height, width)), features)
 
+    @property
+    def feature_channels(self) -> int:
+        """The width of the encoder's last stage.
+
+        Depth Anything's features have passed the encoder's last LayerNorm, those of DPT (plain,
+        hybrid, BEiT, SwinV2) are the last stage's as the neck reads them.
+        """
+        return int(self._encoder_config().hidden_size)
+
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """The backbone's."""
         return self._encoder().parameters()
@@ -142,10 +158,7 @@ class HuggingFaceDepth(DepthModel):
         """
         self.config.depth_space = str(self.space)
         self.network.save_pretrained(folder)
-        encoder = (
-            self.config if getattr(self.network, "backbone", None) is None else self.config.backbone_config
-        )
-        side = image_size or _first(encoder.image_size)
+        side = image_size or _first(self._encoder_config().image_size)
         DPTImageProcessor(
             size={"height": side, "width": side},
             keep_aspect_ratio=True,
@@ -170,6 +183,9 @@ class HuggingFaceDepth(DepthModel):
         encoder: nn.Module = self.network.dpt if backbone is None else backbone
         return encoder
 
+    def _encoder_config(self) -> Any:
+        return self.config if getattr(self.network, "backbone", None) is None else self.config.backbone_config
+
     def _space(self) -> DepthSpace:
         metric = getattr(self.config, "depth_estimation_type", "relative") == "metric"
         return METRIC_DEPTH if metric else AFFINE_DISPARITY
@@ -191,30 +207,42 @@ class HuggingFaceDepth(DepthModel):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "HuggingFaceDepth":
         cast_all: Callable[..., object] = super()._apply
         cast_all(fn, recurse)
-        if next(self.network.head.parameters()).dtype in (torch.float16, torch.bfloat16):
-            self.network.head.float()
+        keep_precise(self.network.head)
         return self
 
 
 def random_network(config: dict[str, Any]) -> Any:
     """The transformers network of a configuration, with random weights.
 
-    The neck and the head begin at torch's defaults, as in the papers' own code; transformers'
-    would give nearly constant maps. The last bias begins at 1, above the ReLU that ends a relative
-    head, or half of all starts would be dead.
-
     Raises:
         ValueError: the model type is not one of the DPT family's.
     """
     config_class, network_class = _family(config, "the config")
     network = network_class(config_class.from_dict(config))
+    randomise_head(network)
+    return network
+
+
+def randomise_head(network: Any) -> None:
+    """Begin a DPT network's neck and head anew.
+
+    They begin at torch's defaults, as in the papers' own code; transformers' would give nearly
+    constant maps. The last bias begins at 1, above the ReLU that ends a relative head, or half of
+    all starts would be dead.
+    """
     for module in [*network.neck.modules(), *network.head.modules()]:
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            module.reset_parameters()
+        reset = getattr(module, "reset_parameters", None)
+        if reset is not None:
+            reset()
     if getattr(network.config, "depth_estimation_type", "relative") == "relative":
         last = [m for m in network.head.modules() if isinstance(m, nn.Conv2d)][-1]
         nn.init.constant_(cast(Tensor, last.bias), 1.0)
-    return network
+
+
+def keep_precise(head: nn.Module) -> None:
+    """Bring a head that was cast to a half precision back to float32."""
+    if next(head.parameters()).dtype in (torch.float16, torch.bfloat16):
+        head.float()
 
 
 def load_network(source: str, revision: str | None = None) -> Any:

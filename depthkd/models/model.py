@@ -18,7 +18,7 @@ Answer = Float[Tensor, "batch answer_height answer_width"]
 
 class DepthOutput(NamedTuple):
     """What a network returns: `depth` in the model's space, float32, and the encoder's last patch
-    features where it has them (channels last, as tokens)."""
+    features where it has them (channels last, as tokens, row by row, without a class token)."""
 
     depth: Float[Tensor, "batch height width"]
     features: Float[Tensor, "batch tokens channels"] | None = None
@@ -44,6 +44,11 @@ class DepthModel(nn.Module):
     @abstractmethod
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> depth in `self.space` at the (rounded) input size."""
+
+    @property
+    def feature_channels(self) -> int | None:
+        """How many channels `features` have; None where there are none, or nothing is known of them."""
+        return None
 
     @abstractmethod
     def encoder_parameters(self) -> Iterator[nn.Parameter]:

@@ -10,23 +10,20 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image
 from depthkd.models.provenance import stated_or_known
+from depthkd.models.weights import read_weights
 
 CANONICAL_FOCAL_LENGTH = 1000.0  # Metric3D's, in pixels
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-WRAPPERS = ("model_state_dict", "state_dict", "model")  # under which checkpoints keep their tensors
 
 
 class HubDepth(DepthModel):
@@ -255,35 +252,6 @@ def build(folder: Path, entry: str, options: dict[str, Any]) -> Any:
     if not isinstance(network, nn.Module):
         raise ValueError(f"'{entry}' in '{folder}' is a {type(network).__name__}; it would be a torch module")
     return network
-
-
-def read_weights(path: str) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file by name, without running anything in it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or holds more than tensors and plain values.
-    """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no file of weights '{path}'")
-    try:
-        if file.suffix == ".safetensors":
-            return dict(load_file(file))
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise ValueError(
-            f"'{path}' holds more than tensors and plain values, so it was not loaded: it could run code; "
-            "convert it to safetensors where you trust it"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"'{path}' is no file of weights, or was cut short") from error
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"'{path}' holds no state dict: no tensors by name, not under {', '.join(WRAPPERS)}")
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
 def fill(network: nn.Module, tensors: dict[str, Tensor], path: str) -> None:

@@ -146,3 +146,35 @@ FAMILIES = {
     "dpt_swinv2": DPT_SWINV2,
     "dpt_hybrid": DPT_HYBRID,
 }
+# The two of MiDaS v3.1 at their own size: Intel/dpt-beit-large-512 and Intel/dpt-swinv2-tiny-256.
+MIDAS_LARGE: dict[str, Any] = {
+    "model_type": "dpt",
+    "is_hybrid": False,
+    "neck_hidden_sizes": [256, 512, 1024, 1024],
+    "backbone_config": {
+        "model_type": "beit",
+        "image_size": 512,
+        "patch_size": 16,
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "use_relative_position_bias": True,
+        "reshape_hidden_states": False,
+        "out_features": ["stage6", "stage12", "stage18", "stage24"],
+    },
+}
+MIDAS_SMALL: dict[str, Any] = {
+    "model_type": "dpt",
+    "is_hybrid": False,
+    "neck_hidden_sizes": [96, 192, 384, 768],
+    "backbone_config": {
+        "model_type": "swinv2",
+        "image_size": 256,
+        "embed_dim": 96,
+        "depths": [2, 2, 6, 2],
+        "num_heads": [3, 6, 12, 24],
+        "window_size": 16,
+        "out_features": STAGES,
+    },
+}

@@ -148,3 +148,9 @@ def test_predict_restores_the_mode_after_a_failure() -> None:
 def test_head_parameters_are_the_rest() -> None:
     model = Mean()
     assert {id(p) for p in model.head_parameters()} == {id(p) for p in model.head.parameters()}
+
+
+def test_a_model_that_says_nothing_has_no_features_to_align() -> None:
+    model = Mean()
+    assert model(torch.rand(1, 3, 8, 8)).features is None
+    assert model.feature_channels is None

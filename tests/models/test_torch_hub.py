@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.models import Metric3D, UniDepth
-from depthkd.models.torch_hub import find_clone, read_weights
+from depthkd.models.torch_hub import find_clone
+from depthkd.models.weights import read_weights
 from tests.benchmarks.test_shards import labelled, write_shard
 from tests.conftest import CommandLine
 from tests.models.test_metric import depth_pro, zoedepth

@@ -1,0 +1,206 @@
+"""TimmDepth: any backbone of timm under the head of DPT."""
+
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import timm
+import torch
+from torch import Tensor, nn
+from transformers import DepthAnythingConfig
+from transformers.models.depth_anything.modeling_depth_anything import (
+    DepthAnythingDepthEstimationHead,
+    DepthAnythingNeck,
+)
+
+from depthkd.batch import AFFINE_DISPARITY
+from depthkd.models.huggingface import UNUSED, keep_precise, randomise_head
+from depthkd.models.model import DepthModel, DepthOutput, Image
+
+STAGES = 4
+
+
+class TimmDepth(DepthModel):
+    """A backbone of timm under the neck and head of DPT (Ranftl et al., arXiv 2103.13413).
+
+    Of a network whose maps get smaller (ResNet, EfficientNet, MobileNet, ConvNeXt, Swin) the head reads
+    the last four sizes as they are, as MiDaS v3.1 does; of a plain vision transformer, four layers after
+    the final norm, brought to four sizes, as Depth Anything does. Predicts affine disparity.
+
+    Args:
+        backbone: timm's name of it, with a tag if wanted: "mobilenetv4_conv_small",
+            "vit_small_patch14_reg4_dinov2.lvd142m".
+        pretrained: fetch timm's weights for the backbone. Nothing is fetched otherwise.
+        layers: which four of a plain transformer's: "spread" over its depth (Depth Anything V2), or the
+            "last" (V1).
+        fusion: channels of the head's maps.
+        options: more arguments of `timm.create_model`, such as img_size.
+        licence: of the weights; with `pretrained`, what timm says of them where None.
+        gradient_checkpointing: recompute the backbone's activations in the backward pass.
+
+    Raises:
+        ValueError: timm has no such backbone, or it gives no four maps, or there are no weights for it.
+        FileNotFoundError: the weights cannot be fetched.
+    """
+
+    space = AFFINE_DISPARITY
+
+    def __init__(
+        self,
+        backbone: str,
+        pretrained: bool = False,
+        layers: Literal["spread", "last"] = "spread",
+        fusion: int = 128,
+        options: dict[str, Any] | None = None,
+        licence: str | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone, any_size = create_backbone(backbone, pretrained, options or {})
+        stages: list[dict[str, Any]] = list(self.backbone.feature_info)
+        self.plain = len({stage["reduction"] for stage in stages}) == 1
+        chosen = choose(len(stages), "last" if not self.plain else layers)
+        self.stages = self.backbone.prune_intermediate_layers(chosen, prune_norm=not self.plain)
+        self.multiple = int(stages[chosen[-1]]["reduction"])
+        if not any_size:
+            self.fixed_size = fixed_size(self.backbone, options or {})
+        channels = [int(stages[i]["num_chs"]) for i in chosen]
+        self._feature_channels = channels[-1]
+        self.config = head_config(channels, self.plain, fusion)
+        self.neck, self.head = dpt_head(self.config, self.plain)
+        randomise_head(self)
+        for name, parameter in self.named_parameters():
+            if name.startswith(UNUSED):
+                parameter.requires_grad_(False)
+        if gradient_checkpointing:
+            self.backbone.set_grad_checkpointing(True)
+        known = self.backbone.pretrained_cfg
+        self.mean, self.std = tuple(known["mean"]), tuple(known["std"])
+        self.source = f"{'timm' if pretrained else 'random'} {backbone} under DPT's head"
+        self.licence = licence or (pretrained and known.get("license")) or "unknown"
+
+    def forward(self, image: Image) -> DepthOutput:
+        """RGB in [0, 1] -> float32 disparity at the rounded size, and the last map as tokens.
+
+        Backbone and neck run in the ambient precision, the head in float32: its values overflow
+        float16.
+        """
+        image = self.fit_input(image)
+        height, width = image.shape[-2:]
+        mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        maps = self.backbone.forward_intermediates(
+            ((image - mean) / std).to(next(self.neck.parameters()).dtype),
+            indices=self.stages,
+            norm=self.plain,
+            output_fmt="NCHW",
+            intermediates_only=True,
+        )
+        hidden = self.neck(maps)
+        with torch.autocast(image.device.type, enabled=False):
+            precise = [h.to(next(self.head.parameters()).dtype) for h in hidden]
+            depth = self.head(precise, height, width)
+        return DepthOutput(depth, maps[-1].flatten(2).transpose(1, 2))
+
+    @property
+    def feature_channels(self) -> int:
+        """The width of the last map; a plain transformer's has passed its final norm."""
+        return self._feature_channels
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """The backbone's."""
+        parameters: Iterator[nn.Parameter] = self.backbone.parameters()
+        return parameters
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TimmDepth":
+        cast_all: Callable[..., object] = super()._apply
+        cast_all(fn, recurse)
+        keep_precise(self.head)
+        return self
+
+
+class Maps(nn.Module):
+    """The first part of transformers' neck for what are maps already, not tokens."""
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, maps: list[Tensor], *_: None) -> list[Tensor]:
+        """Each through its layer; as they are where there are none."""
+        if not self.layers:
+            return maps
+        return [layer(one) for layer, one in zip(self.layers, maps, strict=True)]
+
+
+def create_backbone(name: str, pretrained: bool, options: dict[str, Any]) -> tuple[Any, bool]:
+    """timm's network without a classifier, and whether it runs at any size.
+
+    Raises:
+        ValueError: timm has no such network or no weights for it, or it gives no four maps.
+        FileNotFoundError: its weights cannot be fetched.
+    """
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        close = get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f"; it has {', '.join(close)}" if close else ""
+        raise ValueError(f"timm has no backbone '{name}'{hint}")
+    arguments = {"pretrained": pretrained, "num_classes": 0, **options}
+    network: Any
+    try:
+        try:
+            network = timm.create_model(name, dynamic_img_size=True, **arguments)
+            any_size = True
+        except TypeError as error:
+            if "dynamic_img_size" not in str(error):
+                raise
+            network = timm.create_model(name, **arguments)
+            any_size = not network.pretrained_cfg.get("fixed_input_size", False)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"timm's weights of '{name}' cannot be fetched: check the network and HF_HUB_OFFLINE"
+        ) from error
+    except (RuntimeError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"timm cannot build '{name}': {reason}") from error
+    stages = len(getattr(network, "feature_info", ()))
+    if stages < STAGES or not hasattr(network, "forward_intermediates"):
+        raise ValueError(f"the backbone '{name}' gives {stages} maps; DPT's head reads four")
+    return network, any_size
+
+
+def choose(count: int, layers: str) -> list[int]:
+    """Four of `count` layers, counted from 0: the last, or at each quarter of the depth."""
+    if layers == "last":
+        return list(range(count - STAGES, count))
+    return [(k + 1) * count // STAGES - 1 for k in range(STAGES)]
+
+
+def fixed_size(network: Any, options: dict[str, Any]) -> tuple[int, int]:
+    """Height and width of the only size at which a network runs."""
+    size = options.get("img_size", network.pretrained_cfg["input_size"][-2:])
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
+
+
+def dpt_head(config: DepthAnythingConfig, plain: bool) -> tuple[Any, Any]:
+    """transformers' neck, which takes maps instead of tokens, and its head."""
+    neck_class: Any = DepthAnythingNeck
+    head_class: Any = DepthAnythingDepthEstimationHead
+    neck = neck_class(config)
+    neck.reassemble_stage = Maps(list(neck.reassemble_stage.layers) if plain else [])
+    return neck, head_class(config)
+
+
+def head_config(channels: list[int], plain: bool, fusion: int) -> DepthAnythingConfig:
+    """Of transformers' neck and head; patches of one pixel, because the head is told the image's size."""
+    widths = [max(1, channels[-1] // k) for k in (8, 4, 2, 1)] if plain else channels
+    return DepthAnythingConfig(
+        patch_size=1,
+        reassemble_hidden_size=channels[-1],
+        reassemble_factors=[4, 2, 1, 0.5],
+        neck_hidden_sizes=widths,
+        fusion_hidden_size=fusion,
+        head_hidden_size=32,
+        depth_estimation_type="relative",
+        max_depth=1,
+    )

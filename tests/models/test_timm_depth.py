@@ -1,0 +1,212 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from depthkd.batch import AFFINE_DISPARITY
+from depthkd.models import DepthModel, Frozen, TimmDepth
+from depthkd.models.timm_depth import choose
+
+VIT: dict[str, Any] = {"embed_dim": 32, "depth": 6, "num_heads": 2}
+SWIN: dict[str, Any] = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 4)}
+# The narrowest of each kind: options of timm, multiple of the sides, channels of the last map.
+KINDS: dict[str, tuple[dict[str, Any], int, int]] = {
+    "vit_tiny_patch16_224": (VIT, 16, 32),
+    "vit_small_patch14_reg4_dinov2": (VIT, 14, 32),
+    "vit_small_patch16_dinov3": ({**VIT, "embed_dim": 64}, 16, 64),
+    "mobilenetv4_conv_small_035": ({}, 32, 336),
+    "resnet10t": ({}, 32, 512),
+    "swinv2_tiny_window8_256": (SWIN, 32, 128),
+    "convnext_atto": ({"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}, 32, 32),
+    "efficientnet_lite0": ({}, 32, 320),
+}
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any look outside fails."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no network in tests")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+
+
+def build(backbone: str, **arguments: Any) -> TimmDepth:
+    torch.manual_seed(0)
+    return TimmDepth(backbone, fusion=16, options=KINDS[backbone][0], **arguments).eval()
+
+
+def image(height: int = 97, width: int = 131, count: int = 2) -> Tensor:
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_any_backbone_answers_at_odd_sizes_and_all_of_it_learns(name: str) -> None:
+    """DDP waits for ever for a parameter without a gradient; a saved network answers the same."""
+    model = build(name)
+    _, multiple, channels = KINDS[name]
+    height, width = model.rounded(97, 131)
+    assert (model.multiple, model.space, model.fixed_size) == (multiple, AFFINE_DISPARITY, None)
+    with torch.no_grad():
+        for parameter in model.backbone.parameters():  # some begin at 0, which stops gradients
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    output = model.train()(image())
+    assert output.depth.shape == (2, height, width)
+    assert output.features is not None
+    assert output.features.shape == (2, height * width // multiple**2, channels)
+    assert model.feature_channels == channels
+    output.depth.var().backward()
+    trained = [(n, p.grad) for n, p in model.named_parameters() if p.requires_grad]
+    assert [n for n, gradient in trained if gradient is None] == []
+    moved = sum(bool(g.abs().sum() > 0) for _, g in trained if g is not None)
+    assert moved > 0.9 * len(trained)
+    copy = TimmDepth(name, fusion=16, options=KINDS[name][0]).eval()
+    copy.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(copy(image()).depth, model.eval()(image()).depth)
+    assert model.predict(image()).shape == (2, 97, 131)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "mobilenetv4_conv_small_035"])
+def test_it_fits_a_ramp_in_a_few_steps(name: str) -> None:
+    """Depth that depends on place and colour: both must reach the output and its gradient the weights."""
+    model = build(name).train()
+    picture = torch.rand(2, 3, 1, 1, generator=torch.Generator().manual_seed(1)).expand(2, 3, 64, 64)
+    target = torch.linspace(0.2, 1.8, 64).view(1, 64, 1) + picture.mean(1)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(60):
+        loss = (model(picture).depth - target).abs().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_the_head_reads_four_layers_of_a_plain_transformer() -> None:
+    assert choose(12, "spread") == [2, 5, 8, 11]  # Depth Anything V2's
+    assert choose(12, "last") == [8, 9, 10, 11]
+    assert choose(4, "spread") == [0, 1, 2, 3]
+    assert build("vit_tiny_patch16_224").stages == [0, 2, 3, 5]
+    assert build("vit_tiny_patch16_224", layers="last").stages == [2, 3, 4, 5]
+    assert build("convnext_atto", layers="spread").stages == [0, 1, 2, 3]
+
+
+def test_a_plain_transformer_s_features_have_passed_its_final_norm() -> None:
+    model = build("vit_small_patch14_reg4_dinov2")
+    with torch.no_grad():
+        features = model(image(56, 70)).features
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (model.mean, model.std))
+        tokens = model.backbone.forward_features((image(56, 70) - mean) / std)
+    torch.testing.assert_close(features, tokens[:, 5:])  # class and four registers come first
+
+
+def test_tokens_of_maps_run_along_the_rows() -> None:
+    model = build("resnet10t")
+    changed = image(96, 128)
+    changed[:, :, 40:56, 104:120] = 1 - changed[:, :, 40:56, 104:120]
+    with torch.no_grad():
+        before, after = model(image(96, 128)).features, model(changed).features
+    assert (after - before).norm(dim=-1)[0].argmax().item() == 1 * 4 + 3
+
+
+def test_it_normalises_as_timm_says() -> None:
+    assert build("vit_tiny_patch16_224").mean == (0.5, 0.5, 0.5)
+    assert build("resnet10t").mean == (0.485, 0.456, 0.406)
+
+
+def test_a_backbone_of_one_size_runs_at_that() -> None:
+    options = {"embed_dim": 32, "depth": 4, "num_heads": 2, "img_size": 48}
+    model = TimmDepth("beit_base_patch16_224", fusion=16, options=options)
+    assert model.fixed_size == (48, 48)
+    assert model.predict(image(), resolution=96).shape == (2, 97, 131)
+
+
+def test_the_encoder_is_the_backbone_and_the_head_stays_precise() -> None:
+    model = build("resnet10t")
+    encoder = {id(p) for p in model.encoder_parameters()}
+    assert encoder == {id(p) for p in model.backbone.parameters()}
+    assert {n.split(".")[0] for n, p in model.named_parameters() if id(p) not in encoder} == {"neck", "head"}
+    picture = image(64, 96)
+    expected = build("resnet10t")(picture).depth
+    assert (expected > 0).all()
+    teacher = Frozen(lambda: build("resnet10t"), dtype=torch.bfloat16)
+    assert {p.dtype for p in teacher.model.head.parameters()} == {torch.float32}
+    output = teacher(picture)
+    torch.testing.assert_close(output.depth, expected.detach(), rtol=0.05, atol=0.02)
+    assert output.features is not None
+    assert output.features.dtype == torch.float32
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        model = build("vit_tiny_patch16_224", gradient_checkpointing=checkpointing).train()
+        assert model.backbone.grad_checkpointing is checkpointing
+        model(image(48, 48)).depth.var().backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
+def test_pretrained_weights_are_fetched_when_asked_for_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(7)
+    theirs = timm.create_model("resnet10t").state_dict()
+    fetched = []
+
+    def fetch(source: str, *_: Any, **__: Any) -> dict[str, Tensor]:
+        fetched.append(source)
+        return dict(theirs)
+
+    for name in ("load_state_dict_from_hf", "load_state_dict_from_url"):
+        monkeypatch.setattr(f"timm.models._builder.{name}", fetch)
+    random = build("resnet10t")
+    assert (fetched, random.licence) == ([], "unknown")
+    model = build("resnet10t", pretrained=True)
+    assert len(fetched) == 1
+    assert torch.equal(model.backbone.conv1[0].weight, theirs["conv1.0.weight"])
+    assert model.head.conv3.bias.item() == 1.0
+    assert (model.licence, model.source) == ("apache-2.0", "timm resnet10t under DPT's head")
+    assert build("resnet10t", pretrained=True, licence="mit").licence == "mit"
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def fetch(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fetch
+
+
+def test_weights_that_cannot_be_fetched_give_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", raising(ConnectionError("down")))
+    with pytest.raises(FileNotFoundError, match=r"^timm's weights of 'resnet10t' cannot be fetched: check"):
+        build("resnet10t", pretrained=True)
+
+
+def test_backbones_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^timm has no backbone 'resnet17'; it has .*resnet1"):
+        TimmDepth("resnet17")
+    with pytest.raises(ValueError, match=r"^the backbone 'levit_128s' gives 3 maps; DPT's head reads four"):
+        TimmDepth("levit_128s")
+    with pytest.raises(ValueError, match=r"^timm cannot build 'resnet10t': .*width"):
+        TimmDepth("resnet10t", options={"width": 3})
+    with pytest.raises(ValueError, match=r"^timm cannot build 'mobilenetv4_conv_small_035': No pretrained"):
+        TimmDepth("mobilenetv4_conv_small_035", pretrained=True)
+
+
+def test_the_command_line_builds_it() -> None:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--model", type=DepthModel)
+    chosen = parser.parse_args(
+        ["--model=depthkd.models.TimmDepth", "--model.backbone=resnet10t", "--model.fusion=16"]
+    )
+    model = parser.instantiate(chosen).model
+    assert isinstance(model, TimmDepth)
+    assert model.config.fusion_hidden_size == 16
