@@ -29,8 +29,8 @@ EMBEDDINGS = ("empty_text_embed.safetensors", "empty_text_embed.npy")
 class LatentDepth(DepthModel):
     """A diffusers UNet between an autoencoder's encoder and its decoder.
 
-    The autoencoder stays in float32 in whatever precision the rest is: bfloat16 has 256 values in
-    [0.5, 1], which shows as steps in the depth, and float16 overflows in it. It is never trained.
+    The autoencoder stays in float32 in whatever precision the rest is: bfloat16 knows 128 values
+    between 0.5 and 1, so depth would come in steps, and float16 overflows in it. It is never trained.
     Everything is pre-trained, so all parameters are the encoder's.
 
     Args:

@@ -122,6 +122,26 @@ def test_the_empty_prompt_comes_from_the_text_encoder_a_file_or_zeros(tmp_path: 
     assert torch.equal(empty_text(str(tmp_path / "whole"), 5, "zeros"), torch.zeros(1, 2, 5))
 
 
+def test_files_may_name_their_tensors_as_the_hub_s_old_ones_do(tmp_path: Path) -> None:
+    """Stable Diffusion's autoencoder has its attention's old names, its text encoder a prefix."""
+    stable_diffusion(tmp_path)
+    embedding, file = nothing(tmp_path), tmp_path / "text_encoder" / "model.safetensors"
+    prefixed = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in load_file(file).items()}
+    save_file(prefixed, file, {"format": "pt"})
+    assert torch.equal(empty_text(str(tmp_path), WIDTH), embedding)
+    old, file = {}, tmp_path / "vae" / WEIGHTS
+    for name, tensor in load_file(file).items():
+        if ".attentions." in name:
+            for new, former in (("q", "query"), ("k", "key"), ("v", "value"), ("out.0", "proj_attn")):
+                name = name.replace(f".to_{new}.", f".{former}.")
+        old[name] = tensor
+    assert "encoder.mid_block.attentions.0.query.weight" in old
+    save_file(old, file, {"format": "pt"})
+    expected = autoencoder().state_dict()
+    loaded = load_autoencoder(str(tmp_path)).state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.items())
+
+
 def test_an_empty_prompt_that_cannot_be_had_gives_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"^'.*' has neither a text_encoder nor empty_text_embed.safetensors"
