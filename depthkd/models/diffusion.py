@@ -189,6 +189,7 @@ class Marigold(LatentDepth):
         super().__init__(unet, load_autoencoder(source, revision), embedding, longest)
         self.steps, self.ensemble = int(chosen), ensemble
         self.scheduler = load_scheduler(source, revision)
+        self.schedule = repr(sorted(self.scheduler.config.items()))  # for a test's fingerprint
         self.shifted = index.get("shift_invariant", True)
         self.space = DepthSpace(
             Quantity(index.get("prediction_type") or "depth"),
