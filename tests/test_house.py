@@ -72,7 +72,8 @@ def test_a_room_can_be_entered_without_the_heavy_libraries() -> None:
     code = (
         "import sys, depthkd.models, depthkd.methods, depthkd.losses, depthkd.metrics, depthkd.benchmarks, "
         "depthkd.data; "
-        "print([m for m in ('torch', 'lightning', 'transformers', 'onnxruntime') if m in sys.modules])"
+        "heavy = ('torch', 'lightning', 'transformers', 'diffusers', 'onnxruntime'); "
+        "print([m for m in heavy if m in sys.modules])"
     )
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60

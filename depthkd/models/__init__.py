@@ -6,8 +6,10 @@ from depthkd.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from depthkd.models.depth_anything import DepthAnything
+    from depthkd.models.diffusion import GenPercept, Lotus, Marigold
     from depthkd.models.frozen import Frozen
     from depthkd.models.huggingface import HuggingFaceDepth
+    from depthkd.models.latent import LatentDepth
     from depthkd.models.metric import DepthPro, ZoeDepth
     from depthkd.models.model import DepthModel, DepthOutput
     from depthkd.models.onnx import OnnxDepth
@@ -20,7 +22,11 @@ __all__ = [
     "DepthOutput",
     "DepthPro",
     "Frozen",
+    "GenPercept",
     "HuggingFaceDepth",
+    "LatentDepth",
+    "Lotus",
+    "Marigold",
     "Metric3D",
     "OnnxDepth",
     "TimmDepth",
@@ -36,7 +42,11 @@ __getattr__ = lazy_exports(
         "DepthOutput": "model",
         "DepthPro": "metric",
         "Frozen": "frozen",
+        "GenPercept": "diffusion",
         "HuggingFaceDepth": "huggingface",
+        "LatentDepth": "latent",
+        "Lotus": "diffusion",
+        "Marigold": "diffusion",
         "Metric3D": "torch_hub",
         "OnnxDepth": "onnx",
         "TimmDepth": "timm_depth",

