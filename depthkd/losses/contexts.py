@@ -50,9 +50,7 @@ class Sorted:
         found = self.keys.gather(1, position.flatten(1).clamp(max=self.keys.shape[1] - 1))
         return (found & ((1 << self.places) - 1)).view_as(position)
 
-    def below(
-        self, label: Int[Tensor, "..."], code: Int[Tensor, "batch ..."]
-    ) -> Int[Tensor, "batch ..."]:
+    def below(self, label: Int[Tensor, "..."], code: Int[Tensor, "batch ..."]) -> Int[Tensor, "batch ..."]:
         """How many pixels come before the first one of segment `label` whose code is not under `code`."""
         query = ((label << self.width) + code << self.places).flatten(1)
         return torch.searchsorted(self.keys, query).view_as(code)
@@ -128,7 +126,8 @@ def sort_within_segments(values: Pixels, partition: Partition) -> Sorted:
         np.ndarray.sort(keys.numpy(), axis=1)
     else:
         keys = keys.sort(dim=1).values
-    sums = torch.zeros(len(values), count + 1, dtype=torch.float64, device=values.device)
+    sums = values.new_empty(len(values), count + 1, dtype=torch.float64)
+    sums[:, :1] = 0
     torch.cumsum(sorted_values(values, keys, places), 1, dtype=torch.float64, out=sums[:, 1:])
     return Sorted(keys, sums, width, places)
 
