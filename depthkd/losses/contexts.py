@@ -50,10 +50,10 @@ class Sorted:
         found = self.keys.gather(1, position.flatten(1).clamp(max=self.keys.shape[1] - 1))
         return (found & ((1 << self.places) - 1)).view_as(position)
 
-    def below(self, label: Int[Tensor, "..."], code: Int[Tensor, "batch ..."]) -> Int[Tensor, "batch ..."]:
-        """How many pixels come before the first one of segment `label` whose code is not under `code`."""
-        query = ((label << self.width) + code << self.places).flatten(1)
-        return torch.searchsorted(self.keys, query).view_as(code)
+    def below(self, label: Int[Tensor, "..."], rest: Int[Tensor, "batch ..."]) -> Int[Tensor, "batch ..."]:
+        """How many pixels come before the key of segment `label` whose code and place are `rest`."""
+        query = ((label << self.width + self.places) + rest).flatten(1)
+        return torch.searchsorted(self.keys, query).view_as(rest)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Statistics:
 
     Args:
         median: of the context's pixels, the lower one of two middles.
-        pixel: where the median stands.
+        pixel: where the median stands; of equal values, the one in the middle.
         side: sum over the context of sign(value - median).
         inverse: 1 / max(mean absolute deviation from the median, EPSILON); 0 where it has no pixel.
         free: whether the deviation is above that floor, so that a gradient passes it.
@@ -152,8 +152,8 @@ def context_statistics(
 ) -> Statistics:
     """Median and mean absolute deviation of every context.
 
-    The code of a median is found digit by digit, the highest first: it is the largest code that has
-    no more pixels of its context under it than the median has.
+    The code and the place of a median are found digit by digit, the highest first: they are the
+    largest that have no more pixels of the context under them than the median has.
 
     Args:
         values: the map.
@@ -168,16 +168,16 @@ def context_statistics(
     first, last = start[:, None], stop[:, None]
     size = pool((stop - start)[:, None].expand(-1, len(joined), -1), joined)
     middle = (size - 1).clamp(min=0) // 2
-    code = torch.zeros_like(size)
+    found = torch.zeros_like(size)
     steps = torch.arange(1, 1 << DIGIT, device=start.device)[:, None, None]
-    for shift in reversed(range(0, order.width, DIGIT)):
-        probes = code[:, None] + (steps << shift)
+    for shift in reversed(range(0, order.width + order.places, DIGIT)):
+        probes = found[:, None] + (steps << shift)
         under = order.below(labels, probes).clamp(first[:, None], last[:, None]) - first[:, None]
-        code += (pool(under, joined) <= middle[:, None]).sum(1) << shift
-    low = order.below(labels, code).clamp(first, last)
-    high = order.below(labels, code + 1).clamp(first, last)
-    pixel = (torch.where(high > low, order.pixel(low) + 1, 0).unsqueeze(-2) * joined).amax(-1)
-    pixel = (pixel - 1).clamp(min=0)
+        found += (pool(under, joined) <= middle[:, None]).sum(1) << shift
+    pixel = torch.where(size > 0, found & ((1 << order.places) - 1), 0)
+    code = found >> order.places
+    low = order.below(labels, code << order.places).clamp(first, last)
+    high = order.below(labels, code + 1 << order.places).clamp(first, last)
     median = values.gather(1, pixel.flatten(1)).view_as(pixel) * (size > 0)
     at = [order.sums.gather(1, p.expand_as(low).flatten(1)).view_as(low) for p in (first, low, high, last)]
     side = pool((last - high) - (low - first), joined)

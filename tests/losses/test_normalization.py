@@ -128,6 +128,14 @@ def test_empty_mask_gives_zero_and_a_finite_gradient(normalization: Normalizatio
 
 
 @pytest.mark.parametrize("normalization", list(Normalization))
+def test_nothing_waits_for_the_device(normalization: Normalization) -> None:
+    student = torch.rand(2, 9, 11, device="meta").requires_grad_()  # which has no value to ask for
+    mask = torch.ones(2, 9, 11, dtype=torch.bool, device="meta")
+    distillation_loss(student, torch.rand_like(student.detach()), mask, normalization).sum().backward()
+    assert student.grad is not None
+
+
+@pytest.mark.parametrize("normalization", list(Normalization))
 def test_gradient_check(normalization: Normalization) -> None:
     rng = np.random.default_rng(3)
     student = torch.from_numpy(rng.permutation(40).reshape(2, 4, 5) * 0.37).requires_grad_()
