@@ -1,0 +1,77 @@
+"""Feature alignment of Depth Anything (arXiv 2401.10891, section 3.3); L_feat of Distill Any Depth, Eq. 9."""
+
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+Tokens = Float[Tensor, "batch tokens channels"]
+PerImage = Float[Tensor, " batch"]
+Grid: TypeAlias = tuple[int, int]
+
+EPSILON = 1e-6  # a token that is no longer than this has no direction
+
+
+def directions(tokens: Tokens) -> Tokens:
+    """Each token over its length; 0, with gradient 0, where it has no direction."""
+    length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
+    return torch.where(length > EPSILON, tokens / length.clamp(min=EPSILON), 0)
+
+
+def feature_alignment_loss(
+    student: Tokens, teacher: Float[Tensor, "batch _ _"], margin: float | None = 0.85
+) -> PerImage:
+    """1 - mean cosine of the tokens that are not yet alike, one value an image.
+
+    A token counts while its cosine is not above `margin`. The mean is over the tokens that count;
+    the paper leaves open whether the others stay in the denominator. An image without one has loss
+    0 and gradient 0. A zero vector has cosine 0 and gradient 0. Computed in float32, or in float64
+    if a map is.
+
+    Args:
+        student: final encoder features; no gradient goes to the teacher's.
+        teacher: those of a frozen encoder, on the same grid and with as many channels.
+        margin: the paper's alpha; None counts all tokens.
+
+    Raises:
+        ValueError: the two do not have as many tokens, or as many channels.
+    """
+    if student.shape != teacher.shape:
+        (tokens, channels), (their_tokens, their_channels) = student.shape[1:], teacher.shape[1:]
+        raise ValueError(
+            f"features of {tokens} tokens and {channels} channels cannot be aligned with features of "
+            f"{their_tokens} tokens and {their_channels} channels: resample the tokens, and take a "
+            "teacher's encoder of the student's width or project the student's features to it"
+        )
+    dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
+    cosine = (directions(student.to(dtype)) * directions(teacher.detach().to(dtype))).sum(-1)
+    kept = torch.ones_like(cosine, dtype=torch.bool) if margin is None else cosine <= margin
+    return torch.where(kept, 1 - cosine, 0).sum(1) / kept.sum(1).clamp(min=1)
+
+
+def resample_tokens(tokens: Tokens, grid: Grid, target: Grid) -> Float[Tensor, "batch _ channels"]:
+    """Bilinear resampling of a grid of tokens, listed row by row, to another grid of the same image.
+
+    For networks whose patches differ in size. A coarser result is smoothed first (antialiasing), so
+    that all tokens have a say.
+
+    Args:
+        tokens: patch tokens alone, without class or register tokens.
+        grid: their rows and columns.
+        target: rows and columns of the result.
+
+    Raises:
+        ValueError: the grid does not have as many places as there are tokens.
+    """
+    batch, count, channels = tokens.shape
+    if grid[0] * grid[1] != count:
+        raise ValueError(
+            f"{count} tokens are not a grid of {grid[0]} x {grid[1]} = {grid[0] * grid[1]}: give the rows "
+            "and columns of the patch tokens, and leave out class and register tokens"
+        )
+    wide = torch.promote_types(tokens.dtype, torch.float32)
+    maps = tokens.to(wide).transpose(1, 2).reshape(batch, channels, *grid)
+    maps = F.interpolate(maps, target, mode="bilinear", align_corners=False, antialias=True)
+    return maps.flatten(2).transpose(1, 2)
