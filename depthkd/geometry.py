@@ -6,7 +6,7 @@ data set puts the image's corner there (Hypersim), subtract 0.5 from its princip
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Intrinsics = Float[Tensor, "*batch 3 3"]
@@ -91,6 +91,32 @@ def crop_boxes(
     grid = grid.reshape(batch, count * size[0], size[1], 2)
     sampled = F.grid_sample(depth[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False)
     return sampled.reshape(shape)
+
+
+def paste_boxes(
+    windows: Float[Tensor, "batch count window_height window_width"],
+    boxes: Float[Tensor, "batch count 4"],
+    size: tuple[int, int],
+) -> tuple[
+    Float[Tensor, "batch count new_height new_width"], Bool[Tensor, "batch count new_height new_width"]
+]:
+    """Each window resampled bilinearly onto the pixels of a whole map of `size`, and where its box lies.
+
+    The reverse of `crop_boxes`, with the same boxes; outside its box a window's map is meaningless.
+    """
+    top, left, tall, wide = boxes.unbind(-1)
+    rows = (torch.arange(size[0], device=windows.device, dtype=windows.dtype) + 0.5) / size[0]
+    columns = (torch.arange(size[1], device=windows.device, dtype=windows.dtype) + 0.5) / size[1]
+    y = (rows - top[..., None]) / tall[..., None]
+    x = (columns - left[..., None]) / wide[..., None]
+    shape = (*boxes.shape[:2], *size)
+    y, x = y[..., :, None].expand(shape), x[..., None, :].expand(shape)
+    grid = torch.stack([x * 2 - 1, y * 2 - 1], dim=-1).flatten(0, 1)
+    pasted = F.grid_sample(
+        windows.flatten(0, 1)[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    inside = (y > 0) & (y < 1) & (x > 0) & (x < 1)
+    return pasted.reshape(shape), inside
 
 
 def _ray_length(intrinsics: Intrinsics, like: Map) -> Map:

@@ -104,8 +104,11 @@ class CrossContextCrop(SquareCrop):
         smallest: smallest side of the native region, where the image allows it.
         windows: how many windows.
         window: a window's side.
-        placement: "random", uniform inside the region; or "grid", k x k windows from edge to edge,
+        placement: "random", uniform inside the region; or "grid", from edge to edge: k x k windows,
             which cover the region where k * window reaches its side.
+        overlap: with "grid": the region's full grid, whose neighbours share at least this part of a
+            window's side, of which `windows` are drawn (again and again, where it has fewer). None:
+            the grid has `windows` of them.
         flip: probability of mirroring the region together with its windows.
     """
 
@@ -117,6 +120,7 @@ class CrossContextCrop(SquareCrop):
         window: int = 560,
         placement: Literal["random", "grid"] = "random",
         flip: float = 0.5,
+        overlap: float | None = None,
     ) -> None:
         super().__init__(size, smallest, flip)
         if windows < 1:
@@ -128,20 +132,26 @@ class CrossContextCrop(SquareCrop):
             )
         if placement not in ("random", "grid"):
             raise ValueError(f"'{placement}' is not a placement of windows; it would be 'random' or 'grid'")
-        if placement == "grid" and round(windows**0.5) ** 2 != windows:
+        if overlap is not None and (placement != "grid" or not 0.0 <= overlap < 1.0):
+            raise ValueError(
+                f"overlap is a part of a window's side, 0 to less than 1, of a grid: not {overlap} with "
+                f"placement '{placement}'"
+            )
+        if placement == "grid" and overlap is None and round(windows**0.5) ** 2 != windows:
             raise ValueError(
                 f"{windows} windows make no square grid; windows would be 1, 4, 9 or another square number"
             )
         self.windows = windows
         self.window = window
         self.placement = placement
+        self.overlap = overlap
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The region at size x size with `windows`, and with `boxes` as fractions of the region."""
         top, left, side, mirrored = self.region(sample, rng)
         region = crop(sample, top, left, side, side)
         cut = self.window if side >= self.smallest else max(1, round(side * self.window / self.smallest))
-        places = self._places(side - cut, rng)
+        places = self._places(side - cut, cut, rng)
         size = self.window, self.window
         views = [resize_image(region.image[y : y + cut, x : x + cut], size) for y, x in places]
         if mirrored:
@@ -151,13 +161,22 @@ class CrossContextCrop(SquareCrop):
         shared = _flipped(resize(region, self.size), mirrored)
         return replace(shared, windows=np.stack(views), boxes=boxes.astype(np.float32))
 
-    def _places(self, room: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-        """Top-left corners of the windows, each coordinate in [0, room]."""
+    def _places(self, room: int, cut: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+        """Top-left corners of the windows of `cut` pixels, each coordinate in [0, room]."""
         if self.placement == "random":
             return [(int(y), int(x)) for y, x in rng.integers(room, size=(self.windows, 2), endpoint=True)]
-        count = round(self.windows**0.5)
-        steps = [round(i * room / (count - 1)) for i in range(count)] if count > 1 else [room // 2]
-        return [(y, x) for y in steps for x in steps]
+        if self.overlap is None:
+            return _grid(room, round(self.windows**0.5))
+        stride = max(1, int(cut * (1 - self.overlap)))
+        cells = _grid(room, 1 + -(-room // stride))
+        drawn = rng.choice(len(cells), self.windows, replace=self.windows > len(cells))
+        return [cells[i] for i in drawn]
+
+
+def _grid(room: int, count: int) -> list[tuple[int, int]]:
+    """Corners of count x count windows from edge to edge."""
+    steps = [round(i * room / (count - 1)) for i in range(count)] if count > 1 else [room // 2]
+    return [(y, x) for y in steps for x in steps]
 
 
 def crop(sample: Sample, top: int, left: int, height: int, width: int) -> Sample:

@@ -6,11 +6,12 @@ from depthkd.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from depthkd.methods.depth_anything_v2 import SupervisedDepth, SupervisedWeights
-    from depthkd.methods.distill_any_depth import CrossContextDistill, CrossContextWeights
+    from depthkd.methods.distill_any_depth import AssistantGuided, CrossContextDistill, CrossContextWeights
     from depthkd.methods.method import Method
     from depthkd.methods.optimization import Optimization
 
 __all__ = [
+    "AssistantGuided",
     "CrossContextDistill",
     "CrossContextWeights",
     "Method",
@@ -22,6 +23,7 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
+        "AssistantGuided": "distill_any_depth",
         "CrossContextDistill": "distill_any_depth",
         "CrossContextWeights": "distill_any_depth",
         "Method": "method",

@@ -1,32 +1,47 @@
-"""Distill Any Depth (arXiv 2502.19204): cross-context distillation, section 3.2."""
+"""Distill Any Depth (arXiv 2502.19204): cross-context and assistant-guided distillation, section 3.2."""
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from depthkd.batch import Batch, TrainingBatch
-from depthkd.geometry import crop_boxes
+from depthkd.batch import Ambiguity, Batch, TrainingBatch
+from depthkd.geometry import crop_boxes, paste_boxes
+from depthkd.losses.anchor import magnitude_anchor
+from depthkd.losses.disagreement import agreement_weighted_mean
+from depthkd.losses.features import feature_alignment_loss, resample_tokens
 from depthkd.losses.gradient import normalized_gradient_matching
 from depthkd.losses.normalization import Normalization, NormalizationName, distillation_loss
 from depthkd.methods.method import Method, Teacher
 from depthkd.methods.optimization import Optimization
-from depthkd.models.model import DepthModel, resize_map
+from depthkd.models.model import DepthModel, DepthOutput, resize_map
 
+Image = Float[Tensor, "batch 3 height width"]
 Map = Float[Tensor, "batch height width"]
 Mask = Bool[Tensor, "batch height width"]
 Windows = Float[Tensor, "batch count window_height window_width"]
+Boxes = Float[Tensor, "batch count 4"]
 PerImage = Float[Tensor, " batch"]
+Side = Literal["student", "teacher"]
+
+ENCODER = "feature encoder"
 
 
 @dataclass(frozen=True)
 class CrossContextWeights:
-    """Distill Any Depth, Eq. 9, with section 4.1's lambda_1 = 0.5 and lambda_3 = 2.0."""
+    """Distill Any Depth, Eq. 9, with section 4.1's lambda_1 = 0.5, lambda_2 = 1.0 and lambda_3 = 2.0.
+
+    `anchor` is ours: it holds the magnitude that the others leave free.
+    """
 
     shared_context: float = 1.0
     local_global: float = 0.5
+    features: float = 1.0
     gradient: float = 2.0
+    anchor: float = 0.0
 
 
 def shared_context_loss(student: Map, teacher: Map, mask: Mask, normalization: Normalization) -> PerImage:
@@ -35,66 +50,125 @@ def shared_context_loss(student: Map, teacher: Map, mask: Mask, normalization: N
 
 
 def local_global_loss(
-    student: Map, windows: Windows, boxes: Float[Tensor, "batch count 4"], normalization: Normalization
+    student: Map, windows: Windows, boxes: Boxes, normalization: Normalization, resampled: Side = "student"
 ) -> PerImage:
     """Distill Any Depth, Eq. 8: the teacher saw windows of what the student saw whole.
 
-    The student's map is cropped to each window's box and resampled to the teacher's finer grid;
-    the mean over the N windows of each image.
+    Either the student's map is cropped to each window's box and resampled to the teacher's finer
+    grid, which keeps all that the teacher saw, or the teacher's window is resampled to the pixels
+    that the student has there. The mean over the N windows of each image.
     """
-    batch, count, height, width = windows.shape
-    crops = crop_boxes(student, boxes, (height, width)).flatten(0, 1)
-    labels = windows.flatten(0, 1)
-    everywhere = torch.ones_like(labels, dtype=torch.bool)
-    return distillation_loss(crops, labels, everywhere, normalization).view(batch, count).mean(1)
+    batch, count = windows.shape[:2]
+    if resampled == "student":
+        crops = crop_boxes(student, boxes, (windows.shape[2], windows.shape[3]))
+        labels, inside = windows, torch.ones_like(windows, dtype=torch.bool)
+    else:
+        crops = student[:, None].expand(-1, count, -1, -1)
+        labels, inside = paste_boxes(windows, boxes, (student.shape[1], student.shape[2]))
+    losses = distillation_loss(crops.flatten(0, 1), labels.flatten(0, 1), inside.flatten(0, 1), normalization)
+    return losses.view(batch, count).mean(1)
 
 
-class CrossContextDistill(Method):
-    """Distils a teacher into a student with shared-context and local-global distillation.
+def drawn_teacher(probabilities: dict[str, float], seed: int, step: int) -> str:
+    """Section 3.2's probabilistic sampling: the one teacher of an iteration, the same on every rank."""
+    draw = np.random.default_rng([seed, step]).random() * sum(probabilities.values())
+    for name, probability in probabilities.items():
+        draw -= probability
+        if draw < 0:
+            return name
+    return name
+
+
+def token_grid(tokens: int, aspect: float) -> tuple[int, int]:
+    """Rows and columns of the patch tokens of an image whose height is `aspect` times its width."""
+    rows = max(1, round((tokens * aspect) ** 0.5))
+    while tokens % rows:
+        rows -= 1
+    return rows, tokens // rows
+
+
+class CrossContext(Method):
+    """What both methods share: Eq. 9 over the answers of one teacher or several.
 
     The crops are the data's: `CrossContextCrop` cuts the square region that both see and the
     windows that the teacher sees at native resolution.
 
     Args:
-        student: the network that learns; its quantity must be the teacher's.
-        teacher: how to build the teacher; it is built when training starts.
+        student: the network that learns; its quantity must be the teachers'.
+        teachers: name -> how to build it; they are built when training starts.
         weights: of the terms of Eq. 9; 0 switches one off, and its teacher passes with it.
         shared_context_normalization: of Eq. 7 (Table 1: hybrid is best).
         local_global_normalization: of Eq. 8 (Table 1: hybrid is best).
         optimization: optimiser, schedule and moving average.
         scales: of the gradient term, which compares the globally normalised pair.
+        feature_margin: tokens whose cosine is above it are near enough (Depth Anything V1: .85).
+        feature_encoder: a frozen network for the feature term alone, whichever teacher is drawn;
+            None: the teacher's own features.
+        resampled: which side local-global distillation brings to the other's grid.
         seed: of everything random in training.
 
     Raises:
-        ValueError: teacher and student predict different quantities, or the data has no windows.
+        ValueError: teachers and student predict different quantities, no teacher has features for
+            the feature term, or the data has no windows.
     """
 
     def __init__(
         self,
         student: DepthModel,
-        teacher: Teacher,
+        teachers: dict[str, Teacher],
         weights: CrossContextWeights = CrossContextWeights(),
         shared_context_normalization: NormalizationName = "hybrid",
         local_global_normalization: NormalizationName = "hybrid",
         optimization: Optimization = Optimization(),
         scales: int = 4,
+        feature_margin: float = 0.85,
+        feature_encoder: Teacher | None = None,
+        resampled: Side = "student",
         seed: int = 0,
     ) -> None:
-        super().__init__(student, optimization, weights, {"teacher": teacher}, seed)
+        encoder = {} if feature_encoder is None else {ENCODER: feature_encoder}
+        super().__init__(student, optimization, weights, teachers | encoder, seed)
         self.shared_context_normalization = Normalization(shared_context_normalization)
         self.local_global_normalization = Normalization(local_global_normalization)
         self.scales = scales
+        self.feature_margin = feature_margin
+        self.resampled: Side = resampled
+        self.feature_projection: nn.Linear | None = None
 
     def setup(self, stage: str) -> None:
-        """Build the teacher, and see that it and the student speak of the same quantity."""
+        """Build the teachers, see that they and the student speak of the same quantity, and join their
+        features' widths."""
         super().setup(stage)
-        for teacher in self.teachers.values():
-            if teacher.space.quantity is not self.student.space.quantity:
+        for name, teacher in self.teachers.items():
+            if name != ENCODER and teacher.space.quantity is not self.student.space.quantity:
                 raise ValueError(
                     f"the teacher ({teacher.model.source}) predicts '{teacher.space}' and the student "
                     f"({self.student.source}) '{self.student.space}': distillation needs one quantity, so "
                     "take a teacher or a student of the other kind"
                 )
+        if stage == "fit" and self.used("features"):
+            self._join_features()
+
+    def _join_features(self) -> None:
+        """A linear projection of the student's features where widths differ (Depth Anything V1's author)."""
+        ours = self.student.feature_channels
+        widths = {n: t.model.feature_channels for n, t in self.teachers.items()}
+        theirs = {width for width in widths.values() if width is not None}
+        if ENCODER in widths:
+            theirs = {width for width in (widths[ENCODER],) if width is not None}
+        if ours is None or len(theirs) != 1:
+            whose = "the student has none" if ours is None else "no teacher has any"
+            whose = f"the teachers' widths are {sorted(theirs)}" if len(theirs) > 1 else whose
+            raise ValueError(
+                f"feature alignment needs encoder features of one width on either side, but {whose} "
+                f"({self.student.source}: {ours}; {', '.join(f'{n}: {w}' for n, w in widths.items())}): "
+                "set model.init_args.weights.features to 0, or name a feature_encoder"
+            )
+        width = theirs.pop()
+        if ours != width and self.feature_projection is None:
+            with torch.random.fork_rng():
+                torch.manual_seed(self.seed)
+                self.feature_projection = nn.Linear(ours, width)
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Distill Any Depth, Eq. 9, term by term, over all sources."""
@@ -102,29 +176,71 @@ class CrossContextDistill(Method):
 
     def _per_image(self, name: str, part: Batch) -> dict[str, PerImage]:
         image = part.images()
-        student = self.student_depth(image)
+        size = (image.shape[-2], image.shape[-1])
+        answer = self.student(image)
+        student = resize_map(answer.depth.float(), size)
         terms: dict[str, PerImage] = {}
-        if self.used("shared_context") or self.used("gradient"):
-            teacher = self.teacher_depth(image)
-            everywhere = torch.ones_like(teacher, dtype=torch.bool)
-            self.keep_picture(image, teacher, student)
+        if any(self.used(term) for term in ("shared_context", "gradient", "features")):
+            labels = self.labels(image)
+            everywhere = torch.ones_like(labels.depth, dtype=torch.bool)
+            self.keep_picture(image, labels.depth, student)
             if self.used("shared_context"):
                 normalization = self.shared_context_normalization
-                terms["shared_context"] = shared_context_loss(student, teacher, everywhere, normalization)
+                terms["shared_context"] = shared_context_loss(
+                    student, labels.depth, everywhere, normalization
+                )
             if self.used("gradient"):
-                terms["gradient"] = normalized_gradient_matching(student, teacher, everywhere, self.scales)
+                terms["gradient"] = normalized_gradient_matching(
+                    student, labels.depth, everywhere, self.scales
+                )
+            if self.used("features"):
+                terms |= self._features(answer, labels, image)
         if self.used("local_global"):
             windows, boxes = self.window_labels(name, part)
+            self._keep_figure_5(part, windows, boxes)
             terms["local_global"] = local_global_loss(
-                student, windows, boxes, self.local_global_normalization
+                student, windows, boxes, self.local_global_normalization, self.resampled
             )
+        if self.used("anchor"):
+            terms["anchor"] = magnitude_anchor(student, torch.ones_like(student, dtype=torch.bool))
         return terms
 
-    def teacher_depth(self, image: Float[Tensor, "batch 3 height width"]) -> Map:
-        """Pseudo-labels at the image's size."""
-        return resize_map(self.teachers["teacher"](image).depth, (image.shape[-2], image.shape[-1]))
+    def _keep_figure_5(self, part: Batch, windows: Windows, boxes: Boxes) -> None:
+        """Figure 5 for the log: a window, and its labels from the whole image and from the window alone."""
+        if "target" in self.latest and part.windows is not None:
+            size = (windows.shape[2], windows.shape[3])
+            cut = crop_boxes(self.latest["target"][:1], boxes[:1, :1], size)[:, 0]
+            self.latest |= {"window": part.windows[:1, 0].float() / 255.0, "of_the_whole": cut}
+            self.latest["of_the_window"] = windows[:1, 0].detach()
 
-    def window_labels(self, name: str, part: Batch) -> tuple[Windows, Float[Tensor, "batch count 4"]]:
+    def _features(self, student: DepthOutput, teacher: DepthOutput, image: Image) -> dict[str, PerImage]:
+        """The feature term; where the drawn teacher has no features, none, but DDP sees its parameters."""
+        target = teacher.features
+        if ENCODER in self.teachers:
+            target = self.teachers[ENCODER](image).features
+        ours = student.features
+        assert ours is not None  # `setup` has seen to it
+        projected = ours.float()
+        if self.feature_projection is not None:
+            projected = self.feature_projection(projected)
+        if target is None:
+            return {"features": 0.0 * projected.flatten(1).sum(1)}
+        if target.shape[1] != projected.shape[1]:
+            aspect = image.shape[-2] / image.shape[-1]
+            grids = (token_grid(tokens.shape[1], aspect) for tokens in (projected, target))
+            projected = resample_tokens(projected, *grids)
+        return {"features": feature_alignment_loss(projected, target, self.feature_margin)}
+
+    def labels(self, image: Image) -> DepthOutput:
+        """Pseudo-labels at the image's size, with the encoder's features where the teacher has them."""
+        return self._answer(next(name for name in self.teachers if name != ENCODER), image)
+
+    def _answer(self, name: str, image: Image) -> DepthOutput:
+        output = self.teachers[name](image)
+        depth = resize_map(output.depth, (image.shape[-2], image.shape[-1]))
+        return DepthOutput(depth, output.features)
+
+    def window_labels(self, name: str, part: Batch) -> tuple[Windows, Boxes]:
         """Pseudo-labels of all windows of all images, in one call of the teacher."""
         if part.windows is None or part.boxes is None:
             raise ValueError(
@@ -132,5 +248,93 @@ class CrossContextDistill(Method):
                 "`transform: depthkd.data.CrossContextCrop`, or set model.init_args.weights.local_global to 0"
             )
         batch, count = part.windows.shape[:2]
-        labels = self.teacher_depth(part.windows.flatten(0, 1).float().div_(255.0))
+        labels = self.labels(part.windows.flatten(0, 1).float().div_(255.0)).depth
         return labels.view(batch, count, *labels.shape[1:]), part.boxes
+
+
+class CrossContextDistill(CrossContext):
+    """Distils one teacher into a student with shared-context and local-global distillation.
+
+    Args:
+        student: the network that learns; its quantity must be the teacher's.
+        teacher: how to build the teacher; it is built when training starts.
+        settings: see `CrossContext`.
+    """
+
+    def __init__(self, student: DepthModel, teacher: Teacher, **settings: Any) -> None:
+        super().__init__(student, {"teacher": teacher}, **settings)
+
+
+class AssistantGuided(CrossContext):
+    """Cross-context distillation from several teachers, one of them drawn for each iteration.
+
+    Args:
+        student: the network that learns; its quantity must be the teachers'.
+        teachers: name -> how to build it; the first is the primary one.
+        probabilities: name -> how often it is drawn; the paper draws the primary teacher 7 times of 10.
+        strategy: "select" draws one teacher for each iteration; "average" takes the mean of all labels,
+            weighted by how far they agree (Table 4; its formula is ours).
+        mixed_scales: allow losses without normalisation although the teachers' scales differ.
+        settings: see `CrossContext`.
+
+    Raises:
+        ValueError: probabilities and teachers do not go together, or a loss without normalisation
+            would mix the scales of several teachers.
+    """
+
+    def __init__(
+        self,
+        student: DepthModel,
+        teachers: dict[str, Teacher],
+        probabilities: dict[str, float],
+        strategy: Literal["select", "average"] = "select",
+        mixed_scales: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__(student, teachers, **settings)
+        if set(probabilities) != set(teachers) or min(probabilities.values(), default=0.0) <= 0.0:
+            raise ValueError(
+                "model.init_args.probabilities must name every teacher with a number above 0: the teachers "
+                f"are {', '.join(teachers) or 'none'}, the probabilities {probabilities}"
+            )
+        if strategy == "average" and len(teachers) < 2:
+            raise ValueError("model.init_args.strategy: an average needs two teachers or more")
+        self.probabilities = {name: probabilities[name] for name in teachers}
+        self.strategy = strategy
+        self.mixed_scales = mixed_scales
+
+    def setup(self, stage: str) -> None:
+        """As `CrossContext`, and see that no loss mixes scales."""
+        super().setup(stage)
+        raw = [
+            term
+            for term, normalization in (
+                ("shared_context", self.shared_context_normalization),
+                ("local_global", self.local_global_normalization),
+            )
+            if self.used(term) and normalization is Normalization.NONE
+        ]
+        loose = [n for n in self.probabilities if self._ambiguous(n)]
+        if stage == "fit" and raw and loose and len(self.probabilities) > 1 and not self.mixed_scales:
+            raise ValueError(
+                f"model.init_args.{raw[0]}_normalization is 'none', but the teachers' scales have nothing to "
+                f"do with each other ({', '.join(f'{n}: {self.teachers[n].space}' for n in loose)}): take "
+                "another normalisation, one teacher, or set mixed_scales to true"
+            )
+
+    def _ambiguous(self, name: str) -> bool:
+        return name in self.teachers and self.teachers[name].space.ambiguity is not Ambiguity.METRIC
+
+    def labels(self, image: Image) -> DepthOutput:
+        """Pseudo-labels of the teacher that this step draws, or the average of all."""
+        names = list(self.probabilities)
+        if self.strategy == "select":
+            return self._answer(self.drawn(), image)
+        answers = [self._answer(name, image) for name in names]
+        everywhere = torch.ones_like(answers[0].depth, dtype=torch.bool)
+        mean = agreement_weighted_mean([a.depth for a in answers], everywhere)
+        return DepthOutput(mean, answers[0].features)
+
+    def drawn(self) -> str:
+        """The name of this optimiser step's teacher."""
+        return drawn_teacher(self.probabilities, self.seed, self.global_step)

@@ -61,9 +61,13 @@ class Validation:
                     )
         latest, space = self.method.latest, self.method.student.space
         if latest:
-            self.picture(
-                "train/latest", latest["image"], [(latest["target"], space), (latest["student"], space)]
-            )
+            pictures = {"train/latest": ("image", "target", "student")}
+            if "window" in latest:
+                pictures["train/label_of_the_whole_and_of_the_window"] = (
+                    "window", "of_the_whole", "of_the_window",
+                )  # fmt: skip
+            for title, (image, *maps) in pictures.items():
+                self.picture(title, latest[image], [(latest[name], space) for name in maps])
 
     def picture(self, name: str, image: Image, maps: list[tuple[Map, DepthSpace]]) -> None:
         """The first image beside its maps, in the TensorBoard log."""

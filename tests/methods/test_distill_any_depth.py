@@ -57,6 +57,7 @@ def batch_of(samples: list[Sample]) -> Batch:
 def prepared(
     student: DepthModel, teacher: type[DepthModel] = ColumnReader, **options: object
 ) -> CrossContextDistill:
+    options = {"weights": CrossContextWeights(features=0.0)} | options  # these networks have none
     method = CrossContextDistill(student, teacher, **options)  # type: ignore[arg-type]
     method.teachers = {"teacher": Frozen(teacher)}
     return method
@@ -115,7 +116,7 @@ def test_a_term_without_weight_is_not_computed(off: str) -> None:
     crop = CrossContextCrop(size=30, smallest=60, windows=3, window=50)
     batch = batch_of([crop(painted(90, 80), np.random.default_rng(i)) for i in range(2)])
     student = ColumnReader(0.5)
-    method = prepared(student, weights=CrossContextWeights(**{off: 0.0}))
+    method = prepared(student, weights=CrossContextWeights(features=0.0, **{off: 0.0}))
     losses = method.losses({"x": batch})
     assert set(losses) == {"shared_context", "local_global", "gradient"} - {off}
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())

@@ -1,0 +1,187 @@
+"""Assistant-guided distillation: who teaches when, what is averaged, and what is refused."""
+
+from collections import Counter
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from depthkd.batch import AFFINE_DISPARITY, METRIC_DISPARITY, Batch
+from depthkd.losses.disagreement import agreement_weighted_mean
+from depthkd.methods.distill_any_depth import AssistantGuided, CrossContextWeights, drawn_teacher
+from depthkd.models.frozen import Frozen
+from depthkd.models.model import DepthModel, DepthOutput
+from tests.methods.test_distill_any_depth import ColumnReader
+
+PAPER = {"primary": 0.7, "assistant": 0.3}
+
+
+class Featured(ColumnReader):
+    """A column reader with features of so many channels; the width in tokens is that of the image / 4."""
+
+    def __init__(self, channels: int | None = 8, scale: float = 1.0) -> None:
+        super().__init__(scale)
+        self.channels = channels
+
+    @property
+    def feature_channels(self) -> int | None:
+        return self.channels
+
+    def forward(self, image: Tensor) -> DepthOutput:
+        depth = super().forward(image).depth
+        if self.channels is None:
+            return DepthOutput(depth)
+        tokens = image[:, :1, ::4, ::4].flatten(2).transpose(1, 2)
+        waves = torch.arange(1, self.channels + 1, dtype=image.dtype)
+        return DepthOutput(depth, torch.sin(tokens * waves) * self.scale)
+
+
+def guided(student: DepthModel, teachers: dict[str, DepthModel], **options: Any) -> AssistantGuided:
+    """With the teachers built, as `setup` would."""
+    factories = {name: partial(_itself, teacher) for name, teacher in teachers.items()}
+    probabilities = dict(zip(factories, PAPER.values(), strict=False))
+    method = AssistantGuided(student, factories, probabilities, **options)  # type: ignore[arg-type]
+    method.teachers = {name: Frozen(make) for name, make in factories.items()}
+    method.setup("fit")
+    return method
+
+
+def _itself(model: DepthModel) -> DepthModel:
+    return model
+
+
+def batch(count: int = 2) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (count, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    windows = torch.randint(0, 256, (count, 2, 3, 12, 12), dtype=torch.uint8, generator=generator)
+    boxes = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]]).expand(count, 2, 4)
+    return Batch(image, [str(i) for i in range(count)], windows=windows, boxes=boxes)
+
+
+def test_the_primary_teacher_is_drawn_seven_times_of_ten() -> None:
+    names = Counter(drawn_teacher(PAPER, 0, step) for step in range(10_000))
+    assert names["primary"] / 10_000 == pytest.approx(0.70, abs=0.02)
+    others = [[drawn_teacher(PAPER, seed, step) for step in range(50)] for seed in (0, 0, 1)]
+    assert others[0] == others[1] != others[2]
+
+
+def test_any_number_of_teachers_with_any_weights() -> None:
+    counts = Counter(drawn_teacher({"a": 2.0, "b": 1.0, "c": 1.0}, 3, step) for step in range(8000))
+    assert [round(counts[name] / 8000, 1) for name in "abc"] == [0.5, 0.2, 0.2] or counts["a"] > 3800
+
+
+def test_one_teacher_answers_all_of_a_step() -> None:
+    primary, assistant = Featured(), Featured()
+    method = guided(Featured(), {"primary": primary, "assistant": assistant})
+    method.losses({"x": batch()})
+    drawn = method.drawn()
+    asked = {"primary": primary.calls, "assistant": assistant.calls}
+    assert asked.pop(drawn) == [2, 2 * 2]
+    assert next(iter(asked.values())) == []
+
+
+def test_the_average_is_weighted_by_agreement() -> None:
+    one, other = Featured(scale=1.0), Featured(scale=3.0)
+    method = guided(Featured(), {"primary": one, "assistant": other}, strategy="average")
+    image = batch().images()
+    labels = method.labels(image)
+    everywhere = torch.ones(2, 16, 16, dtype=torch.bool)
+    expected = agreement_weighted_mean([one(image).depth, other(image).depth], everywhere)
+    torch.testing.assert_close(labels.depth, expected)
+    assert labels.features is not None
+
+
+def test_losses_without_normalisation_do_not_mix_scales() -> None:
+    teachers: dict[str, DepthModel] = {"primary": Featured(), "assistant": Featured(scale=9.0)}
+    raw: dict[str, Any] = {"shared_context_normalization": "none"}
+    with pytest.raises(ValueError, match=r"shared_context_normalization is 'none', but the teachers' scales"):
+        guided(Featured(), teachers, **raw)
+    guided(Featured(), teachers, **raw, mixed_scales=True)
+    guided(Featured(), teachers, **raw, weights=CrossContextWeights(shared_context=0.0))
+
+    class Metric(Featured):
+        space = METRIC_DISPARITY
+
+    guided(Featured(), {"primary": Metric(), "assistant": Metric()}, **raw)
+    assert Featured.space == AFFINE_DISPARITY
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "options", "sentence"),
+    [
+        ({"primary": 1.0}, {}, "must name every teacher"),
+        ({"primary": 1.0, "assistant": 0.0}, {}, "with a number above 0"),
+        ({"primary": 1.0, "other": 1.0}, {}, "the teachers are primary, assistant"),
+    ],
+)
+def test_probabilities_that_do_not_fit(
+    probabilities: dict[str, float], options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        AssistantGuided(Featured(), {"primary": Featured, "assistant": Featured}, probabilities, **options)
+    with pytest.raises(ValueError, match="an average needs two teachers"):
+        AssistantGuided(Featured(), {"a": Featured}, {"a": 1.0}, strategy="average")
+
+
+def test_features_are_aligned_and_projected_where_widths_differ() -> None:
+    torch.manual_seed(0)
+    same = guided(Featured(), {"primary": Featured(), "assistant": Featured()})
+    assert same.feature_projection is None
+    losses = same.losses({"x": batch()})
+    assert losses["features"].item() == pytest.approx(0.0, abs=1e-6)  # the same features: above the margin
+    other = guided(Featured(5), {"primary": Featured(8), "assistant": Featured(8)})
+    assert other.feature_projection is not None and other.feature_projection.weight.shape == (8, 5)
+    loss = other.losses({"x": batch()})["features"]
+    assert 0.0 < loss.item() < 2.0
+    loss.backward()
+    assert other.feature_projection.weight.grad is not None
+    names = [name for name, _ in other.named_parameters()]
+    assert any(name.startswith("feature_projection.") for name in names)
+    repeated = guided(Featured(5), {"primary": Featured(8), "assistant": Featured(8)})
+    assert repeated.feature_projection is not None
+    torch.testing.assert_close(repeated.feature_projection.weight, other.feature_projection.weight)
+
+
+def test_a_teacher_without_features_skips_the_term_but_not_its_parameters() -> None:
+    method = guided(Featured(5), {"primary": Featured(8), "assistant": Featured(None)})
+    for step in range(20):
+        method.drawn = lambda step=step: drawn_teacher(PAPER, 0, step)  # type: ignore[method-assign]
+        method.zero_grad()
+        loss = method.losses({"x": batch()})["features"]
+        loss.backward()
+        assert method.feature_projection is not None
+        gradient = method.feature_projection.weight.grad
+        assert gradient is not None  # or a rank would wait for it
+        if method.drawn() == "assistant":
+            assert loss.item() == 0.0 and not gradient.any()
+        else:
+            assert loss.item() > 0.0 and gradient.any()
+
+
+def test_an_encoder_of_its_own_serves_every_teacher() -> None:
+    encoder = Featured(8)
+    factories = {"primary": partial(Featured, None), "assistant": partial(Featured, None)}
+    method = AssistantGuided(Featured(8), factories, PAPER, feature_encoder=lambda: encoder)  # type: ignore[arg-type]
+    method.teachers = {name: Frozen(make) for name, make in method.teacher_factories.items()}
+    method.setup("fit")
+    assert method.losses({"x": batch()})["features"].item() == pytest.approx(0.0, abs=1e-6)
+    assert encoder.calls == [2]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(None, 8), (8, None)])
+def test_features_that_are_not_there_get_a_sentence(ours: int | None, theirs: int | None) -> None:
+    teachers: dict[str, DepthModel] = {"primary": Featured(theirs), "assistant": Featured(theirs)}
+    with pytest.raises(ValueError, match=r"feature alignment needs .*weights\.features to 0"):
+        guided(Featured(ours), teachers)
+    guided(Featured(ours), teachers, weights=CrossContextWeights(features=0.0))
+
+
+def test_the_anchor_is_a_term_of_its_own() -> None:
+    weights = CrossContextWeights(anchor=0.1)
+    method = guided(Featured(), {"primary": Featured(), "assistant": Featured()}, weights=weights)
+    losses = method.losses({"x": batch()})
+    assert set(losses) == {"shared_context", "local_global", "features", "gradient", "anchor"}
+    assert np.isfinite(losses["anchor"].item())
