@@ -93,10 +93,10 @@ def pool(values: Tensor, joined: Joined) -> Tensor:
     return (values.unsqueeze(-2) * joined).sum(-1)
 
 
-def segment_sums(values: Pixels, partition: Partition, segments: int) -> Float[Tensor, "batch 1 segments"]:
+def segment_sums(values: Pixels, partition: Partition, segments: int) -> Float64[Tensor, "batch 1 segments"]:
     """Sum over each segment, in float64."""
     sums = torch.zeros(len(values), segments + 1, dtype=torch.float64, device=values.device)
-    return sums.scatter_add_(1, partition, values.double()).to(values.dtype)[:, None, :segments]
+    return sums.scatter_add_(1, partition, values.double())[:, None, :segments]
 
 
 def value_codes(values: Pixels) -> tuple[Int[Tensor, "batch pixels"], int]:
@@ -181,7 +181,7 @@ def context_statistics(
     median = values.gather(1, pixel.flatten(1)).view_as(pixel) * (size > 0)
     at = [order.sums.gather(1, p.expand_as(low).flatten(1)).view_as(low) for p in (first, low, high, last)]
     side = pool((last - high) - (low - first), joined)
-    total = pool((at[3] - at[2]) - (at[1] - at[0]), joined) - median * side
+    total = pool((at[3] - at[2]) - (at[1] - at[0]), joined) - median.double() * side
     deviation = (total / size.clamp(min=1)).to(values.dtype)
     inverse = (size > 0) / deviation.clamp(min=EPSILON)
     free = (deviation >= EPSILON).to(values.dtype)
@@ -229,12 +229,12 @@ class NormalizedDifference(torch.autograd.Function):
                 continue
             sign = difference.sign()
             loss += difference.abs_().sum(1)
-            sums = [segment_sums(x, partition, segments) for x in (normalized.mul_(sign), sign)]
-            pulled, signs = (pool(x, joined[level : level + 1]) for x in sums)
             here = slice(level, level + 1)
+            sums = [segment_sums(x, partition, segments) for x in (normalized.mul_(sign), sign)]
+            pulled, signs = (pool(x, joined[here]).to(student.dtype) for x in sums)
             size = pool((stop - start)[:, None], joined[here]).clamp(min=1)
             pull = pulled * ours.inverse[:, here] * ours.free[:, here] / size
-            gradient.add_(sign.mul_(inverse)).sub_(centred.sign_().mul_(spread(pull, 0)))
+            gradient.add_(sign.mul_(inverse).sub_(centred.sign_().mul_(spread(pull, 0))))
             moved = ours.side[:, here] * pull - signs * ours.inverse[:, here]
             share = moved / joined[level].sum(-1)  # each segment of a context adds as much
             gradient.scatter_add_(1, ours.pixel[:, level], share[:, 0])

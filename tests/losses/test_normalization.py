@@ -22,7 +22,17 @@ from depthkd.losses.normalization import (
 
 LEVELS = {Normalization.GLOBAL: (1,), Normalization.LOCAL: (4,)}  # the others: 1, 2 and 4
 NORMALIZED = [n for n in Normalization if n is not Normalization.NONE]
-CASES = ["random", "constant teacher", "constant student", "masked", "tiny", "huge", "one pixel", "ties"]
+CASES = [
+    "random",
+    "constant teacher",
+    "constant student",
+    "masked",
+    "tiny",
+    "huge",
+    "one pixel",
+    "ties",
+    "offset",
+]
 
 
 def maps(case: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -42,6 +52,8 @@ def maps(case: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Te
         teacher, student = teacher * 1e-3, student * 1e-3
     if case == "huge":
         teacher, student = teacher * 1e6, student * 1e6
+    if case == "offset":  # nearly constant, as a teacher of few steps is
+        student, teacher = np.round(student) * 1e-4 + 50, np.round(teacher * 2) * 1e-4 + 50
     if case == "ties":
         student, teacher = np.round(student * 2) / 2, np.round(teacher * 2) / 2
     to = torch.from_numpy
