@@ -53,7 +53,8 @@ def test_a_teacher_and_its_student_end_to_end(home: Path, command_line: CommandL
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["last.ckpt"]
 
     content = read_checkpoint(run / "checkpoints/last.ckpt")
-    assert all(key.startswith("student.") for key in content["state_dict"])  # and no teacher
+    parts = ("student.", "feature_projection.")  # and no teacher
+    assert all(key.startswith(parts) for key in content["state_dict"])
     assert content["depthkd"]["teachers"] == {
         "teacher": {"source": "runs/tiny/teacher", "licence": "unknown", "training_sets": None}
     }
@@ -65,13 +66,16 @@ def test_a_teacher_and_its_student_end_to_end(home: Path, command_line: CommandL
     terms = {
         "train/shared_context",
         "train/local_global",
+        "train/features",
         "train/gradient",
         "train/magnitude",
         "val/film/abs_rel",
     }
     assert terms <= set(figures["cross_context"])
     weighted = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["weights"]
-    assert weighted == {"shared_context": 1.0, "local_global": 0.5, "gradient": 0.25}
+    off = {"anchor": 0.0}
+    assert weighted == {"shared_context": 1.0, "local_global": 0.5, "features": 0.5, "gradient": 0.25} | off
+    del weighted["anchor"]
     for step, total in enumerate(figures["cross_context"]["train/loss"]):
         parts = sum(w * figures["cross_context"][f"train/{term}"][step] for term, w in weighted.items())
         assert math.isclose(total, parts, rel_tol=1e-5)

@@ -5,7 +5,7 @@ python -m tests.benchmarks.metrics
 Theirs: lstsq on the valid pixels, and the formulas as they are written (one ratio for all accuracies, and
 each error from both maps), in float64 and in float32, image by image in two processes; and in float64 with
 one logarithm for all formulas that want it, too. Ours: `Protocol.score` on batches of four, in two
-processes, and in one on two threads. Images are 480 x 640, an affine disparity against metric depth of
+processes and in one. Images are 480 x 640, an affine disparity against metric depth of
 which a sixth is invalid, under the protocol "marigold".
 """
 
@@ -117,7 +117,7 @@ def measured() -> tuple[dict[str, float], float]:
                 pool.map(theirs_in_process_with_one_logarithm, range(IMAGES))
             ),
             "ours in two processes": lambda: list(pool.map(ours_in_process, range(len(BATCHES)))),
-            "ours on two threads": lambda: [ours(batch) for batch in BATCHES],
+            "ours in one process": lambda: [ours(batch) for batch in BATCHES],
         }
         times: dict[str, list[float]] = {side: [] for side in sides}
         for _ in range(REPEATS + 2):
@@ -139,7 +139,7 @@ def main() -> None:
     print("alignment and all metrics, 480 x 640:")
     print("  " + ", ".join(f"{side} {milliseconds:.1f} ms an image" for side, milliseconds in times.items()))
     numpy64, numpy32, shared, processes, one = times.values()
-    for name, ours_took in (("in two processes", processes), ("on two threads", one)):
+    for name, ours_took in (("in two processes", processes), ("in one process", one)):
         print(
             f"  ratio {name} {numpy64 / ours_took:.2f} (to float32 {numpy32 / ours_took:.2f}, to one shared "
             f"logarithm {shared / ours_took:.2f})"
