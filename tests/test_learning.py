@@ -24,7 +24,7 @@ def test_the_main_job_learns(tmp_path: Path, command_line: CommandLine) -> None:
         words = ["--style", name.split("_")[0], "--seed", seed, "--count", count, "--format", form]
         status, _, err = command_line("shards", "scenes", "--out", f"runs/scenes/{name}", *words, *SCENES)
         assert status == 0, err
-    for config, steps in (("teacher", 700), ("cross_context", 500)):
+    for config, steps in (("teacher", 1000), ("cross_context", 500)):
         words = ["--trainer.max_steps", steps, "--trainer.val_check_interval", steps, *QUIET]
         status, _, err = command_line("fit", "--config", f"configs/tiny/{config}.yaml", *words)
         assert status == 0, err
