@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long check format bench lock
+.PHONY: help setup run test test-long check format bench lock replicate-distill-any-depth
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-28s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with every version that requirements.lock fixes
 
@@ -40,6 +40,9 @@ check: $(READY) ## ruff, mypy strict, and no file over 400 lines
 format: $(READY) ## let ruff format and mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+replicate-distill-any-depth: $(READY) ## Distill Any Depth's Tables 1, 2 and 4 in miniature, in about an hour
+	$(BIN)/depthkd replicate --file replications/distill_any_depth.yaml --table replications/distill_any_depth.md
 
 bench: $(READY) ## measure speed as ratios side by side
 	$(BIN)/python -m tests.benchmarks

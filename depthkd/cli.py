@@ -19,6 +19,7 @@ VERBS = {
     "fit": ("depthkd.fit", "train a student: depthkd fit --config configs/cross_context.yaml"),
     "validate": ("depthkd.fit", "run a config's validation once, on a checkpoint"),
     "test": ("depthkd.evaluate", "score models and run folders under a protocol, with a table and pictures"),
+    "replicate": ("depthkd.replicate", "a paper's tables in miniature, seed by seed, with verdicts"),
     "shards": ("depthkd.shards", "pack, inspect and verify tar shards, or generate scenes into them"),
 }
 

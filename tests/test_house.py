@@ -19,6 +19,7 @@ FLOORS = [
     {"checkpoint", "cluster", "evaluation", "fit", "shards"},
     {"evaluate"},
     {"cli"},
+    {"replicate"},
 ]
 APART = [("data", "methods"), ("methods", "data"), ("losses", "metrics"), ("metrics", "losses")]
 

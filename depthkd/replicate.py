@@ -1,0 +1,269 @@
+"""`depthkd replicate`: the tiny twins of a paper's tables, seed by seed, and whether they agree with it.
+
+A replication is a file:
+
+    paper: Distill Any Depth (arXiv 2502.19204)
+    common: configs/tiny/replication.yaml     # what every row is built on
+    benchmark: film                           # of the common config's validation; AbsRel counts
+    rows:
+      hybrid: {config: configs/ablations/.../table1_shared_context_hybrid.yaml, seeds: 5, paper: ETH3D .057}
+      baseline: {config: ..., tiny: {data: ...}}   # what has to be smaller besides
+    claims:
+      - {better: hybrid, worse: baseline, paper: "Table 1: .057 against .064 on ETH3D"}
+
+A row is the common config under the differences that the ablation's own file makes (its `base`, which
+is of full size, left out) and under `tiny`. The rows of one seed see the same images in one order.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import yaml
+from jsonargparse import ArgumentParser
+from scipy.stats import t as student_t  # type: ignore[attr-defined]  # its stubs forget it
+from tqdm import tqdm
+
+from depthkd.composition import Tree, load_config, merge
+from depthkd.report.table import markdown_table
+
+RESULT = "figure.json"
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Args:
+        config: the ablation whose differences it makes; None: the common config as it is.
+        seeds: how many times it is trained.
+        tiny: what has to be smaller than in the ablation.
+        paper: the paper's figure, in words.
+        model: a run folder that is scored as it is, with nothing to train.
+    """
+
+    config: str | None = None
+    seeds: int = 2
+    tiny: Tree = field(default_factory=dict)
+    paper: str = ""
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper says of two rows."""
+
+    better: str
+    worse: str
+    paper: str = ""
+
+
+@dataclass(frozen=True)
+class Replication:
+    """What a replication's file says."""
+
+    paper: str
+    common: str
+    benchmark: str
+    rows: Mapping[str, Row]
+    claims: tuple[Claim, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "Replication":
+        """Read the file.
+
+        Raises:
+            FileNotFoundError, ValueError: there is none, or a claim names no row.
+        """
+        tree = load_config(path)
+        try:
+            rows = {name: Row(**row) for name, row in tree["rows"].items()}
+            claims = tuple(Claim(**claim) for claim in tree.get("claims", []))
+            found = cls(tree["paper"], tree["common"], tree["benchmark"], rows, claims)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is not a replication: {error} (see depthkd/replicate.py)") from error
+        for claim in claims:
+            for name in (claim.better, claim.worse):
+                if name not in rows:
+                    raise ValueError(f"{path}: a claim names the row '{name}', which is none of {list(rows)}")
+        return found
+
+    def tree(self, row: Row) -> Tree:
+        """The config of one row."""
+        tree = load_config(Path(self.common))
+        tree.pop("needs", None)
+        if row.config is not None:
+            path = Path(row.config)
+            if not path.is_file():
+                raise FileNotFoundError(f"there is no config {path}")
+            difference = yaml.safe_load(path.read_text()) or {}
+            difference.pop("base", None)
+            tree = merge(tree, difference)
+        return merge(tree, row.tiny)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The difference of two rows over their common seeds, worse minus better, and what it says."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def word(self) -> str:
+        """Agrees, disagrees, or undecided."""
+        if self.low > 0:
+            return "agrees"
+        return "disagrees" if self.high < 0 else "undecided"
+
+
+def verdict(better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:
+    """Student's t interval of the paired differences over the seeds that both have.
+
+    Args:
+        better, worse: seed -> figure, of the rows that the claim calls so; lower is better.
+    """
+    shared = sorted(set(better) & set(worse))
+    values = np.array([worse[s] - better[s] for s in shared])
+    mean = float(values.mean()) if shared else float("nan")
+    if len(shared) < 2:
+        return Verdict(mean, float("-inf"), float("inf"), len(shared))
+    half = float(
+        student_t.ppf((1 + CONFIDENCE) / 2, len(shared) - 1) * values.std(ddof=1) / len(shared) ** 0.5
+    )
+    return Verdict(mean, mean - half, mean + half, len(shared))
+
+
+def train_and_score(folder: str, tree: Tree, benchmark: str, model: str | None, seed: int) -> float:
+    """Train one row with one seed, unless it is there already, and score it; returns its AbsRel."""
+    place = Path(folder)
+    result = place / RESULT
+    if result.is_file():
+        return float(json.loads(result.read_text())["abs_rel"])
+    import torch
+
+    from depthkd.benchmarks.benchmark import Benchmark
+    from depthkd.cli import main
+    from depthkd.evaluate import evaluate
+
+    torch.set_num_threads(1)
+    place.mkdir(parents=True, exist_ok=True)
+    if model is None:
+        config = place / "row.yaml"
+        config.write_text(yaml.safe_dump(tree, sort_keys=False))
+        words = ["fit", "--config", str(config), "--run", str(place / "run"), "--seed_everything", str(seed)]
+        words += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+        if main(words) != 0:
+            raise ValueError(f"{config} could not be trained; its log says why")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--benchmark", type=Benchmark)
+    described = tree["data"]["validation"][benchmark]
+    scored = parser.instantiate(parser.parse_object({"benchmark": described})).benchmark
+    scored.limit = None
+    results = evaluate(
+        {"row": model or str(place / "run")}, {benchmark: scored}, out=place / "test",
+        photographs=False, pictures=0, untrained=False, workers=0,
+    )  # fmt: skip
+    figures = results["benchmarks"][benchmark]["figures"]["row"]
+    result.write_text(json.dumps({"abs_rel": figures["abs_rel"], "delta1": figures["delta1"]}) + "\n")
+    return float(figures["abs_rel"])
+
+
+def report(replication: Replication, found: Mapping[str, Mapping[int, float]], command: str) -> str:
+    """The table: rows with their figures beside the paper's, and the claims with their verdicts."""
+    rows = []
+    for name, row in replication.rows.items():
+        values = np.array(list(found[name].values()))
+        spread = f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else ""
+        rows.append([name, f"{values.mean():.4f}{spread}", str(len(values)), row.paper or "-"])
+    lines = []
+    for claim in replication.claims:
+        v = verdict(found[claim.better], found[claim.worse])
+        interval = f"{v.mean:+.4f} ({v.low:+.4f} to {v.high:+.4f})"
+        lines.append(
+            [f"{claim.better} beats {claim.worse}", claim.paper or "-", interval, str(v.seeds), v.word]
+        )
+    header = ["claim", "paper", "AbsRel, worse minus better", "seeds", "verdict"]
+    parts = [
+        f"# {replication.paper}, in miniature",
+        f"AbsRel on `{replication.benchmark}`, mean and standard deviation over seeds. Made by `{command}`.",
+        markdown_table(["row", f"AbsRel on {replication.benchmark}", "seeds", "the paper's"], rows),
+        "The rows of a claim share seeds, and with them images, crops and first weights. Intervals are "
+        "Student's t over seeds, 95 %. A claim is decided where its interval leaves 0 out.",
+        markdown_table(header, lines),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: str | None = None) -> str:
+    """Train and score every row with every seed, and write the table.
+
+    Rows that are done are not done again, so that an interrupted replication goes on.
+
+    Args:
+        file: the replication.
+        out: the folder for all runs.
+        workers: rows that are trained at a time, one thread each.
+        table: where the table goes besides the terminal; None: `out`.
+
+    Returns:
+        The table.
+
+    Raises:
+        ValueError, FileNotFoundError: a user's mistake, as a sentence.
+    """
+    replication = Replication.read(Path(file))
+    from depthkd.cli import prepared
+
+    prepared(["--config", replication.common])  # makes what the rows need, once
+    runs = Path(out) / Path(file).stem
+    most = max(row.seeds for row in replication.rows.values())
+    jobs = [
+        (name, seed, str(runs / re.sub(r"[^\w-]+", "_", name) / f"seed{seed}"))
+        for name, row in replication.rows.items()
+        for seed in range(1 if row.model else row.seeds)
+    ]
+    found: dict[str, dict[int, float]] = {name: {} for name in replication.rows}
+    with ProcessPoolExecutor(workers, get_context("spawn"), _quietly) as pool:
+        futures = {}
+        for name, seed, folder in jobs:
+            row = replication.rows[name]
+            arguments = (folder, replication.tree(row), replication.benchmark, row.model, seed)
+            futures[pool.submit(train_and_score, *arguments)] = (name, seed)
+        for future in tqdm(as_completed(futures), desc="rows x seeds", total=len(futures), disable=None):
+            name, seed = futures[future]
+            found[name][seed] = future.result()
+            print(f"{name}, seed {seed}: AbsRel {found[name][seed]:.4f}", flush=True)
+    for name, row in replication.rows.items():
+        if row.model is not None:  # the same with every seed
+            found[name] = dict.fromkeys(range(most), found[name][0])
+    text = report(replication, found, f"depthkd replicate --file {file}")
+    place = Path(table) if table else Path(out) / f"{Path(file).stem}.md"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(text)
+    print(text)
+    print(f"table: {place}")
+    return text
+
+
+def _quietly() -> None:
+    """What the rows say goes nowhere: they would talk at once."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main(arguments: list[str]) -> int:
+    """Run `depthkd replicate`; returns the exit status."""
+    parser = ArgumentParser(prog="depthkd replicate", description="a paper's tables in miniature")
+    parser.add_function_arguments(replicate)
+    replicate(**parser.instantiate(parser.parse_args(arguments)).as_dict())
+    return 0

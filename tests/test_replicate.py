@@ -1,0 +1,111 @@
+"""`depthkd replicate`: rows, seeds, verdicts, and that what is done is not done again."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from depthkd.replicate import Replication, Row, replicate, verdict
+from tests.conftest import CommandLine
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("worse", "word"),
+    [((1.1, 1.2, 1.15), "agrees"), ((0.9, 0.8, 0.85), "disagrees"), ((1.3, 0.8, 1.0), "undecided")],
+)
+def test_a_verdict_needs_an_interval_on_one_side(worse: tuple[float, ...], word: str) -> None:
+    found = verdict(dict.fromkeys(range(3), 1.0), dict(enumerate(worse)))
+    assert found.word == word and found.seeds == 3
+    assert found.low < found.mean < found.high
+
+
+def test_an_interval_is_students_t_over_pairs() -> None:
+    better, worse = {0: 0.30, 1: 0.35, 2: 0.32, 3: 9.0}, {0: 0.33, 1: 0.36, 2: 0.36}
+    found = verdict(better, worse)  # differences .03, .01, .04; t(.975, 2) = 4.3027
+    assert found.mean == pytest.approx(0.08 / 3)
+    half = 4.3027 * 0.0152753 / 3**0.5
+    assert (found.low, found.high) == (
+        pytest.approx(0.08 / 3 - half, rel=1e-3),
+        pytest.approx(0.08 / 3 + half, rel=1e-3),
+    )
+    assert verdict({0: 1.0}, {0: 2.0}).word == "undecided"  # one pair decides nothing
+
+
+def test_the_shipped_replication_builds_on_its_ablations() -> None:
+    shipped = Replication.read(ROOT / "replications/distill_any_depth.yaml")
+    trees = {name: shipped.tree(row) for name, row in shipped.rows.items() if row.model is None}
+    for tree in trees.values():  # nothing of full size is left
+        assert "hub" not in json.dumps(tree) and "Depth-Anything-V2-Large" not in json.dumps(tree)
+        assert tree["data"]["train"]["sa1b"]["urls"] == "runs/scenes/film_train"
+        assert tree["trainer"]["max_steps"] == 600
+    arguments = trees["T1 local global, none"]["model"]["init_args"]
+    assert arguments["local_global_normalization"] == "none" and arguments["weights"]["shared_context"] == 0.0
+    assert (
+        trees["T2 baseline"]["data"]["train"]["sa1b"]["transform"]["class_path"] == "depthkd.data.WholeImage"
+    )
+    assert trees["T4 average"]["model"]["init_args"]["strategy"] == "average"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("paper: x", "is not a replication: 'rows'"),
+        ("{paper: x, common: c, benchmark: b, rows: {a: {speed: 3}}}", "is not a replication: .*speed"),
+        (
+            "{paper: x, common: c, benchmark: b, rows: {a: {}}, claims: [{better: a, worse: z}]}",
+            "names the row 'z'",
+        ),
+    ],
+)
+def test_mistakes_get_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        Replication.read(tmp_path / "r.yaml")
+    assert Row().seeds == 2
+
+
+def test_rows_are_trained_scored_and_not_done_again(
+    tmp_path: Path, scene_shards: Path, command_line: CommandLine
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/scenes").symlink_to(scene_shards)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    teacher = ["--model.init_args.student.init_args.size", "tiny", "--trainer.max_steps", "1"]
+    for name in ("teacher", "assistant_teacher"):
+        words = [*teacher, "--trainer.val_check_interval", "1", "--data.batch_size", "4"]
+        status, _, err = command_line("fit", "--config", f"configs/tiny/{name}.yaml", *words)
+        assert status == 0, err
+    common = {
+        "base": str(ROOT / "configs/tiny/replication.yaml"),
+        "data": {"batch_size": 4},
+        "trainer": {"max_steps": 2, "val_check_interval": 2},
+    }
+    Path("common.yaml").write_text(yaml.safe_dump(common))
+    ablation = "configs/ablations/distill_any_depth/table1_shared_context_global.yaml"
+    tiny = {"data": {"train": {"sa1b": {"urls": "runs/scenes/film_train"}}}}
+    replication = {
+        "paper": "A Paper",
+        "common": "common.yaml",
+        "benchmark": "film",
+        "rows": {
+            "hybrid": {"seeds": 2, "paper": ".057"},
+            "global": {"config": ablation, "seeds": 2, "tiny": tiny, "paper": ".064"},
+            "teacher": {"model": "runs/tiny/teacher"},
+        },
+        "claims": [{"better": "hybrid", "worse": "global"}, {"better": "hybrid", "worse": "teacher"}],
+    }
+    Path("small.yaml").write_text(yaml.safe_dump(replication))
+    text = replicate("small.yaml", workers=2, table="small.md")
+    assert Path("small.md").read_text() == text
+    rows = text.split("| claim ")[0].splitlines()
+    lines = [line for line in rows if line.startswith(("| hybrid ", "| global ", "| teacher "))]
+    assert len(lines) == 3 and ".057" in next(line for line in lines if "hybrid" in line)
+    assert text.count("undecided") + text.count("agrees") == 2
+    figures = {p.parent.parent.name: p for p in sorted(Path("runs/replicate/small").rglob("figure.json"))}
+    assert set(figures) == {"hybrid", "global", "teacher"}
+    figures["hybrid"].write_text('{"abs_rel": 7.5, "delta1": 0.0}')
+    again = replicate("small.yaml", workers=1, table="small.md")
+    assert again != text and "7.5" not in text  # what is on disk counts
