@@ -218,7 +218,7 @@ def convert(values: Any, space: DepthSpace, quantity: Quantity, floor: float = 1
         return values
     space.inverse()
     if is_array(values):
-        return reciprocal_(np.maximum(values, floor))
+        return reciprocal_(np.clip(values, floor, np.inf))
     return values.clamp(min=floor).reciprocal_()
 
 
