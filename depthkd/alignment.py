@@ -100,17 +100,18 @@ def _moments(
 ) -> tuple[PerImage, ...]:
     """Over the mask: the count, and the sums of p, t, p^2 and p t; in float64."""
     parts = []
-    for p, t, m in chunks(prediction, target, mask):
-        chosen = select(t, m)
-        if skip_zeros:
-            chosen = chosen & (p != 0)
-        p, t = of_prediction(p), of_target(t)
-        if is_array(p):
-            bits = every_bit(chosen)
-            p, t = widened(keep(p, bits)), widened(keep(t, bits))
-        else:
-            p, t = (torch.where(chosen, x, 0.0).double() for x in (p, t))
-        parts.append([row_counts(chosen), row_sums(p), row_sums(t), row_dots(p, p), row_dots(p, t)])
+    with np.errstate(all="ignore"):  # of infinite predictions, whose figures tell
+        for p, t, m in chunks(prediction, target, mask):
+            chosen = select(t, m)
+            if skip_zeros:
+                chosen = chosen & (p != 0)
+            p, t = of_prediction(p), of_target(t)
+            if is_array(p):
+                bits = every_bit(chosen)
+                p, t = widened(keep(p, bits)), widened(keep(t, bits))
+            else:
+                p, t = (torch.where(chosen, x, 0.0).double() for x in (p, t))
+            parts.append([row_counts(chosen), row_sums(p), row_sums(t), row_dots(p, p), row_dots(p, t)])
     sums = total(parts, prediction.device)
     empty = sums[0] == 0
     if skip_zeros and (not empty.is_cpu or bool(empty.any())):
@@ -304,8 +305,9 @@ def _like(values: Pixels, of_images: PerImage) -> Pixels:
 def map_pixels(step: Step, values: Map) -> Map:
     """`step` at every pixel, in the input's dtype."""
     result = values.new_empty(values.shape)
-    for pixels, out in chunks(values, result):
-        out[:] = step(pixels)
+    with np.errstate(all="ignore"):
+        for pixels, out in chunks(values, result):
+            out[:] = step(pixels)
     return result
 
 

@@ -71,8 +71,7 @@ def natural_log_(values: Pixels) -> Pixels:
     """ln x; NaN of what is negative."""
     if not is_array(values):
         return values.log_()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(values, out=values)
+    return np.log(values, out=values)
 
 
 def every_bit(mask: Pixels) -> Pixels:
