@@ -1,7 +1,6 @@
 """Preflight: what this run finds on its machines, and what is set wrong, before any model is built."""
 
 import json
-import os
 import shutil
 import socket
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch's stubs forget it
 
 from depthkd.cluster.precision import Capability, choose_precision, local_capabilities
+from depthkd.cluster.processors import processors
 from depthkd.cluster.slurm import EveryRankError, Job, current_job, this_rank
 
 GIB = 2**30
@@ -100,7 +100,7 @@ def preflight(plan: Plan) -> str:
 def look(plan: Plan, job: Job | None) -> Found:
     """What this rank sees."""
     capabilities = [] if plan.accelerator == "cpu" else local_capabilities()
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = processors()
     if job is not None and job.cpus is not None:
         cpus = min(cpus, job.cpus)
     found = Found(

@@ -1,6 +1,5 @@
 """Figures that take a processor as long as a network takes an accelerator, in processes beside it."""
 
-import os
 import signal
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -9,6 +8,7 @@ from types import TracebackType
 import cv2
 import torch
 
+from depthkd.cluster.processors import processors
 from depthkd.evaluation.figures import SlowJob, slow_figures
 
 MOST = 8
@@ -22,7 +22,7 @@ class Workers:
     """
 
     def __init__(self, count: int | None = None) -> None:
-        self.count = min(MOST, len(os.sched_getaffinity(0)) - 1) if count is None else count
+        self.count = min(MOST, processors() - 1) if count is None else count
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "Workers":
