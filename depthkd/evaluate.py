@@ -14,7 +14,7 @@ from depthkd.batch import DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet
 from depthkd.benchmarks.roots import holdings, listing
 from depthkd.composition import innermost
-from depthkd.evaluation.answers import image_tensor
+from depthkd.evaluation.answers import WrongAnswerError
 from depthkd.evaluation.certainty import certainty
 from depthkd.evaluation.comparison import overview, reproductions, scatters
 from depthkd.evaluation.contenders import Contender, contenders
@@ -27,6 +27,7 @@ from depthkd.evaluation.records import Records
 from depthkd.evaluation.results import everything, facts, looks, reasons, section, table
 from depthkd.evaluation.scoring import fingerprint
 from depthkd.evaluation.workers import Workers
+from depthkd.formats.sample import Sample
 from depthkd.models.model import DepthModel
 from depthkd.report.claims import Claim
 from depthkd.report.html import write_report
@@ -99,7 +100,8 @@ def evaluate(
     if root is not None:
         held, left_out = _held(root, only, splits or {})
         benchmarks = held | benchmarks
-        print("\n".join(f"left out: {sentence}" for sentence in left_out))
+        for sentence in left_out:
+            print(f"left out: {sentence}")
     given: tuple[tuple[str, Mapping[str, object]], ...] = (("models", models), ("benchmarks", benchmarks))
     for what, things in given:
         if not things:
@@ -130,7 +132,7 @@ def evaluate(
                 if same and not contender.trivial:
                     _picture(subject, same, records, pictures, seed, out if keep_predictions else None)
             if not contender.trivial:
-                _look(subject, photos, outcomes[0].protocol.resolution)
+                _look(subject, photos, outcomes[0], seed)
             results = everything(about, outcomes, place, seed)  # after each model: the next may take hours
             (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     records.save()
@@ -219,9 +221,15 @@ def _picture(
     illustrate(outcome, subject.name, subject.answers(outcome, seed, keep))
 
 
-def _look(subject: Subject, photos: list[SheetRow], resolution: int | None) -> None:
-    for row in photos:
-        depth = subject.model.predict(image_tensor(row.image, subject.device), resolution)
+def _look(subject: Subject, photos: list[SheetRow], outcome: Outcome, seed: int) -> None:
+    """Draw the photographs, with the model run as on the benchmark."""
+    answers = subject.answers(outcome, seed, None)
+    for index, row in enumerate(photos):
+        try:
+            depth = answers(index, Sample(row.title, row.image))
+        except WrongAnswerError as error:
+            print(f"no photographs by {subject.name}: {error}")
+            return
         row.predictions[subject.name] = depth[0].cpu().numpy()
         row.spaces[subject.name] = subject.model.space
 

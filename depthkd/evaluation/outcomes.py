@@ -11,7 +11,7 @@ from torch import Tensor
 
 from depthkd.batch import METRIC_DEPTH, DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol
-from depthkd.evaluation.answers import Answers
+from depthkd.evaluation.answers import Answers, WrongAnswerError
 from depthkd.evaluation.certainty import Certainty
 from depthkd.evaluation.provenance import MARK
 from depthkd.evaluation.scoring import ahead, benchmark_fingerprint, fitted, truth_space
@@ -142,12 +142,18 @@ def _counted(number: int) -> str:
 
 
 def illustrate(outcome: Outcome, name: str, answers: Answers) -> None:
-    """Ask a model once more for the samples that are drawn, and keep small copies."""
+    """Ask a model once more for the samples that are drawn, and keep small copies.
+
+    A model whose answers are none gets no picture: its figures have said so.
+    """
     space = answers.model.space
     for index, sample in ahead(outcome.benchmark, sorted(outcome.picks)):
         if not isinstance(sample, Sample):
             continue
-        raw = answers(index, sample)
+        try:
+            raw = answers(index, sample)
+        except WrongAnswerError:
+            return
         row = outcome.rows.get(index)
         if not outcome.fitted:
             if row is None:

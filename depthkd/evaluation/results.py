@@ -95,7 +95,8 @@ def reasons(outcome: Outcome, outcomes: list[Outcome], spaces: dict[str, DepthSp
     first = next(o for o in outcomes if o.title == outcome.title)
     if first is outcome:
         return []
-    models = [m for m in outcome.figures if m in first.figures and m not in outcome.trivial]
+    both = [m for m in outcome.figures if m in first.figures and m not in outcome.trivial]
+    models = [m for m in both if "abs_rel" in outcome.figures[m] and "abs_rel" in first.figures[m]]
     if not models:
         return []
     why = differences(first.protocol, outcome.protocol, [spaces[m] for m in models])

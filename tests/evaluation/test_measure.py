@@ -115,8 +115,10 @@ def test_pairs_alone_need_no_truth_and_no_fit(tmp_path: Path) -> None:
     assert page.count("<figure>") == 2 * page.count("<h3>") > 4  # image and answer
 
 
-def test_a_prediction_that_is_not_finite_is_named_and_counts_as_wrong(tmp_path: Path) -> None:
-    results = results_of(Seer(broken=float("nan")), tmp_path)
+@pytest.mark.parametrize("broken", ["nan", "inf", "-inf"])
+def test_a_prediction_that_is_not_finite_is_named_and_counts_as_wrong(broken: str, tmp_path: Path) -> None:
+    model = Seer(broken=float(broken))
+    results = results_of(model, tmp_path, pictures=1)
     found = results["benchmarks"]["boxes"]
     figures = found["figures"]["seer"]
     assert figures["abs_rel"] == "inf" and figures["pdbe_accuracy"] == "inf"
@@ -124,7 +126,7 @@ def test_a_prediction_that_is_not_finite_is_named_and_counts_as_wrong(tmp_path: 
     assert len(found["faults"]["seer"]) == 6
     sentence = "seer answers 'box0' with 3 numbers that are not finite, of 2240, which counts as an infinite"
     assert sentence in (tmp_path / "table.md").read_text()
-    again = results_of(Seer(broken=float("nan")), tmp_path)["benchmarks"]["boxes"]
+    again = results_of(model, tmp_path)["benchmarks"]["boxes"]
     assert again["faults"] == found["faults"] and again["figures"] == found["figures"]
 
 
@@ -149,6 +151,38 @@ def test_a_model_that_answers_with_no_map_is_named_and_the_others_are_scored(tmp
     (sentence,) = found["faults"]["seer"]
     assert "Channels answers an image of 40 x 56 pixels with [1, 1, 40, 56]" in sentence
     assert found["figures"]["vertical ramp"]["images"] == 6
+
+
+def test_a_model_that_answers_with_no_map_has_no_pictures_and_the_others_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Small(Seer):
+        def infer(self, image: Any, *how: Any) -> Any:
+            return torch.zeros(1, 1, *image.shape[-2:])
+
+    results = evaluate(
+        {"seer": Seer(blur=3), "small": Small()}, {"boxes": Boxes()}, out=tmp_path, workers=0, pictures=2,
+        protocol=["marigold", "midas"],
+    )  # fmt: skip
+    assert "no photographs by small: Small answers an image of 512 x 512" in capsys.readouterr().out
+    for found in results["benchmarks"].values():
+        assert found["figures"]["seer"]["images"] == 6 and found["figures"]["small"] == {"images": 0}
+    report = (tmp_path / "report.html").read_text()
+    assert "Not comparable with" in report and "seer: AbsRel" in report
+    assert "small: AbsRel" not in report
+
+
+def test_photographs_are_shown_as_the_benchmark_is_run(tmp_path: Path) -> None:
+    sizes: list[tuple[int, ...]] = []
+
+    class Watcher(Seer):
+        def forward(self, image: Any) -> DepthOutput:
+            sizes.append(tuple(image.shape[-2:]))
+            return super().forward(image)
+
+    results_of(Watcher(), tmp_path, Boxes(1), photographs=True, resolution=20, flip=True)
+    assert sizes[:2] == [(20, 28)] * 2
+    assert sizes[2:4] == [(20, 20)] * 2 and len(sizes) == 2 * (1 + 4)
 
 
 def test_samples_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
