@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt64
 
 FOLDER = "trained_on"
-MOST = 20_000_000  # images, 160 MB; what comes after them is not kept
+MOST = 20_000_000  # images, 160 MB; of more, those with the smallest digests are kept
 
 Digests = UInt64[np.ndarray, " images"]
 

@@ -94,14 +94,7 @@ class Archive:
             assert self._zip is not None
             try:
                 return self._zip.read(place)
-            except (
-                OSError,
-                EOFError,
-                RuntimeError,
-                NotImplementedError,
-                zipfile.BadZipFile,
-                zlib.error,
-            ) as e:
+            except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as e:
                 raise BadSample(f"{self.root}: member {path} is broken: {e}") from e
         with self.root.open("rb") as file:
             file.seek(place[0])

@@ -91,11 +91,8 @@ def reproductions(outcomes: Sequence[Outcome], about: Mapping[str, Mapping[str, 
     public = [o for o in outcomes if o.fitted and _public(o) and not _part(o)]
     for name in dict.fromkeys(name for o in public for name in _rows(o)):
         for model, facts in about.items():
-            ours = {
-                o.protocol.name: rows[name][model]
-                for o in public
-                if model in (rows := _rows(o)).get(name, {})
-            }
+            found = {o.protocol.name: _rows(o).get(name, {}) for o in public}
+            ours = {protocol: rows[model] for protocol, rows in found.items() if model in rows}
             for paper, row in rows_of(str(facts["source"])) if ours else []:
                 if any((c.paper, c.row) == (paper, row) for c in published(name)):
                     said.append(reproduced(ours, name, paper, row) + ".")

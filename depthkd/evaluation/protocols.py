@@ -59,5 +59,5 @@ def _words(protocol: Protocol, spaces: Sequence[DepthSpace]) -> dict[str, str]:
         del words["fit_quantity"]
     if where == "disparity":
         words["skip_zeros"] = f"{'leaves zeros out of' if protocol.skip_zeros else 'keeps zeros in'} the fit"
-    others = [f.name for f in fields(Protocol) if f.name not in (*CHOICE,)]
+    others = [f.name for f in fields(Protocol) if f.name not in CHOICE]
     return words | {name: f"has {name} {getattr(protocol, name)}" for name in others}

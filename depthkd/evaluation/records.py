@@ -32,7 +32,7 @@ class Row:
     fault: str = ""
 
     def cells(self) -> list[str | float]:
-        """As per_sample.csv has them."""
+        """As per_sample.csv has them, after the benchmark, the model and the index."""
         figures = [self.values.get(name, "") for name in FIGURES]
         return [self.sample, self.group, "yes" if self.trained_on else "", self.fault, *figures]
 
@@ -86,7 +86,7 @@ class Records:
             writer.writerow(HEADER)
             for key, rows in self._rows.items():
                 for index in sorted(rows):
-                    writer.writerow(_line(key, index, rows[index]))
+                    writer.writerow([*key, index, *rows[index].cells()])
         self.facts.write_text(json.dumps(self.identities, indent=2) + "\n")
         temporary.replace(self.table)
 
@@ -95,7 +95,7 @@ class Records:
         key = benchmark, model
         self._rows.setdefault(key, {})[index] = row
         with self.table.open("a", newline="") as file:
-            csv.writer(file).writerow(_line(key, index, row))
+            csv.writer(file).writerow([*key, index, *row.cells()])
 
     def rows(self, benchmark: str, model: str) -> dict[int, Row]:
         """Index -> row, in the samples' order."""
@@ -104,8 +104,3 @@ class Records:
     def of(self, benchmark: str, model: str) -> dict[int, dict[str, float]]:
         """Index -> figures, in the samples' order."""
         return {index: row.values for index, row in self.rows(benchmark, model).items()}
-
-
-def _line(key: Key, index: int, row: Row) -> list[str | float | int]:
-    sample, *rest = row.cells()
-    return [*key, index, sample, *rest]
