@@ -1,8 +1,11 @@
-"""What the preemption tests add to a run."""
+"""What tests add to a run."""
 
+import json
 import os
 import signal
 import time
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -31,3 +34,20 @@ class Slow(pl.Callback):
 
     def on_train_batch_end(self, *args: Any) -> None:
         time.sleep(self.seconds)
+
+
+class TeacherCalls(pl.Callback):
+    """Writes which teachers each step of each rank called, and how often: `calls-<rank>.json`."""
+
+    def __init__(self) -> None:
+        self.steps: list[Counter[str]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        for name, teacher in module.teachers.items():
+            teacher.model.register_forward_hook(lambda *_, name=name: self.steps[-1].update([name]))
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.steps.append(Counter())
+
+    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
+        Path(f"calls-{trainer.global_rank}.json").write_text(json.dumps(self.steps))

@@ -11,6 +11,7 @@ from depthkd.formats.sample import Sample
 from depthkd.geometry import crop_boxes
 from depthkd.losses.normalization import Normalization, distillation_loss
 from depthkd.methods.distill_any_depth import CrossContextDistill, CrossContextWeights, local_global_loss
+from depthkd.models.depth_anything import DepthAnything
 from depthkd.models.frozen import Frozen
 from depthkd.models.model import DepthModel, DepthOutput
 
@@ -73,6 +74,25 @@ def test_student_and_teacher_pixels_correspond_to_within_half_a_pixel() -> None:
     student = crop_boxes(method.student_depth(batch.images()), boxes, (100, 100))
     inner = (student - windows * 255.0)[..., 3:-3, 3:-3]  # the border mixes in what lies outside the region
     assert inner.abs().max() < 0.5
+
+
+def test_windows_of_a_batch_are_labelled_as_they_are_one_by_one() -> None:
+    crop = CrossContextCrop(size=64, smallest=68, windows=3, window=32, flip=0.5)
+    generator = np.random.default_rng(0)
+    photos = [Sample("x", generator.integers(0, 256, (70, 80, 3), dtype=np.uint8)) for _ in range(2)]
+    samples = [crop(photo, generator) for photo in photos]
+    torch.manual_seed(0)
+    teacher = DepthAnything("tiny").train()  # it is Frozen that sees to eval mode
+    method = prepared(ColumnReader())
+    method.teachers = {"teacher": Frozen(lambda: teacher)}
+    together, _ = method.window_labels("x", batch_of(samples))
+    assert together.shape == (2, 3, 32, 32) and together.std() > 1e-3
+    for i, sample in enumerate(samples):
+        assert sample.windows is not None
+        for j, window in enumerate(sample.windows):
+            image = torch.from_numpy(window).permute(2, 0, 1)[None].float() / 255.0
+            alone = teacher(image).depth[0]
+            torch.testing.assert_close(together[i, j], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_a_wrong_place_of_the_windows_would_be_seen() -> None:
