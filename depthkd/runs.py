@@ -8,10 +8,11 @@ from zipfile import is_zipfile
 
 import torch
 import yaml
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor, nn
 
+from depthkd.batch import DepthSpace
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image
 
 CONFIG = "config.yaml"
@@ -121,6 +122,7 @@ class TrainedDepth(DepthModel):
         self.multiple = self.network.multiple
         self.fixed_size = self.network.fixed_size
         self.own_size = self.network.own_size
+        self.through_codec = self.network.through_codec
         self.training_sets = self.network.training_sets
         self.licence = self.network.licence
         self.source = path
@@ -137,6 +139,15 @@ class TrainedDepth(DepthModel):
     def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
         """As the student's."""
         return self.network.restore(answer, size)
+
+    def of_truth(
+        self,
+        depth: Float[Tensor, "batch height width"],
+        mask: Bool[Tensor, "batch height width"],
+        space: DepthSpace,
+    ) -> Float[Tensor, "batch height width"]:
+        """As the student's."""
+        return self.network.of_truth(depth, mask, space)
 
     @property
     def feature_channels(self) -> int | None:

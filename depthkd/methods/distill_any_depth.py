@@ -213,6 +213,14 @@ class CrossContext(Method):
             self.latest |= {"window": part.windows[:1, 0].float() / 255.0, "of_the_whole": cut}
             self.latest["of_the_window"] = windows[:1, 0].detach()
 
+    def pictures(self) -> dict[str, tuple[Image, list[Map]]]:
+        """The last batch, and Figure 5."""
+        pictures, latest = super().pictures(), self.latest
+        if "window" in latest:
+            maps = [latest["of_the_whole"], latest["of_the_window"]]
+            pictures["train/label_of_the_whole_and_of_the_window"] = (latest["window"], maps)
+        return pictures
+
     def _features(self, student: DepthOutput, teacher: DepthOutput, image: Image) -> dict[str, PerImage]:
         """The feature term; where the drawn teacher has no features, none, but DDP sees its parameters."""
         target = teacher.features

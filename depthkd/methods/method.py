@@ -74,13 +74,19 @@ class Method(LightningModule):
         kept = {"image": image, "target": target, "student": student}
         self.latest = {name: tensor[:4].detach() for name, tensor in kept.items()}
 
+    def pictures(self) -> dict[str, tuple[Image, list[Map]]]:
+        """What the log shows of the last training batch: title -> images, and maps in the student's space."""
+        latest = self.latest
+        return {"train/latest": (latest["image"], [latest["target"], latest["student"]])} if latest else {}
+
     @staticmethod
     def mean_over_images(parts: list[dict[str, Float[Tensor, " _"]]]) -> dict[str, Tensor]:
-        """Per-image values of several sources -> one mean a term over all their images.
+        """Per-image values of several sources -> one mean a term over all images that have it.
 
         The sources' counts differ, so their axis has no name to be held to.
         """
-        return {term: torch.cat([part[term] for part in parts]).mean() for term in parts[0]}
+        terms = dict.fromkeys(term for part in parts for term in part)
+        return {term: torch.cat([part[term] for part in parts if term in part]).mean() for term in terms}
 
     def used(self, term: str) -> bool:
         """Whether a term has a weight at all."""
@@ -108,7 +114,7 @@ class Method(LightningModule):
         losses = self.losses(batch)
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
         size = sum(len(part) for part in batch.values())
-        if self.latest:  # scale-and-shift-invariant losses let it drift without bound
+        if "student" in self.latest:  # scale-and-shift-invariant losses let it drift without bound
             self.log("train/magnitude", self.latest["student"].abs().mean(), batch_size=size)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()}, batch_size=size)

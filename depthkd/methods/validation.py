@@ -59,15 +59,9 @@ class Validation:
                     self.method.log(
                         f"val/{name}/{figure}", value, prog_bar=figure == "abs_rel", sync_dist=False
                     )
-        latest, space = self.method.latest, self.method.student.space
-        if latest:
-            pictures = {"train/latest": ("image", "target", "student")}
-            if "window" in latest:
-                pictures["train/label_of_the_whole_and_of_the_window"] = (
-                    "window", "of_the_whole", "of_the_window",
-                )  # fmt: skip
-            for title, (image, *maps) in pictures.items():
-                self.picture(title, latest[image], [(latest[name], space) for name in maps])
+        space = self.method.student.space
+        for title, (image, maps) in self.method.pictures().items():
+            self.picture(title, image, [(values, space) for values in maps])
 
     def picture(self, name: str, image: Image, maps: list[tuple[Map, DepthSpace]]) -> None:
         """The first image beside its maps, in the TensorBoard log."""

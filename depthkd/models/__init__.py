@@ -7,6 +7,7 @@ from depthkd.lazy import lazy_exports
 if TYPE_CHECKING:
     from depthkd.models.depth_anything import DepthAnything
     from depthkd.models.diffusion import GenPercept, Lotus, Marigold
+    from depthkd.models.fiffdepth import FiffDepth
     from depthkd.models.frozen import Frozen
     from depthkd.models.huggingface import HuggingFaceDepth
     from depthkd.models.latent import LatentDepth
@@ -21,6 +22,7 @@ __all__ = [
     "DepthModel",
     "DepthOutput",
     "DepthPro",
+    "FiffDepth",
     "Frozen",
     "GenPercept",
     "HuggingFaceDepth",
@@ -41,6 +43,7 @@ __getattr__ = lazy_exports(
         "DepthModel": "model",
         "DepthOutput": "model",
         "DepthPro": "metric",
+        "FiffDepth": "fiffdepth",
         "Frozen": "frozen",
         "GenPercept": "diffusion",
         "HuggingFaceDepth": "huggingface",

