@@ -13,7 +13,7 @@ from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks import Benchmark
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.evaluate import evaluate
-from depthkd.metrics.boundary import boundary_f1
+from depthkd.metrics.boundary import boundary_f1, boundary_recall
 from depthkd.metrics.edges import boundary_errors, pseudo_boundary_errors
 from depthkd.metrics.planarity import planarity_errors
 from depthkd.models.model import DepthModel, DepthOutput
@@ -44,6 +44,7 @@ def test_every_set_of_figures_is_the_metric_of_the_fitted_depth(tmp_path: Path) 
         valid = np.ones(SIZE, bool)
         found = pseudo_boundary_errors(depth, sample.depth)
         found |= {"boundary_f1": boundary_f1(depth, sample.depth)}
+        found |= {"boundary_recall": boundary_recall(depth, sample.matte)}
         found |= boundary_errors(depth, sample.edges)
         paper = boundary_errors(depth, sample.edges, "paper")
         found |= {f"dbe_paper_{end}": paper[f"dbe_{end}"] for end in ("accuracy", "completeness")}
@@ -53,7 +54,7 @@ def test_every_set_of_figures_is_the_metric_of_the_fitted_depth(tmp_path: Path) 
         found["abs_rel"] = float((np.abs(depth - sample.depth) / sample.depth).mean())
         for name, value in found.items():
             expected.setdefault(name, []).append(value)
-    assert len(expected) == 10
+    assert len(expected) == 11
     for name, values in expected.items():
         assert figures[name] == pytest.approx(np.mean(values), rel=1e-4), name
     assert figures["pair_accuracy"] == 1.0 and figures["pairs"] == 3 * 6
