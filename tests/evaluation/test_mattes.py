@@ -1,6 +1,7 @@
 """Benchmarks with mattes and no depth: what is compared with them, and what is said of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,6 @@ def test_sharp_beats_blurred_and_a_constant_has_no_boundary(tmp_path: Path) -> N
     assert page.count("<h3>") > 2  # image and answers, for the best and the worst too
 
 
-def test_worker_processes_change_nothing(tmp_path: Path) -> None:
-    for count in (0, 1):
-        measured({"seer": Half()}, tmp_path / str(count), workers=count)
-    here, there = ((tmp_path / str(count) / "per_sample.csv").read_text() for count in (0, 1))
-    assert here == there and ",seer," in here
-
-
 @pytest.mark.parametrize("broken", ["nan", "inf"])
 def test_a_broken_prediction_recalls_nothing_and_is_named(broken: str, tmp_path: Path) -> None:
     found = measured({"seer": Seer(broken=float(broken))}, tmp_path)
@@ -106,6 +100,18 @@ def test_a_constant_prediction_recalls_nothing_and_is_named(tmp_path: Path) -> N
     found = measured({"seer": Flat()}, tmp_path)
     assert found["figures"]["seer"] == {"boundary_recall": 0, "images": 6}
     assert "seer answers 'box0' with 0.25 everywhere" in found["faults"]["seer"][0]
+
+
+def test_other_mattes_are_other_data(tmp_path: Path) -> None:
+    class Shifted(Boxes):
+        def sample(self, index: int) -> Any:
+            sample: Any = super().sample(index)
+            return replace(sample, matte=np.roll(sample.matte, 1))
+
+    benchmarks = [kind(3, MATTES) for kind in (Boxes, Shifted)]
+    first, again = (measured({"seer": Seer()}, tmp_path, benchmark) for benchmark in benchmarks)
+    assert first["data"] != again["data"]
+    assert first["figures"]["seer"]["boundary_recall"] > again["figures"]["seer"]["boundary_recall"]
 
 
 def test_pairs_and_mattes_of_the_same_images_are_scored_together(tmp_path: Path) -> None:
