@@ -18,7 +18,7 @@ from depthkd.evaluation.answers import WrongAnswerError
 from depthkd.evaluation.certainty import certainty
 from depthkd.evaluation.comparison import overview, reproductions, scatters
 from depthkd.evaluation.contenders import Contender, contenders
-from depthkd.evaluation.figures import higher_is_better
+from depthkd.evaluation.figures import higher_is_better, names_of
 from depthkd.evaluation.measure import Subject, measure
 from depthkd.evaluation.outcomes import Outcome, illustrate, sheet_rows
 from depthkd.evaluation.protocols import ALL, chosen
@@ -215,7 +215,7 @@ def _picture(
     outcome = outcomes[0]
     if not pictures:
         return
-    by = "abs_rel" if outcome.fitted else "pair_accuracy"
+    by = names_of(outcome.benchmark.figures)[0]
     best = "highest" if higher_is_better(by) else "lowest"
     outcome.picks = outcome.picks or picked(records.of(outcome.name, subject.name), pictures, by, best)
     illustrate(outcome, subject.name, subject.answers(outcome, seed, keep))

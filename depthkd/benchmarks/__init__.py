@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from depthkd.benchmarks.hypersim import Hypersim
     from depthkd.benchmarks.ibims import IBims1
     from depthkd.benchmarks.kitti import KITTI
+    from depthkd.benchmarks.mattes import AM2k, DIS5k, P3M10k
     from depthkd.benchmarks.motorcycle import Motorcycle
     from depthkd.benchmarks.nyu import NYUv2
     from depthkd.benchmarks.scannet import ScanNet
@@ -25,11 +26,14 @@ __all__ = [
     "DIODE",
     "ETH3D",
     "KITTI",
+    "AM2k",
     "Benchmark",
+    "DIS5k",
     "Hypersim",
     "IBims1",
     "Motorcycle",
     "NYUv2",
+    "P3M10k",
     "Protocol",
     "ScanNet",
     "ShardBenchmark",
@@ -41,15 +45,18 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
+        "AM2k": "mattes",
         "Benchmark": "benchmark",
         "DA2K": "da2k",
         "DIODE": "diode",
+        "DIS5k": "mattes",
         "ETH3D": "eth3d",
         "Hypersim": "hypersim",
         "IBims1": "ibims",
         "KITTI": "kitti",
         "Motorcycle": "motorcycle",
         "NYUv2": "nyu",
+        "P3M10k": "mattes",
         "Protocol": "benchmark",
         "ScanNet": "scannet",
         "ShardBenchmark": "shards",

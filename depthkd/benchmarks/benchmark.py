@@ -277,6 +277,7 @@ class FigureSet(StrEnum):
     ANNOTATED_EDGES = "annotated_edges"  # iBims-1's depth boundary errors
     PLANES = "planes"  # iBims-1's planarity errors
     PAIRS = "pairs"  # the share of pairs of points that are ordered rightly
+    MATTE = "matte"  # boundary recall, against an alpha matte
     WINDOWS = "windows"  # a fit over the image against one inside each window (a study, for any depth)
     OUTPUT = "output"  # the raw prediction's magnitude (a study, for any benchmark)
 

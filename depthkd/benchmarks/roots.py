@@ -11,6 +11,7 @@ from depthkd.benchmarks.files import ListedBenchmark
 from depthkd.benchmarks.hypersim import Hypersim
 from depthkd.benchmarks.ibims import IBims1
 from depthkd.benchmarks.kitti import KITTI
+from depthkd.benchmarks.mattes import AM2k, DIS5k, P3M10k
 from depthkd.benchmarks.nyu import NYUv2
 from depthkd.benchmarks.scannet import ScanNet
 from depthkd.benchmarks.sintel import Sintel
@@ -36,6 +37,9 @@ PLACES: dict[type[ListedBenchmark], tuple[str, ...]] = {
     ),
     VirtualKITTI2: ("vkitti/vkitti.tar", "vkitti/vkitti", "vkitti", "vkitti2"),
     DA2K: ("da2k/DA-2K.zip", "DA-2K.zip", "da2k", "DA-2K"),
+    AM2k: ("am2k/AM-2k.zip", "AM-2k.zip", "am2k", "AM-2k"),
+    P3M10k: ("p3m10k/P3M-10k.zip", "P3M-10k.zip", "p3m10k", "P3M-10k"),
+    DIS5k: ("dis5k/DIS5K.zip", "DIS5K.zip", "dis5k", "DIS5K"),
 }
 
 

@@ -18,6 +18,7 @@ FIGURES = {
     "pdbe_accuracy": "PDBE accuracy",
     "boundary_f1": "boundary F1",
     "pair_accuracy": "pair accuracy",
+    "boundary_recall": "boundary recall",
 }
 
 

@@ -21,7 +21,7 @@ MAIN_TABLES = (  # of each paper, those that compare with others without trainin
 )
 TABLES = {
     "Accuracy": ("abs_rel", "delta1"),
-    "Sharpness": ("pdbe_accuracy", "pdbe_completeness", "boundary_f1"),
+    "Sharpness": ("pdbe_accuracy", "pdbe_completeness", "boundary_f1", "boundary_recall"),
     "Order of pairs": ("pair_accuracy",),
 }
 ACCURACY = "kitti"  # SharpDepth's Figure 2 takes accuracy from there

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32, Float64
 from depthkd.batch import Quantity
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.formats.sample import AnnotatedSample, Sample
-from depthkd.metrics.boundary import boundary_f1
+from depthkd.metrics.boundary import boundary_f1, boundary_recall
 from depthkd.metrics.depth import FORMULAS
 from depthkd.metrics.edges import boundary_errors, pseudo_boundary_errors
 from depthkd.metrics.magnitude import NAMES as MAGNITUDE
@@ -34,14 +34,16 @@ NAMES: dict[FigureSet, tuple[str, ...]] = {
     ),
     FigureSet.PLANES: ("planarity_flatness", "planarity_orientation"),
     FigureSet.PAIRS: ("pair_accuracy", "pairs"),
+    FigureSet.MATTE: ("boundary_recall",),
     FigureSet.WINDOWS: tuple(window_names(DIVISIONS)),
     FigureSet.OUTPUT: MAGNITUDE,
 }
 STUDIES = (FigureSet.WINDOWS, FigureSet.OUTPUT)  # on request
 WEIGHTS = {"pair_accuracy": "pairs"}  # means over pairs, not over images
 COUNTS = ("pairs",)  # summed
-HIGHER_IS_BETTER = ("delta", "boundary_f1", "pair_accuracy")
-SLOW = (FigureSet.EDGES, FigureSet.ANNOTATED_EDGES, FigureSet.PLANES)
+HIGHER_IS_BETTER = ("delta", "boundary", "pair_accuracy")
+SLOW = (FigureSet.EDGES, FigureSet.ANNOTATED_EDGES, FigureSet.PLANES, FigureSet.MATTE)
+UNFITTED = (FigureSet.PAIRS, FigureSet.MATTE)  # can do without a truth
 
 
 def names_of(sets: Iterable[FigureSet]) -> list[str]:
@@ -66,38 +68,40 @@ class SlowJob:
 
     Args:
         sets: which of them.
-        prediction: aligned depth.
-        stand_in: what boundary ratios are taken of; None: the aligned depth.
-        truth: dense true depth, as the metrics' scripts want it.
-        valid: where the truth was measured.
-        intrinsics, edges, planes, normals: the sample's, where it is annotated.
+        stand_in: the depth that boundary ratios are taken of.
+        fitted: aligned depth, dense true depth as the metrics' scripts want it, and where that was
+            measured; None: there is no truth.
+        intrinsics, edges, planes, normals, matte: the sample's, where it is annotated.
     """
 
     sets: tuple[FigureSet, ...]
-    prediction: Image
-    stand_in: Image | None
-    truth: Image
-    valid: Mask
+    stand_in: Image
+    fitted: tuple[Image, Image, Mask] | None = None
     intrinsics: Float64[np.ndarray, "3 3"] | None = None
     edges: Mask | None = None
     planes: Bool[np.ndarray, "planes height width"] | None = None
     normals: Float64[np.ndarray, "planes 3"] | None = None
+    matte: Mask | None = None
 
 
 def slow_figures(job: SlowJob) -> dict[str, float]:
     """The figures of a job; NaN where the sample lacks an annotation."""
     figures = dict.fromkeys(names_of(job.sets), np.nan)
+    if FigureSet.MATTE in job.sets and job.matte is not None:
+        figures["boundary_recall"] = boundary_recall(job.stand_in, job.matte)
+    if job.fitted is None:
+        return figures
+    prediction, truth, valid = job.fitted
     if FigureSet.EDGES in job.sets:
-        figures |= pseudo_boundary_errors(job.prediction, job.truth)
-        ratios_of = job.prediction if job.stand_in is None else job.stand_in
-        figures["boundary_f1"] = boundary_f1(ratios_of, job.truth)
+        figures |= pseudo_boundary_errors(prediction, truth)
+        figures["boundary_f1"] = boundary_f1(job.stand_in, truth)
     if FigureSet.ANNOTATED_EDGES in job.sets and job.edges is not None:
-        figures |= boundary_errors(job.prediction, job.edges, "current")
-        older = boundary_errors(job.prediction, job.edges, "paper")
+        figures |= boundary_errors(prediction, job.edges, "current")
+        older = boundary_errors(prediction, job.edges, "paper")
         figures |= {name.replace("dbe_", "dbe_paper_"): value for name, value in older.items()}
     planes, normals, camera = job.planes, job.normals, job.intrinsics
     if FigureSet.PLANES in job.sets and planes is not None and normals is not None and camera is not None:
-        figures |= planarity_errors(job.prediction, job.truth, job.valid, planes, normals, camera)
+        figures |= planarity_errors(prediction, truth, valid, planes, normals, camera)
     return figures
 
 

@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.evaluation.answers import Answers, Inference, WrongAnswerError, answers_folder
-from depthkd.evaluation.figures import DIVISIONS, SLOW, means, names_of, pair_figures, worst
+from depthkd.evaluation.figures import DIVISIONS, means, names_of, pair_figures, worst
 from depthkd.evaluation.outcomes import Outcome
 from depthkd.evaluation.provenance import Provenance
 from depthkd.evaluation.records import Records, Row
-from depthkd.evaluation.scoring import ahead, fitted, slow_job, study_windows
+from depthkd.evaluation.scoring import ahead, fitted, slow_job, slow_sets, study_windows
 from depthkd.evaluation.workers import Workers
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.metrics.magnitude import output_magnitude
@@ -145,16 +145,16 @@ def _judge(
     fault = "" if subject.trivial else _fault(subject.name, raw, sample)
     values: dict[str, float] = {}
     slow = None
-    if sample.depth is not None:
-        one = fitted(raw, space, sample, outcome.protocol)
+    one = None if sample.depth is None else fitted(raw, space, sample, outcome.protocol)
+    if one is not None:
         values |= one.figures(outcome.protocol)
-        if bool(torch.isfinite(raw).all()):
-            job = slow_job(one, raw, space, sample, benchmark, outcome.protocol)
-            slow = None if job is None else workers.submit(job)
-        else:
-            values |= {name: worst(name) for name in names_of(set(SLOW) & set(benchmark.figures))}
         if FigureSet.WINDOWS in outcome.sets:
             values |= study_windows(raw, space, one, outcome.protocol, DIVISIONS)
+    if bool(torch.isfinite(raw).all()):
+        job = slow_job(one, raw, space, sample, benchmark, outcome.protocol)
+        slow = None if job is None else workers.submit(job)
+    else:
+        values |= {name: worst(name) for name in names_of(slow_sets(benchmark, sample))}
     if FigureSet.OUTPUT in outcome.sets:
         values |= {name: float(value) for name, value in output_magnitude(raw).items()}
     if FigureSet.PAIRS in benchmark.figures:

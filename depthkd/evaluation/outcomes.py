@@ -16,6 +16,7 @@ from depthkd.evaluation.certainty import Certainty
 from depthkd.evaluation.provenance import MARK
 from depthkd.evaluation.scoring import ahead, benchmark_fingerprint, fitted, truth_space
 from depthkd.formats.sample import Sample
+from depthkd.metrics.boundary import SMALLEST_DEPTH
 from depthkd.report.picks import SPREAD
 from depthkd.report.pictures import SheetRow, figures_caption
 
@@ -23,6 +24,14 @@ PDBE_NOTE = (
     "PDBE gives a map without edges 10 px (SharpDepth's rule), and completeness has no upper end: a constant "
     "can beat a model there, so read it beside accuracy and F1."
 )
+RECALL_NOTE = (
+    "Boundary recall counts no false edges, so that noise alone can beat a model; and its ratios change with "
+    "the offset that an affine model leaves open, because nothing is fitted."
+)
+RATIOS_OF = {
+    "aligned": "the fitted depth",
+    "raw": f"the raw prediction (of disparity its inverse, clipped at {SMALLEST_DEPTH:g})",
+}
 PICTURE_SIDE = 480  # px, the longer one; a sheet's cells are smaller still
 
 Figures = dict[str, dict[str, float]]  # row -> figure -> value
@@ -87,16 +96,17 @@ class Outcome:
     @property
     def how(self) -> str:
         """What stands beside the figures."""
-        if not self.fitted:
-            return (
-                "pairs: the raw prediction at two points, no fit; a tie is wrong; the mean over all pairs; "
-                + self.protocol.run()
-            )
-        said = str(self.protocol)
-        if FigureSet.EDGES in self.benchmark.figures:
-            raw = "the raw prediction (of disparity its inverse)"
-            said += f", boundary F1 of {raw if self.protocol.stand_in == 'raw' else 'the fitted depth'}"
-        return said
+        sets, ratios_of = self.benchmark.figures, RATIOS_OF[self.protocol.stand_in]
+        recall = f"boundary recall of {ratios_of}, foreground where alpha is above 0.1"
+        if self.fitted:
+            edges = {FigureSet.EDGES: f"boundary F1 of {ratios_of}", FigureSet.MATTE: recall}
+            return ", ".join([str(self.protocol), *(text for s, text in edges.items() if s in sets)])
+        unfitted = {
+            FigureSet.PAIRS: "pairs: the raw prediction at two points, no fit; a tie is wrong; the mean over "
+            "all pairs",
+            FigureSet.MATTE: f"mattes: {recall}, no fit",
+        }
+        return "; ".join([*(text for s, text in unfitted.items() if s in sets), self.protocol.run()])
 
     def check(self, name: str, space: DepthSpace, optional: bool) -> bool:
         """Whether the protocol can score a model; one that is optional and cannot be gets a note.
@@ -124,6 +134,8 @@ class Outcome:
         said = list(self.notes)
         if FigureSet.EDGES in self.benchmark.figures:
             said.append(PDBE_NOTE)
+        if FigureSet.MATTE in self.benchmark.figures and not self.fitted:
+            said.append(RECALL_NOTE)
         for sentences in self.overlaps.values():
             said += [f"{MARK} not zero-shot: {sentence}" for sentence in sentences]
         for what, found in (

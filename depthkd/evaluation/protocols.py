@@ -24,7 +24,9 @@ def chosen(benchmark: Benchmark, names: Sequence[str] | None, changes: Mapping[s
         ValueError: there is no preset of a name, or a changed field makes no sense.
     """
     own = replace(benchmark.protocol, **changes)
-    if names is None or FigureSet.DEPTH not in benchmark.figures:
+    if FigureSet.DEPTH not in benchmark.figures:
+        return [replace(own, stand_in="raw")]  # nothing is fitted
+    if names is None:
         return [own]
     presets = [Protocol.named(n) for n in (PROTOCOLS if ALL in names else dict.fromkeys(names))]
     return [replace(own, **{field: getattr(preset, field) for field in CHOICE}) for preset in presets]

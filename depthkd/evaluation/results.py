@@ -15,7 +15,7 @@ from depthkd.report.pictures import SheetRow
 from depthkd.report.table import COLUMNS, figures_table, markdown_table, number
 
 PACKAGES = ("depthkd", "torch", "transformers", "onnxruntime", "numpy", "scikit-image")
-OF_GROUPS = ("abs_rel", "delta1", "pair_accuracy")  # what tables of a benchmark's parts show
+OF_GROUPS = ("abs_rel", "delta1", "pair_accuracy", "boundary_recall")  # what tables of parts show
 
 
 def everything(

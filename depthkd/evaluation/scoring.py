@@ -17,8 +17,9 @@ from torch import Tensor
 from depthkd.alignment import convert
 from depthkd.batch import DepthSpace, Quantity
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol, Unmeasured
-from depthkd.evaluation.figures import SLOW, SlowJob
+from depthkd.evaluation.figures import SLOW, UNFITTED, SlowJob
 from depthkd.formats.sample import AnnotatedSample, BadSample, Sample
+from depthkd.metrics.boundary import SMALLEST_DEPTH
 from depthkd.metrics.windows import window_errors
 from depthkd.models.model import DepthModel
 
@@ -73,28 +74,47 @@ def _floats(found: dict[str, Float[Tensor, " 1"]]) -> dict[str, float]:
     return dict(zip(found, torch.cat(list(found.values())).tolist(), strict=True))  # one wait for the device
 
 
+def slow_sets(benchmark: Benchmark, sample: Sample) -> tuple[FigureSet, ...]:
+    """The benchmark's figures for worker processes, less those that lack the sample's truth."""
+    possible = SLOW if sample.depth is not None else UNFITTED
+    return tuple(figures for figures in SLOW if figures in benchmark.figures and figures in possible)
+
+
 def slow_job(
-    one: Fitted, raw: Map, space: DepthSpace, sample: Sample, benchmark: Benchmark, protocol: Protocol
+    one: Fitted | None,
+    raw: Map,
+    space: DepthSpace,
+    sample: Sample,
+    benchmark: Benchmark,
+    protocol: Protocol,
 ) -> SlowJob | None:
-    """What a worker process needs for the benchmark's figures of edges and planes, if it has any."""
-    sets = tuple(figures for figures in SLOW if figures in benchmark.figures)
+    """What a worker process needs for the figures of `slow_sets`, if there are any.
+
+    Args:
+        one: the prediction fitted to the sample's truth; None: there is no truth.
+        raw, space: the model's answer.
+        sample, benchmark, protocol: what it is compared with, and how.
+    """
+    sets = slow_sets(benchmark, sample)
     if not sets:
         return None
-    stand_in = None
-    if protocol.stand_in == "raw" and FigureSet.EDGES in sets:
-        stand_in = raw if space.quantity is Quantity.DEPTH else 1.0 / raw.clamp(min=1e-6)
-    true = one.true_depth(protocol)
-    job = SlowJob(
-        sets,
-        _array(one.aligned),
-        None if stand_in is None else _array(stand_in),
-        dense(one, protocol, benchmark.unmeasured),
-        torch.isfinite(true)[0].cpu().numpy(),
-        sample.intrinsics,
-    )
+    if one is None:
+        job = SlowJob(sets, as_depth(raw, space))
+    else:
+        aligned = _array(one.aligned)
+        stand_in = as_depth(raw, space) if protocol.stand_in == "raw" else aligned
+        measured = torch.isfinite(one.true_depth(protocol))[0].cpu().numpy()
+        job = SlowJob(sets, stand_in, (aligned, dense(one, protocol, benchmark.unmeasured), measured))
+    job.intrinsics = sample.intrinsics
     if isinstance(sample, AnnotatedSample):
         job.edges, job.planes, job.normals = sample.edges, sample.planes, sample.normals
+        job.matte = sample.matte
     return job
+
+
+def as_depth(raw: Map, space: DepthSpace) -> Float32[np.ndarray, "height width"]:
+    """A raw prediction in the place of depth: a disparity's inverse, clipped as Depth Pro's script does."""
+    return _array(raw if space.quantity is Quantity.DEPTH else 1.0 / raw.clamp(min=SMALLEST_DEPTH))
 
 
 def dense(one: Fitted, protocol: Protocol, unmeasured: Unmeasured) -> Float32[np.ndarray, "height width"]:
@@ -134,8 +154,8 @@ def benchmark_fingerprint(benchmark: Benchmark) -> str:
         if isinstance(sample, BadSample):
             digest.update(str(sample).encode())
             continue
-        pairs = sample.pairs if isinstance(sample, AnnotatedSample) else None
-        for part in (sample.image, sample.depth, sample.mask, pairs):
+        own = (sample.pairs, sample.matte) if isinstance(sample, AnnotatedSample) else ()
+        for part in (sample.image, sample.depth, sample.mask, *own):
             digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()[:16]
 

@@ -50,10 +50,12 @@ class AnnotatedSample(Sample):
 
     `edges` are depth discontinuities. `planes` are masks of flat parts, `normals` their unit normals
     in the axes of `metrics.planarity.back_project`. `pairs` are pairs of points as (row, column) in
-    pixels of the image, the closer one first.
+    pixels of the image, the closer one first. `matte` is true on the foreground,
+    where alpha is above 0.1.
     """
 
     edges: Bool[np.ndarray, "height width"] | None = None
     planes: Bool[np.ndarray, "planes height width"] | None = None
     normals: Float64[np.ndarray, "planes 3"] | None = None
     pairs: Int64[np.ndarray, "pairs 2 2"] | None = None
+    matte: Bool[np.ndarray, "height width"] | None = None

@@ -25,7 +25,7 @@ def papers_table(
         figures: benchmark -> row -> figure -> mean over images.
         protocols: benchmark -> the protocol's name, or its description with the name before a colon.
         published_rows: cells of papers; those on other benchmarks or of other figures are left out.
-        columns: the figures of each benchmark.
+        columns: the figures of each benchmark; those that no row has there are left out.
 
     Returns:
         Markdown. Papers' cells keep the decimals that were printed, and carry a letter where they
@@ -39,7 +39,11 @@ def papers_table(
         raise ValueError(
             f"the benchmark '{missing[0]}' has no protocol, and figures mean nothing without one"
         )
-    places = [(benchmark, figure) for benchmark in figures for figure in columns]
+    known = {(b, f) for b, rows in figures.items() for row in rows.values() for f in row}
+    known |= {(cell.benchmark, cell.figure) for cell in published_rows}
+    places = [
+        (benchmark, figure) for benchmark in figures for figure in columns if (benchmark, figure) in known
+    ]
     header = ["model", *(f"{b} {COLUMNS.get(f, f)}" for b, f in places)]
     models = dict.fromkeys(model for rows in figures.values() for model in rows)
     rows = [[m, *(number(figures[b].get(m, {}).get(f, nan)) for b, f in places)] for m in models]

@@ -24,7 +24,12 @@ UNKNOWN = 128  # grey
 LARGEST_ERROR = 0.5  # of the truth, at which an error map saturates
 WIDTH, GAP = 240, 6  # of a sheet's cells, px
 TITLE, CAPTION = 15, 12  # letters, px
-CAPTIONS = {"abs_rel": "AbsRel", "delta1": "delta1", "pair_accuracy": "pairs in order"}
+CAPTIONS = {
+    "abs_rel": "AbsRel",
+    "delta1": "delta1",
+    "pair_accuracy": "pairs in order",
+    "boundary_recall": "boundary recall",
+}
 INK, FAINT, PAPER = (20, 20, 20), (100, 100, 100), (255, 255, 255)
 
 

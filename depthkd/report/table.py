@@ -24,6 +24,7 @@ COLUMNS = {
     "planarity_flatness": "PE flat, cm ↓",
     "planarity_orientation": "PE ori, ° ↓",
     "pair_accuracy": "pairs in order ↑",
+    "boundary_recall": "recall ↑",
     "global_abs_rel_2": "2x2 windows, one fit: AbsRel ↓",
     "local_abs_rel_2": "own fits ↓",
     "abs_rel_change_2": "change",
@@ -33,7 +34,7 @@ COLUMNS = {
     "output_median": "output's median",
     "output_deviation": "output's deviation",
 }
-BESIDE = list(COLUMNS)[list(COLUMNS).index("pdbe_accuracy") :]  # edges, planes and pairs
+BESIDE = list(COLUMNS)[list(COLUMNS).index("pdbe_accuracy") :]  # edges, planes, pairs and mattes
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

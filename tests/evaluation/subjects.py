@@ -57,6 +57,8 @@ class Boxes(Benchmark):
         mask = np.ones(SIZE, bool) if index not in self.without_truth else np.zeros(SIZE, bool)
         edges = np.zeros(SIZE, bool)
         edges[10:30, 8 + index] = edges[10:30, 27 + index] = True
+        matte = np.zeros(SIZE, bool)
+        matte[box] = True
         wall = np.zeros((1, *SIZE), bool)
         wall[0, 30:] = True
         image = np.repeat((depth * 20).astype(np.uint8)[..., None], 3, axis=2)
@@ -74,6 +76,7 @@ class Boxes(Benchmark):
             planes=wall,
             normals=np.array([[0.0, 1.0, 0.0]]),
             pairs=pairs,
+            matte=matte,
         )
         return (
             sample if FigureSet.DEPTH in self.figures else replace(sample, depth=None, mask=None, space=None)

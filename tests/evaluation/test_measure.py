@@ -13,7 +13,7 @@ from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks import Benchmark
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.evaluate import evaluate
-from depthkd.metrics.boundary import boundary_f1
+from depthkd.metrics.boundary import boundary_f1, boundary_recall
 from depthkd.metrics.edges import boundary_errors, pseudo_boundary_errors
 from depthkd.metrics.planarity import planarity_errors
 from depthkd.models.model import DepthModel, DepthOutput
@@ -44,6 +44,7 @@ def test_every_set_of_figures_is_the_metric_of_the_fitted_depth(tmp_path: Path) 
         valid = np.ones(SIZE, bool)
         found = pseudo_boundary_errors(depth, sample.depth)
         found |= {"boundary_f1": boundary_f1(depth, sample.depth)}
+        found |= {"boundary_recall": boundary_recall(depth, sample.matte)}
         found |= boundary_errors(depth, sample.edges)
         paper = boundary_errors(depth, sample.edges, "paper")
         found |= {f"dbe_paper_{end}": paper[f"dbe_{end}"] for end in ("accuracy", "completeness")}
@@ -53,7 +54,7 @@ def test_every_set_of_figures_is_the_metric_of_the_fitted_depth(tmp_path: Path) 
         found["abs_rel"] = float((np.abs(depth - sample.depth) / sample.depth).mean())
         for name, value in found.items():
             expected.setdefault(name, []).append(value)
-    assert len(expected) == 10
+    assert len(expected) == 11
     for name, values in expected.items():
         assert figures[name] == pytest.approx(np.mean(values), rel=1e-4), name
     assert figures["pair_accuracy"] == 1.0 and figures["pairs"] == 3 * 6
@@ -61,9 +62,11 @@ def test_every_set_of_figures_is_the_metric_of_the_fitted_depth(tmp_path: Path) 
 
 
 def test_worker_processes_change_nothing(tmp_path: Path) -> None:
-    results_of(Seer(blur=3), tmp_path / "here")
-    results_of(Seer(blur=3), tmp_path / "there", workers=1)
-    assert (tmp_path / "here/per_sample.csv").read_text() == (tmp_path / "there/per_sample.csv").read_text()
+    benchmarks: dict[str, Benchmark] = {"boxes": Boxes(), "mattes": Boxes(figures=(FigureSet.MATTE,))}
+    for count in (0, 1):
+        evaluate({"seer": Seer()}, benchmarks, out=tmp_path / str(count), photographs=False, workers=count)
+    here, there = ((tmp_path / str(count) / "per_sample.csv").read_text() for count in (0, 1))
+    assert here == there and "mattes,seer," in here
 
 
 def test_sharp_beats_blurred_and_a_constant_has_no_edges(tmp_path: Path) -> None:

@@ -22,6 +22,15 @@ def test_models_down_and_benchmarks_across() -> None:
     assert under == ["Protocol on kitti: marigold: as told.", "Protocol on nyuv2: depth_anything."]
 
 
+def test_figures_that_no_row_has_on_a_benchmark_get_no_column() -> None:
+    figures = {"sintel": {"student": {"boundary_f1": 0.3}}, "am2k": {"student": {"boundary_recall": 0.1}}}
+    cells = [c for c in published("am2k") if c.row == "Depth Pro"]
+    columns = ("pdbe_accuracy", "boundary_f1", "boundary_recall")
+    table = papers_table(figures, {"sintel": "raw", "am2k": "mattes"}, cells, columns).splitlines()
+    assert [c.strip() for c in table[0].strip("|").split("|")] == ["model", "sintel F1 ↑", "am2k recall ↑"]
+    assert [c.strip() for c in table[3].strip("|").split("|")][1:] == ["-", "0.173 p"]
+
+
 def test_papers_rows_stand_under_ours_with_what_is_wrong_with_them() -> None:
     rows = {"BetterDepth", "UniDepth", "MiDaS v3.1"}
     cells = [c for b in ("kitti", "scannet") for c in published(b) if c.row in rows and "6" not in c.table]
