@@ -1,7 +1,8 @@
-"""What depth networks made from Stable Diffusion share: an image's latent in, a depth map's latent out."""
+"""What depth networks made from Stable Diffusion share: an image's latent in, depth or its latent out."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,11 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 EMBEDDINGS = ("empty_text_embed.safetensors", "empty_text_embed.npy")
 
 
-class LatentDepth(DepthModel):
-    """A diffusers UNet between an autoencoder's encoder and its decoder.
+class UNetDepth(DepthModel):
+    """A diffusers UNet over what an autoencoder's encoder makes of the image.
 
     The autoencoder stays in float32 in whatever precision the rest is: bfloat16 knows 128 values
     between 0.5 and 1, so depth would come in steps, and float16 overflows in it. It is never trained.
-    Everything is pre-trained, so all parameters are the encoder's.
 
     Args:
         unet: a UNet2DConditionModel.
@@ -61,8 +61,8 @@ class LatentDepth(DepthModel):
         self.longest, self.own_size = longest, longest is not None
 
     @abstractmethod
-    def estimate(self, rgb: Latent) -> Latent:
-        """The depth map's latent from the image's, both scaled, float32."""
+    def answer(self, image: Image) -> Answer:
+        """Depth in [0, 1], at a size that `restore` brings to the image's."""
 
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> depth in `self.space`, in [0, 1].
@@ -73,26 +73,12 @@ class LatentDepth(DepthModel):
         size = (image.shape[-2], image.shape[-1])
         return DepthOutput(self.restore(depth, size) if self.own_size else depth)
 
-    def answer(self, image: Image) -> Answer:
-        """Depth in [0, 1] at the size that the network ran at."""
-        return self.decode(self.estimate(self.encode(self.fit_input(image.float()))))
-
     def encode(self, image: Image) -> Latent:
         """RGB in [0, 1], of rounded size -> the mean of the autoencoder's posterior, scaled, float32."""
         scale: float = self.vae.config.scaling_factor
         with torch.autocast(image.device.type, enabled=False):
             mean: Tensor = self.vae.encode(image.float() * 2 - 1).latent_dist.mode()
         return mean * scale
-
-    def decode(self, latent: Latent) -> Answer:
-        """A scaled latent -> depth in [0, 1], float32, `multiple` times as large."""
-        with torch.autocast(latent.device.type, enabled=False):
-            pictures: Tensor = self.vae.decode(latent.float() / self.vae.config.scaling_factor).sample
-        return self.grey(pictures)
-
-    def grey(self, pictures: Pictures) -> Answer:
-        """A decoded picture in about [-1, 1] -> [0, 1]: the mean of its channels, then cut."""
-        return pictures.mean(1).clamp(-1, 1) / 2 + 0.5
 
     def denoise(self, latent: Latent, timestep: int, labels: Tensor | None = None) -> Said:
         """What the UNet says at a timestep, for an empty prompt, float32.
@@ -110,8 +96,8 @@ class LatentDepth(DepthModel):
         return output.float()
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
-        """All."""
-        return self.parameters()
+        """The autoencoder's and the UNet's, which are pre-trained."""
+        return chain(self.vae.parameters(), self.unet.parameters())
 
     def rounded(self, height: int, width: int) -> tuple[int, int]:
         """The size at which an image of this size runs."""
@@ -125,7 +111,7 @@ class LatentDepth(DepthModel):
             return image
         return F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LatentDepth":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "UNetDepth":
         def keep_type(tensor: Tensor) -> Tensor:
             changed = fn(tensor)
             return changed if changed.dtype == tensor.dtype else tensor.to(changed.device)
@@ -139,6 +125,28 @@ class LatentDepth(DepthModel):
             modules["vae"] = vae
         vae._apply(keep_type, recurse)
         return self
+
+
+class LatentDepth(UNetDepth):
+    """A UNet that says a depth map's latent, which the autoencoder's decoder makes depth of."""
+
+    @abstractmethod
+    def estimate(self, rgb: Latent) -> Latent:
+        """The depth map's latent from the image's, both scaled, float32."""
+
+    def answer(self, image: Image) -> Answer:
+        """Depth in [0, 1] at the size that the network ran at."""
+        return self.decode(self.estimate(self.encode(self.fit_input(image.float()))))
+
+    def decode(self, latent: Latent) -> Answer:
+        """A scaled latent -> depth in [0, 1], float32, `multiple` times as large."""
+        with torch.autocast(latent.device.type, enabled=False):
+            pictures: Tensor = self.vae.decode(latent.float() / self.vae.config.scaling_factor).sample
+        return self.grey(pictures)
+
+    def grey(self, pictures: Pictures) -> Answer:
+        """A decoded picture in about [-1, 1] -> [0, 1]: the mean of its channels, then cut."""
+        return pictures.mean(1).clamp(-1, 1) / 2 + 0.5
 
 
 def noise_like(latent: Latent) -> Latent:
@@ -163,6 +171,7 @@ def load_unet(
     channels: tuple[int, ...],
     revision: str | None = None,
     base: str | None = None,
+    unneeded: tuple[str, ...] = (),
 ) -> Any:
     """A UNet2DConditionModel of a hub id or folder; float32, complete, from safetensors.
 
@@ -172,15 +181,16 @@ def load_unet(
         channels: how many the UNet may take.
         revision: of the source.
         base: where a `unet/config.json` is, if the weights come without one.
+        unneeded: how the names of tensors begin that the weights may lack.
 
     Raises:
         FileNotFoundError: there is none, or the hub cannot be reached.
         ValueError: its weights are pickled or do not fit, or it takes another number of channels.
     """
-    if base is not None and not read_json(source, _inside(folder, "config.json"), revision):
-        unet = _fill(UNet2DConditionModel, base, locate(source, _inside(folder, WEIGHTS), revision))
+    if base is not None and not read_json(source, inside(folder, "config.json"), revision):
+        unet = _fill(UNet2DConditionModel, base, locate(source, inside(folder, WEIGHTS), revision), unneeded)
     else:
-        unet = _load(UNet2DConditionModel, source, folder, revision)
+        unet = _load(UNet2DConditionModel, source, folder, revision, unneeded)
     if unet.config.in_channels not in channels:
         raise ValueError(
             f"the UNet in '{source}' takes {unet.config.in_channels} channels; it would be "
@@ -272,8 +282,15 @@ def locate(source: str, name: str, revision: str | None = None) -> Path:
     return Path(str(found))
 
 
-def _load(network_class: Any, source: str, folder: str, revision: str | None) -> Any:
-    locate(source, _inside(folder, "config.json"), revision)
+def inside(folder: str, name: str) -> str:
+    """A file's name in a folder of a source; "." is the source itself."""
+    return name if folder == "." else f"{folder}/{name}"
+
+
+def _load(
+    network_class: Any, source: str, folder: str, revision: str | None, unneeded: tuple[str, ...] = ()
+) -> Any:
+    locate(source, inside(folder, "config.json"), revision)
     try:
         network, info = network_class.from_pretrained(
             source,
@@ -285,19 +302,18 @@ def _load(network_class: Any, source: str, folder: str, revision: str | None) ->
         )
     except (OSError, SafetensorError) as error:
         raise ValueError(
-            f"'{source}' has no readable {_inside(folder, WEIGHTS)}; pickled weights (.bin, .ckpt) are "
+            f"'{source}' has no readable {inside(folder, WEIGHTS)}; pickled weights (.bin, .ckpt) are "
             "refused, so convert them to safetensors first"
         ) from error
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"the weights of '{source}' do not fit its {_inside(folder, 'config.json')}: {_line(error)}"
+            f"the weights of '{source}' do not fit its {inside(folder, 'config.json')}: {_line(error)}"
         ) from error
-    if info["missing_keys"]:
-        _refuse(_inside(folder, f"of '{source}'"), info["missing_keys"])
+    _refuse(f"{inside(folder, WEIGHTS)} of '{source}'", info["missing_keys"], unneeded)
     return network
 
 
-def _fill(network_class: Any, base: str, weights: Path) -> Any:
+def _fill(network_class: Any, base: str, weights: Path, unneeded: tuple[str, ...]) -> Any:
     config = read_json(base, "unet/config.json")
     if not config:
         raise FileNotFoundError(f"'{weights.parent}' has no config.json, and '{base}' no unet/config.json")
@@ -308,17 +324,14 @@ def _fill(network_class: Any, base: str, weights: Path) -> Any:
         raise ValueError(f"'{weights}' is no safetensors file, or was cut short") from error
     except RuntimeError as error:
         raise ValueError(f"'{weights}' does not fit the UNet of '{base}': {_line(error)}") from error
-    if lacking:
-        _refuse(str(weights), lacking)
+    _refuse(str(weights), lacking, unneeded)
     return network.eval()
 
 
-def _refuse(whose: str, lacking: list[str]) -> None:
-    raise ValueError(f"the weights {whose} lack {len(lacking)} tensors, '{sorted(lacking)[0]}' among them")
-
-
-def _inside(folder: str, name: str) -> str:
-    return name if folder == "." else f"{folder}/{name}"
+def _refuse(whose: str, missing: list[str], unneeded: tuple[str, ...]) -> None:
+    lacking = sorted(name for name in missing if not name.startswith(unneeded))
+    if lacking:
+        raise ValueError(f"the weights {whose} lack {len(lacking)} tensors, '{lacking[0]}' among them")
 
 
 def _line(error: Exception) -> str:
