@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from depthkd.models.depth_anything import DepthAnything
     from depthkd.models.diffusion import GenPercept, Lotus, Marigold
     from depthkd.models.frozen import Frozen
+    from depthkd.models.genpercept_dpt import GenPerceptDPT
     from depthkd.models.huggingface import HuggingFaceDepth
     from depthkd.models.latent import LatentDepth
     from depthkd.models.metric import DepthPro, ZoeDepth
@@ -23,6 +24,7 @@ __all__ = [
     "DepthPro",
     "Frozen",
     "GenPercept",
+    "GenPerceptDPT",
     "HuggingFaceDepth",
     "LatentDepth",
     "Lotus",
@@ -43,6 +45,7 @@ __getattr__ = lazy_exports(
         "DepthPro": "metric",
         "Frozen": "frozen",
         "GenPercept": "diffusion",
+        "GenPerceptDPT": "genpercept_dpt",
         "HuggingFaceDepth": "huggingface",
         "LatentDepth": "latent",
         "Lotus": "diffusion",

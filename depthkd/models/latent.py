@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.utils import logging
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -291,6 +292,8 @@ def _load(
     network_class: Any, source: str, folder: str, revision: str | None, unneeded: tuple[str, ...] = ()
 ) -> Any:
     locate(source, inside(folder, "config.json"), revision)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what lacks is told below, in one sentence
     try:
         network, info = network_class.from_pretrained(
             source,
@@ -309,6 +312,8 @@ def _load(
         raise ValueError(
             f"the weights of '{source}' do not fit its {inside(folder, 'config.json')}: {_line(error)}"
         ) from error
+    finally:
+        logging.set_verbosity(verbosity)
     _refuse(f"{inside(folder, WEIGHTS)} of '{source}'", info["missing_keys"], unneeded)
     return network
 
