@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from depthkd.models.diffusion import GenPercept, Lotus, Marigold
     from depthkd.models.fiffdepth import FiffDepth
     from depthkd.models.frozen import Frozen
+    from depthkd.models.genpercept_dpt import GenPerceptDPT
     from depthkd.models.huggingface import HuggingFaceDepth
     from depthkd.models.latent import LatentDepth
     from depthkd.models.metric import DepthPro, ZoeDepth
@@ -25,6 +26,7 @@ __all__ = [
     "FiffDepth",
     "Frozen",
     "GenPercept",
+    "GenPerceptDPT",
     "HuggingFaceDepth",
     "LatentDepth",
     "Lotus",
@@ -46,6 +48,7 @@ __getattr__ = lazy_exports(
         "FiffDepth": "fiffdepth",
         "Frozen": "frozen",
         "GenPercept": "diffusion",
+        "GenPerceptDPT": "genpercept_dpt",
         "HuggingFaceDepth": "huggingface",
         "LatentDepth": "latent",
         "Lotus": "diffusion",

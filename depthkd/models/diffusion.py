@@ -10,17 +10,8 @@ from torch import Tensor
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, Ambiguity, DepthSpace, Quantity
 from depthkd.models.huggingface import read_json, read_licence
-from depthkd.models.latent import (
-    STABLE_DIFFUSION,
-    Latent,
-    LatentDepth,
-    Pictures,
-    empty_text,
-    load_autoencoder,
-    load_unet,
-    locate,
-    noise_like,
-)
+from depthkd.models.latent import Latent, LatentDepth, Pictures, noise_like
+from depthkd.models.latent_files import STABLE_DIFFUSION, empty_text, load_autoencoder, load_unet, locate
 from depthkd.models.model import Answer, Image, Resized
 from depthkd.models.provenance import stated_or_known
 
@@ -36,8 +27,7 @@ class GenPercept(LatentDepth):
 
     Args:
         source: hub id or folder with the UNet.
-        unet: its folder in there: `unet_disparity_v2` or `unet_depth_v2`; "unet" or "." for
-            repositories of one model, such as guangkaixu/genpercept-disparity.
+        unet: its folder in there: `unet_disparity_v2` or `unet_depth_v2`; "." for the source itself.
         base: hub id or folder of Stable Diffusion 2.1, for `vae`, `tokenizer` and `text_encoder`.
         text: a .npy or .safetensors file with the empty prompt's embedding instead of the text
             encoder; or "zeros".
@@ -68,8 +58,8 @@ class GenPercept(LatentDepth):
         name = f"{PurePath(source).name}/{unet}"
         if "dpt_head" in name or "dpt-head" in name:
             raise ValueError(
-                f"'{name}' is GenPercept with a DPT head, which depthkd does not have; without it is "
-                "unet_disparity_v2 of guangkaixu/genpercept-models"
+                f"'{name}' is GenPercept with a DPT head: take depthkd.models.GenPerceptDPT, or "
+                "unet_disparity_v2 of guangkaixu/genpercept-models, which has none"
             )
         meaning = DepthSpace.parse(space) if space else space_by_name(name)
         network = load_unet(source, unet, (4,), revision, base)

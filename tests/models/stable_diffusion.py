@@ -1,15 +1,23 @@
 """A tiny Stable Diffusion with random weights, in the folders that diffusers writes."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 WIDTH = 8  # of the text embedding
+LEVELS = {  # Stable Diffusion 2.1's own blocks
+    "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+    "use_linear_projection": True,
+}
+DPT_CHANNELS, DPT_FUSION = (16, 24, 32, 32), 12
 
 
 def unet(channels: int, **options: Any) -> UNet2DConditionModel:
@@ -83,6 +91,68 @@ def stable_diffusion(folder: Path) -> str:
 
 def genpercept(folder: Path, name: str = "unet_disparity_v2") -> str:
     unet(4).save_pretrained(folder if name == "." else folder / name)
+    return str(folder)
+
+
+def four_level_unet() -> UNet2DConditionModel:
+    torch.manual_seed(6)
+    return UNet2DConditionModel(
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=DPT_CHANNELS,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=(2, 3, 4, 4),
+        norm_num_groups=8,
+        **LEVELS,
+    ).eval()
+
+
+def dpt_head_shapes(channels: tuple[int, ...], fusion: int) -> dict[str, tuple[int, ...]]:
+    """What dpt_head_identity/model.safetensors holds."""
+    square, layers = (fusion, fusion, 3, 3), "neck.fusion_stage.layers"
+    shapes: dict[str, tuple[int, ...]] = {
+        "feature_upsample_0.conv.weight": (channels[0], channels[0], 3, 3),
+        "feature_upsample_0.conv.bias": (channels[0],),
+        "head.projection.weight": square,
+        "head.projection.bias": (fusion,),
+        "head.head.0.weight": (fusion // 2, fusion, 3, 3),
+        "head.head.0.bias": (fusion // 2,),
+        "head.head.2.weight": (32, fusion // 2, 3, 3),
+        "head.head.2.bias": (32,),
+        "head.head.4.weight": (1, 32, 1, 1),
+        "head.head.4.bias": (1,),
+    }
+    for k, width in enumerate(channels):
+        shapes[f"neck.convs.{k}.weight"] = (fusion, width, 3, 3)
+        shapes[f"{layers}.{k}.projection.weight"] = (fusion, fusion, 1, 1)
+        shapes[f"{layers}.{k}.projection.bias"] = (fusion,)
+        for unit in (2,) if k == 0 else (1, 2):
+            for number in (1, 2):
+                shapes[f"{layers}.{k}.residual_layer{unit}.convolution{number}.weight"] = square
+    return shapes
+
+
+def dpt_head() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    head = {
+        name: torch.randn(shape, generator=generator) / max(1, math.prod(shape[1:])) ** 0.5
+        for name, shape in dpt_head_shapes(DPT_CHANNELS, DPT_FUSION).items()
+    }
+    head["head.head.4.bias"] += 1.5  # so that maps are on both sides of 0
+    return head
+
+
+def genpercept_dpt(folder: Path) -> str:
+    """A UNet beside a DPT head, as guangkaixu/genpercept-models has them."""
+    part = folder / "unet_disparity_dpt_head_v2"
+    four_level_unet().save_pretrained(part)
+    config = part / "config.json"
+    config.write_text(config.read_text().replace('"UNet2DCon', '"CustomUNet2DCon'))
+    weights = part / "diffusion_pytorch_model.safetensors"
+    kept = {k: v for k, v in load_file(weights).items() if not k.startswith(("conv_out", "conv_norm_out"))}
+    save_file(kept, weights, {"format": "pt"})
+    (folder / "dpt_head_identity").mkdir()
+    save_file(dpt_head(), folder / "dpt_head_identity" / "model.safetensors")
     return str(folder)
 
 

