@@ -118,21 +118,22 @@ def evaluate(
     about: dict[str, dict[str, Any]] = {}
     spaces: dict[str, DepthSpace] = {}
     out.mkdir(parents=True, exist_ok=True)
-    records = Records(out)
+    records, keep = Records(out), out if keep_predictions else None
     with Workers(workers) as processes:
         for contender in contenders(models, mean_map, untrained):
-            subject = _subject(contender, place)
-            about[contender.name], spaces[contender.name] = _about(subject), subject.model.space
-            optional = contender.trivial or ALL in (names or [])
-            suited = [o for o in outcomes if o.check(contender.name, subject.model.space, optional)]
-            for name in benchmarks:  # all protocols are asked first
-                same = [o for o in suited if o.title == name]
-                if same:
-                    measure(subject, same, records, processes, seed, out if keep_predictions else None)
-                if same and not contender.trivial:
-                    _picture(subject, same, records, pictures, seed, out if keep_predictions else None)
-            if not contender.trivial:
-                _look(subject, photos, outcomes[0], seed)
+            for subject in _subjects(contender, place):
+                about[subject.name], spaces[subject.name] = _about(subject), subject.model.space
+                optional = subject.trivial or ALL in (names or [])
+                suited = [o for o in outcomes if o.check(subject.name, subject.model.space, optional)]
+                suited = [o for o in suited if not subject.knows_truth or o.has_truth()]
+                for name in benchmarks:  # all protocols are asked first
+                    same = [o for o in suited if o.title == name]
+                    if same:
+                        measure(subject, same, records, processes, seed, keep)
+                    if same and not subject.trivial:
+                        _picture(subject, same, records, pictures, seed, keep)
+                if not subject.trivial:
+                    _look(subject, photos, outcomes[0], seed)
             results = everything(about, outcomes, place, seed)  # after each model: the next may take hours
             (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     records.save()
@@ -190,10 +191,12 @@ def _outcomes(
     return [Outcome(name, benchmark, protocol, alone=len(found) == 1) for protocol in found]
 
 
-def _subject(contender: Contender, device: torch.device) -> Subject:
+def _subjects(contender: Contender, device: torch.device) -> list[Subject]:
+    """The row of a model; and its floor, if it answers through an autoencoder."""
     model = contender.load().to(device).eval()
     known = provenance(contender.name, model, contender.run)
-    return Subject(contender.name, model, fingerprint(model), device, known, contender.trivial)
+    subject = Subject(contender.name, model, fingerprint(model), device, known, contender.trivial)
+    return [subject, subject.knowing_truth()] if model.through_codec and not contender.trivial else [subject]
 
 
 def _about(subject: Subject) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from depthkd.batch import DepthSpace
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image
 
 CONFIG = "config.yaml"
+Settings = dict[str, Any]
 CHECKPOINT = "checkpoints/last.ckpt"
 
 
@@ -41,12 +42,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_student(path: Path | str, fresh: bool = False) -> DepthModel:
+def load_student(path: Path | str, fresh: bool = False, settings: Settings | None = None) -> DepthModel:
     """The student of a run folder, as its tests and exports see it: averaged, where an average was kept.
 
     Args:
         path: a run folder, or one of its checkpoints.
         fresh: the same network with the weights that training started from (seed 0), untrained.
+        settings: arguments of the student that are to be others than in the run's config.
 
     Raises:
         FileNotFoundError: the folder has no config or no checkpoint.
@@ -55,7 +57,7 @@ def load_student(path: Path | str, fresh: bool = False) -> DepthModel:
     path = Path(path)
     checkpoint = path if path.is_file() else path / CHECKPOINT
     folder = checkpoint.parent.parent
-    student = build_student(folder)
+    student = build_student(folder, settings)
     if fresh:
         return student
     content = read_checkpoint(checkpoint)
@@ -73,7 +75,7 @@ def load_student(path: Path | str, fresh: bool = False) -> DepthModel:
     return student.eval()
 
 
-def build_student(folder: Path) -> DepthModel:
+def build_student(folder: Path, settings: Settings | None = None) -> DepthModel:
     """The network that a run's config describes, with the weights that training would start from."""
     config = folder / CONFIG
     if not config.is_file():
@@ -84,7 +86,9 @@ def build_student(folder: Path) -> DepthModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         try:
-            parsed = parser.parse_object({"student": tree["model"]["init_args"]["student"]})
+            described = tree["model"]["init_args"]["student"]
+            described = described | {"init_args": (described.get("init_args") or {}) | (settings or {})}
+            parsed = parser.parse_object({"student": described})
             student = parser.instantiate(parsed).student
         except (ArgumentError, KeyError, TypeError) as error:
             raise ValueError(
@@ -113,11 +117,13 @@ class TrainedDepth(DepthModel):
     Args:
         path: a run folder, or one of its checkpoints.
         fresh: untrained, with the weights that its training started from.
+        settings: arguments of the student that are to be others than in the run's config, such as
+            {step: -1} of a FiffDepth.
     """
 
-    def __init__(self, path: str, fresh: bool = False) -> None:
+    def __init__(self, path: str, fresh: bool = False, settings: Settings | None = None) -> None:
         super().__init__()
-        self.network = load_student(path, fresh)
+        self.network = load_student(path, fresh, settings)
         self.space = self.network.space
         self.multiple = self.network.multiple
         self.fixed_size = self.network.fixed_size

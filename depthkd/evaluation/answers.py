@@ -95,6 +95,21 @@ class Answers:
         return depth
 
 
+class AnswersOfTruth(Answers):
+    """What a model could answer at best, because it answers through an autoencoder: `DepthModel.of_truth`."""
+
+    def __call__(self, index: int, sample: Sample) -> Float[Tensor, "1 height width"]:
+        """The truth, encoded and decoded.
+
+        Raises:
+            ValueError: the sample has no truth.
+        """
+        if sample.depth is None or sample.mask is None or sample.space is None:
+            raise ValueError(f"sample '{sample.key}' has no truth")
+        depth, mask = (torch.tensor(x, device=self.device)[None] for x in (sample.depth, sample.mask))
+        return self.model.of_truth(depth, mask, sample.space)
+
+
 def image_tensor(
     image: UInt8[np.ndarray, "height width 3"], device: torch.device
 ) -> Float[Tensor, "1 3 height width"]:

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from depthkd.benchmarks.benchmark import FigureSet
-from depthkd.evaluation.answers import Answers, Inference, WrongAnswerError, answers_folder
+from depthkd.evaluation.answers import Answers, AnswersOfTruth, Inference, WrongAnswerError, answers_folder
 from depthkd.evaluation.figures import DIVISIONS, means, names_of, pair_figures, worst
 from depthkd.evaluation.outcomes import Outcome
 from depthkd.evaluation.provenance import Provenance
@@ -40,6 +40,7 @@ class Subject:
         device: where it runs.
         provenance: what it was trained on.
         trivial: whether it is one of the rows that give the others their meaning.
+        knows_truth: whether it is asked what it would answer if it knew the truth.
     """
 
     name: str
@@ -48,12 +49,19 @@ class Subject:
     device: torch.device
     provenance: Provenance
     trivial: bool = False
+    knows_truth: bool = False
+
+    def knowing_truth(self) -> "Subject":
+        """The row that no answer of this model can beat, because it passes an autoencoder."""
+        name, weights = f"{self.name}, given the truth", f"{self.weights} given the truth"
+        return replace(self, name=name, weights=weights, trivial=True, knows_truth=True)
 
     def answers(self, outcome: Outcome, seed: int, out: Path | None) -> Answers:
         """Its answers to a benchmark's images; kept below `out`, if that is given."""
         how = outcome.protocol
         keep = out is not None and not self.trivial
-        return Answers(
+        kind = AnswersOfTruth if self.knows_truth else Answers
+        return kind(
             self.model,
             Inference(how.resolution, how.scale, how.flip, seed),
             self.device,

@@ -125,6 +125,10 @@ class Outcome:
             return False
         return True
 
+    def has_truth(self) -> bool:
+        """Whether its samples have depth that can become any quantity."""
+        return self.fitted and truth_space(self.benchmark).invertible
+
     def label(self, row: str) -> str:
         """A row's name, marked if its figures are not zero-shot."""
         return f"{row} {MARK}" if self.overlaps.get(row) else row
