@@ -4,12 +4,13 @@ A replication is a file:
 
     paper: Distill Any Depth (arXiv 2502.19204)
     common: configs/tiny/replication.yaml     # what every row is built on
-    benchmark: film                           # of the common config's validation; AbsRel counts
+    benchmark: film                           # of the common config's validation
+    figures: [abs_rel]                        # what of its figures the table shows
     rows:
       hybrid: {config: configs/ablations/.../table1_shared_context_hybrid.yaml, seeds: 5, paper: ETH3D .057}
       baseline: {config: ..., tiny: {data: ...}}   # what has to be smaller besides
     claims:
-      - {better: hybrid, worse: baseline, paper: "Table 1: .057 against .064 on ETH3D"}
+      - {better: hybrid, worse: baseline, figure: abs_rel, paper: "Table 1: .057 against .064 on ETH3D"}
 
 A row is the common config under the differences that the ablation's own file makes (its `base`, which
 is of full size, left out) and under `tiny`. The rows of one seed see the same images in one order.
@@ -19,7 +20,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -32,9 +33,11 @@ from scipy.stats import t as student_t  # type: ignore[attr-defined]  # its stub
 from tqdm import tqdm
 
 from depthkd.composition import Tree, load_config, merge
-from depthkd.report.table import markdown_table
+from depthkd.evaluation.figures import higher_is_better
+from depthkd.report.table import COLUMNS, markdown_table
 
 RESULT = "figure.json"
+Figures = dict[str, float]
 CONFIDENCE = 0.95
 
 
@@ -59,11 +62,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says of two rows."""
+    """What the paper says of two rows; of the first of the replication's figures, if it names none."""
 
     better: str
     worse: str
     paper: str = ""
+    figure: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Replication:
     benchmark: str
     rows: Mapping[str, Row]
     claims: tuple[Claim, ...]
+    figures: tuple[str, ...] = ("abs_rel",)
 
     @classmethod
     def read(cls, path: Path) -> "Replication":
@@ -86,14 +91,17 @@ class Replication:
         tree = load_config(path)
         try:
             rows = {name: Row(**row) for name, row in tree["rows"].items()}
-            claims = tuple(Claim(**claim) for claim in tree.get("claims", []))
-            found = cls(tree["paper"], tree["common"], tree["benchmark"], rows, claims)
+            figures = tuple(tree.get("figures", ["abs_rel"]))
+            claims = tuple(Claim(**({"figure": figures[0]} | claim)) for claim in tree.get("claims", []))
+            found = cls(tree["paper"], tree["common"], tree["benchmark"], rows, claims, figures)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a replication: {error} (see depthkd/replicate.py)") from error
         for claim in claims:
             for name in (claim.better, claim.worse):
                 if name not in rows:
                     raise ValueError(f"{path}: a claim names the row '{name}', which is none of {list(rows)}")
+            if claim.figure not in figures:
+                raise ValueError(f"{path}: a claim names '{claim.figure}', which is none of {list(figures)}")
         return found
 
     def tree(self, row: Row) -> Tree:
@@ -144,12 +152,20 @@ def verdict(better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:
     return Verdict(mean, mean - half, mean + half, len(shared))
 
 
-def train_and_score(folder: str, tree: Tree, benchmark: str, model: str | None, seed: int) -> float:
-    """Train one row with one seed, unless it is there already, and score it; returns its AbsRel."""
+def train_and_score(
+    folder: str, tree: Tree, benchmark: str, model: str | None, seed: int, wanted: Sequence[str]
+) -> Figures:
+    """Train one row with one seed, unless it is there already, and score it.
+
+    Raises:
+        ValueError: it cannot be trained, or the benchmark has no such figures.
+    """
     place = Path(folder)
     result = place / RESULT
     if result.is_file():
-        return float(json.loads(result.read_text())["abs_rel"])
+        known: Figures = json.loads(result.read_text())
+        if set(wanted) <= set(known):
+            return known
     import torch
 
     from depthkd.benchmarks.benchmark import Benchmark
@@ -174,35 +190,44 @@ def train_and_score(folder: str, tree: Tree, benchmark: str, model: str | None, 
         {"row": model or str(place / "run")}, {benchmark: scored}, out=place / "test",
         photographs=False, pictures=0, untrained=False, workers=0,
     )  # fmt: skip
-    figures = results["benchmarks"][benchmark]["figures"]["row"]
-    result.write_text(json.dumps({"abs_rel": figures["abs_rel"], "delta1": figures["delta1"]}) + "\n")
-    return float(figures["abs_rel"])
+    figures: Figures = results["benchmarks"][benchmark]["figures"]["row"]
+    if lacking := [name for name in wanted if name not in figures]:
+        raise ValueError(f"the benchmark '{benchmark}' has no {', '.join(lacking)}; it has {list(figures)}")
+    result.write_text(json.dumps(figures) + "\n")
+    return figures
 
 
-def report(replication: Replication, found: Mapping[str, Mapping[int, float]], command: str) -> str:
+def report(replication: Replication, found: Mapping[str, Mapping[int, Figures]], command: str) -> str:
     """The table: rows with their figures beside the paper's, and the claims with their verdicts."""
     rows = []
     for name, row in replication.rows.items():
-        values = np.array(list(found[name].values()))
-        spread = f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else ""
-        rows.append([name, f"{values.mean():.4f}{spread}", str(len(values)), row.paper or "-"])
+        seeds = found[name].values()
+        cells = [_mean_and_spread([figures[f] for figures in seeds]) for f in replication.figures]
+        rows.append([name, *cells, str(len(seeds)), row.paper or "-"])
     lines = []
     for claim in replication.claims:
-        v = verdict(found[claim.better], found[claim.worse])
+        sign = -1.0 if higher_is_better(claim.figure) else 1.0
+        pair = [{s: sign * f[claim.figure] for s, f in found[r].items()} for r in (claim.better, claim.worse)]
+        v = verdict(*pair)
         interval = f"{v.mean:+.4f} ({v.low:+.4f} to {v.high:+.4f})"
-        lines.append(
-            [f"{claim.better} beats {claim.worse}", claim.paper or "-", interval, str(v.seeds), v.word]
-        )
-    header = ["claim", "paper", "AbsRel, worse minus better", "seeds", "verdict"]
+        said = f"{claim.better} beats {claim.worse}"
+        lines.append([said, claim.paper or "-", COLUMNS[claim.figure], interval, str(v.seeds), v.word])
+    header = ["claim", "paper", "figure", "how much better", "seeds", "verdict"]
+    names = [f"{COLUMNS[f]} on {replication.benchmark}" for f in replication.figures]
     parts = [
         f"# {replication.paper}, in miniature",
-        f"AbsRel on `{replication.benchmark}`, mean and standard deviation over seeds. Made by `{command}`.",
-        markdown_table(["row", f"AbsRel on {replication.benchmark}", "seeds", "the paper's"], rows),
+        f"Mean and standard deviation over seeds. Made by `{command}`.",
+        markdown_table(["row", *names, "seeds", "the paper's"], rows),
         "The rows of a claim share seeds, and with them images, crops and first weights. Intervals are "
         "Student's t over seeds, 95 %. A claim is decided where its interval leaves 0 out.",
         markdown_table(header, lines),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.4f}{spread}"
 
 
 def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: str | None = None) -> str:
@@ -233,17 +258,18 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
         for name, row in replication.rows.items()
         for seed in range(1 if row.model else row.seeds)
     ]
-    found: dict[str, dict[int, float]] = {name: {} for name in replication.rows}
+    found: dict[str, dict[int, Figures]] = {name: {} for name in replication.rows}
     with ProcessPoolExecutor(workers, get_context("spawn"), _quietly) as pool:
         futures = {}
         for name, seed, folder in jobs:
             row = replication.rows[name]
             arguments = (folder, replication.tree(row), replication.benchmark, row.model, seed)
-            futures[pool.submit(train_and_score, *arguments)] = (name, seed)
+            futures[pool.submit(train_and_score, *arguments, replication.figures)] = (name, seed)
         for future in tqdm(as_completed(futures), desc="rows x seeds", total=len(futures), disable=None):
             name, seed = futures[future]
             found[name][seed] = future.result()
-            print(f"{name}, seed {seed}: AbsRel {found[name][seed]:.4f}", flush=True)
+            said = ", ".join(f"{COLUMNS[f]} {found[name][seed][f]:.4f}" for f in replication.figures)
+            print(f"{name}, seed {seed}: {said}", flush=True)
     for name, row in replication.rows.items():
         if row.model is not None:  # the same with every seed
             found[name] = dict.fromkeys(range(most), found[name][0])
