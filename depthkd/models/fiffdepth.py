@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
@@ -28,8 +28,8 @@ class FiffDepth(LatentDepth):
     Args:
         source: hub id or folder of Stable Diffusion, with `unet`, `vae`, `scheduler`, `tokenizer` and
             `text_encoder`: 2.1, or another one whose UNet takes 4 channels.
-        size: "tiny" or "mini" instead of a source: a small UNet with random weights over a
-            `TransformCodec`, or over `vae`.
+        size: random weights instead of a source. "tiny" and "mini" are small UNets over a
+            `TransformCodec`, or over `vae`; "large" is Stable Diffusion 2.1's own make.
         space: what the depth map's latent means; "affine disparity" or "affine depth".
         step: whose answer it gives: 0, or -1 for a look at what it is trained to pass through.
         vae: hub id or folder of another autoencoder than the source's `vae`, large or tiny.
@@ -52,7 +52,7 @@ class FiffDepth(LatentDepth):
     def __init__(
         self,
         source: str = STABLE_DIFFUSION,
-        size: Literal["tiny", "mini"] | None = None,
+        size: Literal["tiny", "mini", "large"] | None = None,
         space: str = "affine disparity",
         step: int = 0,
         vae: str | None = None,
@@ -76,9 +76,9 @@ class FiffDepth(LatentDepth):
             embedding = empty_text(source, unet.config.cross_attention_dim, text, revision)
             self_named, noise = source, read_json(source, "scheduler/scheduler_config.json", revision)
         else:
-            codec = codec or TransformCodec()
-            unet = small_unet(CHANNELS[size], codec.config.latent_channels)
-            embedding = torch.zeros(1, 1, TEXT_WIDTH)
+            codec = codec or (random_autoencoder() if size == "large" else TransformCodec())
+            unet = random_unet(size, codec.config.latent_channels)
+            embedding = torch.zeros(1, 2, unet.config.cross_attention_dim)
             self_named, noise = f"random weights ({size})", NOISE
         super().__init__(unet, codec, embedding, longest)
         if unet.config.in_channels != codec.config.latent_channels:
@@ -111,12 +111,22 @@ def alphas_cumprod(scheduler: dict[str, Any]) -> Float[Tensor, " timesteps"]:
     return kept
 
 
-def small_unet(channels: tuple[int, ...], latent_channels: int) -> Any:
-    """A UNet with attention to itself at its lowest resolution and none to a prompt; random weights."""
+def random_unet(size: str, latent_channels: int) -> Any:
+    """Stable Diffusion 2.1's UNet ("large"), or one with attention to itself at its lowest resolution and
+    none to a prompt; random weights."""
     unet_class: Any = UNet2DConditionModel
+    ends = {"in_channels": latent_channels, "out_channels": latent_channels}
+    if size == "large":
+        return unet_class(
+            **ends,
+            attention_head_dim=(5, 10, 20, 20),
+            cross_attention_dim=1024,
+            use_linear_projection=True,
+            sample_size=96,
+        )
+    channels = CHANNELS[size]
     return unet_class(
-        in_channels=latent_channels,
-        out_channels=latent_channels,
+        **ends,
         block_out_channels=channels,
         down_block_types=("DownBlock2D",) * len(channels),  # with attention, odd sides would not come back
         up_block_types=("UpBlock2D",) * len(channels),
@@ -125,4 +135,17 @@ def small_unet(channels: tuple[int, ...], latent_channels: int) -> Any:
         attention_head_dim=32,
         cross_attention_dim=TEXT_WIDTH,
         norm_num_groups=16,
+    )
+
+
+def random_autoencoder() -> Any:
+    """Stable Diffusion's AutoencoderKL with random weights."""
+    vae_class: Any = AutoencoderKL
+    channels = (128, 256, 512, 512)
+    return vae_class(
+        block_out_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        layers_per_block=2,
+        sample_size=768,
     )
