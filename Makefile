@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long check format bench lock replicate-distill-any-depth
+.PHONY: help setup run test test-long check format bench lock replicate-distill-any-depth replicate-fiffdepth
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-28s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ format: $(READY) ## let ruff format and mend what it can
 
 replicate-distill-any-depth: $(READY) ## Distill Any Depth's Tables 1, 2 and 4 in miniature, in about an hour
 	$(BIN)/depthkd replicate --file replications/distill_any_depth.yaml --table replications/distill_any_depth.md
+
+replicate-fiffdepth: $(READY) ## FiffDepth's Figure 7 in miniature, in about half an hour
+	$(BIN)/depthkd replicate --file replications/fiffdepth.yaml --table replications/fiffdepth.md
 
 bench: $(READY) ## measure speed as ratios side by side
 	$(BIN)/python -m tests.benchmarks

@@ -119,7 +119,8 @@ def innermost(message: str) -> str:
     """The keys that lead to a mistake and the line that says what it is."""
     keys = re.findall(r'(?:Parser key|Problem with given class_path) ["\']([^"\']+)["\']', message)
     lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-    wanted = [line for line in lines if not re.match(r"(Parser key|Subtypes|Errors|Does not validate)", line)]
+    around = r"(Parser key|Subtypes|Errors|Does not validate|Expected a <class 'str'>)"  # of a union's types
+    wanted = [line for line in lines if not re.match(around, line)]
     where = " > ".join(dict.fromkeys(keys))
     what = (wanted or lines or [message])[0]
     return f"{where}: {what}" if where and where not in what else what

@@ -295,7 +295,11 @@ def main(arguments: list[str]) -> int:
     parser = Parser(prog="depthkd test", description="depthkd test [RUN ...] [--config FILE] [options]")
     parser.add_argument("--config", action="config", help="a YAML file of the options below")
     parser.add_function_arguments(evaluate)
-    parsed = parser.instantiate(parser.parse_args(expand(arguments)))
+    parsed = parser.parse_args(expand(arguments))
+    try:
+        parsed = parser.instantiate(parsed)
+    except ValueError as error:  # of a model or a benchmark, in a page of types
+        parser.error(str(error), error)
     del parsed["config"]
     if parsed.root is not None and not parsed.models:
         print(listing(parsed.root, parsed.only, parsed.splits), end="")

@@ -66,8 +66,10 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
     try:
         student.load_state_dict(weights)
     except RuntimeError as error:
+        first = str(error).splitlines()[1:2] or [str(error)]
         raise ValueError(
-            f"the weights in {checkpoint} do not fit the student that {folder / CONFIG} describes: {error}"
+            f"the weights in {checkpoint} do not fit the student that {folder / CONFIG} describes: "
+            f"{first[0].strip()}"
         ) from error
     student.source = str(path)
     licences = [t["licence"] for t in content["depthkd"]["teachers"].values()]

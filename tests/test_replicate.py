@@ -49,9 +49,23 @@ def test_the_shipped_replication_builds_on_its_ablations() -> None:
     assert trees["T4 average"]["model"]["init_args"]["strategy"] == "average"
 
 
+def test_fiffdepths_replication_is_its_figure_7() -> None:
+    shipped = Replication.read(ROOT / "replications/fiffdepth.yaml")
+    trees = {name: shipped.tree(row)["model"]["init_args"] for name, row in shipped.rows.items()}
+    assert trees["image only"]["gamma"] == 1.0 and trees["full"]["gamma"] == 0.5
+    assert trees["no keeping"]["weights"]["keep"] == 0.0
+    assert "teacher" not in trees["no DINO"] and "teacher" in trees["full"]
+    assert trees["DINO at d0"]["real_step"] == 0
+    assert {claim.figure for claim in shipped.claims} == set(shipped.figures)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        (
+            "{paper: x, common: c, benchmark: b, rows: {a: {}}, claims: [{better: a, worse: a, figure: z}]}",
+            "names 'z', which is none of",
+        ),
         ("paper: x", "is not a replication: 'rows'"),
         ("{paper: x, common: c, benchmark: b, rows: {a: {speed: 3}}}", "is not a replication: .*speed"),
         (
