@@ -80,3 +80,38 @@ def test_two_teachers_in_turn_teach_as_well(taught: Path) -> None:
     message = json.dumps(film, indent=2)
     assert film["student"] < 1.15 * film["teacher"], message
     assert_learned(film, message)
+
+
+@pytest.mark.timeout(2 * STALLED)
+def test_a_diffusion_unet_learns_to_answer_in_one_pass(taught: Path) -> None:
+    fit(taught, "fiff", 500)
+    error = errors(taught, "fiff")
+    message = json.dumps(error, indent=2)
+    assert_learned(error["film"], message)
+    for rows in (error["studio"], error["film"]):
+        assert rows["student"] < 1.00 * rows["mean training map"], message
+        assert rows["student, given the truth"] < 0.03, message
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+def test_fiffdepth_reaches_what_its_tiny_config_says(tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    words = [
+        "test",
+        "--config",
+        "configs/tiny/demo.yaml",
+        "--claims",
+        "[]",
+        "--models.student",
+        "runs/tiny/fiff",
+    ]
+    for needed in (["fit", "--config", "configs/tiny/fiff.yaml", *QUIET], words):
+        codes, output = run(needed, tmp_path, timeout=2500)
+        assert codes == [0], output
+    results = json.loads((tmp_path / "runs/tiny/demo/results.json").read_text())
+    for name in ("studio", "film"):
+        figures = results["benchmarks"][name]["figures"]
+        error = {row: f["abs_rel"] for row, f in figures.items()}
+        assert error["student"] < 0.65 * error["best constant per image"], json.dumps(error)
+        assert error["student"] < 0.90 * error["mean training map"], json.dumps(error)

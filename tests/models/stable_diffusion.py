@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -159,6 +159,16 @@ def genpercept_dpt(folder: Path) -> str:
 def lotus(folder: Path, channels: int = 8) -> str:
     stable_diffusion(folder)
     lotus_unet(channels).save_pretrained(folder / "unet")
+    return str(folder)
+
+
+def fiffdepth(folder: Path, channels: int = 4) -> str:
+    """What FiffDepth takes from Stable Diffusion, its noise schedule among it."""
+    stable_diffusion(folder)
+    unet(channels).save_pretrained(folder / "unet")
+    DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(
+        folder / "scheduler"
+    )
     return str(folder)
 
 

@@ -16,6 +16,7 @@ from depthkd.models.diffusion import space_by_name
 from tests.conftest import CommandLine
 from tests.models.stable_diffusion import (
     autoencoder,
+    fiffdepth,
     genpercept,
     lotus,
     lotus_unet,
@@ -266,6 +267,7 @@ def test_the_command_line_tests_them_all(tmp_path: Path, command_line: CommandLi
         "GenPercept": {"source": genpercept(tmp_path / "g"), "base": base, "longest": 64, "licence": "mine"},
         "Lotus": {"source": lotus(tmp_path / "l"), "space": "affine depth", "longest": 64},
         "Marigold": {"source": marigold(tmp_path / "m"), "longest": 64},
+        "FiffDepth": {"source": fiffdepth(tmp_path / "f"), "longest": 64},
     }
     models = {k: {"class_path": f"depthkd.models.{k}", "init_args": v} for k, v in options.items()}
     benchmarks = {"motorcycle": {"class_path": "depthkd.benchmarks.Motorcycle"}}
@@ -279,7 +281,7 @@ def test_the_command_line_tests_them_all(tmp_path: Path, command_line: CommandLi
         results = json.loads(Path(out, "results.json").read_text())
         figures = results["benchmarks"]["motorcycle"]["figures"]
         assert set(options) <= set(figures)
-        assert len({figures[name]["abs_rel"] for name in options}) == 3
+        assert len({figures[name]["abs_rel"] for name in options}) == 4
         assert results["models"]["GenPercept"]["licence"] == "mine"
         seen.append({name: figures[name] for name in options})
     assert seen[0] == seen[1]  # the noise begins anew for every image

@@ -9,21 +9,11 @@ from diffusers import AutoencoderTiny, DDPMScheduler
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY
 from depthkd.models.fiffdepth import FiffDepth
-from tests.models.stable_diffusion import nothing, photographs, stable_diffusion, unet
-
-
-def folder_of(path: Path, channels: int = 4) -> str:
-    """A tiny Stable Diffusion with its scheduler, as diffusers writes it."""
-    source = stable_diffusion(path)
-    unet(channels).save_pretrained(path / "unet")
-    DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(
-        path / "scheduler"
-    )
-    return source
+from tests.models.stable_diffusion import fiffdepth, nothing, photographs
 
 
 def test_it_is_one_pass_at_0_and_on_request_a_second_at_minus_1(tmp_path: Path) -> None:
-    model = FiffDepth(folder_of(tmp_path)).eval()
+    model = FiffDepth(fiffdepth(tmp_path)).eval()
     image = photographs(32, 48, 2)
     text = nothing(tmp_path).expand(2, -1, -1)
     with torch.no_grad():
@@ -57,7 +47,7 @@ def test_one_call_can_ask_for_several_times() -> None:
 
 
 def test_the_noise_schedule_is_the_source_s(tmp_path: Path) -> None:
-    source = folder_of(tmp_path)
+    source = fiffdepth(tmp_path)
     assert torch.equal(FiffDepth(source).alphas_cumprod, FiffDepth(size="tiny").alphas_cumprod)
     DDPMScheduler(num_train_timesteps=10, beta_schedule="linear").save_pretrained(tmp_path / "scheduler")
     expected = DDPMScheduler(num_train_timesteps=10, beta_schedule="linear").alphas_cumprod
@@ -66,7 +56,7 @@ def test_the_noise_schedule_is_the_source_s(tmp_path: Path) -> None:
 
 
 def test_a_tiny_autoencoder_can_stand_in(tmp_path: Path) -> None:
-    source = folder_of(tmp_path / "sd")
+    source = fiffdepth(tmp_path / "sd")
     torch.manual_seed(0)
     tiny = AutoencoderTiny(
         encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8), latent_channels=4,
@@ -85,7 +75,7 @@ def test_a_tiny_autoencoder_can_stand_in(tmp_path: Path) -> None:
 
 
 def test_the_autoencoder_can_encode_in_half_precision(tmp_path: Path) -> None:
-    source = folder_of(tmp_path)
+    source = fiffdepth(tmp_path)
     full, half = FiffDepth(source), FiffDepth(source, vae_dtype="bfloat16")
     image = photographs(32, 32)
     difference = (full.encode(image) - half.encode(image)).abs().max() / full.encode(image).abs().max()
@@ -94,7 +84,7 @@ def test_the_autoencoder_can_encode_in_half_precision(tmp_path: Path) -> None:
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(tmp_path: Path) -> None:
-    source = folder_of(tmp_path)
+    source = fiffdepth(tmp_path)
     image, gradients = photographs(32, 32), []
     for checkpointing in (False, True):
         model = FiffDepth(source, gradient_checkpointing=checkpointing).train()
@@ -110,7 +100,7 @@ def test_what_cannot_be_gets_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="space cannot be 'metric depth'"):
         FiffDepth(size="tiny", space="metric depth")
     with pytest.raises(ValueError, match="takes 8 channels; it would be 4"):
-        FiffDepth(folder_of(tmp_path / "eight", 8))
+        FiffDepth(fiffdepth(tmp_path / "eight", 8))
     with pytest.raises(FileNotFoundError, match="'nobody/nothing' is no folder or hub repository"):
         FiffDepth("nobody/nothing")
     with pytest.raises(ValueError, match=r"takes latents of 4 channels, and the autoencoder .* gives 6"):
@@ -118,5 +108,5 @@ def test_what_cannot_be_gets_a_sentence(tmp_path: Path) -> None:
             encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), latent_channels=6,
             num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1),
         ).save_pretrained(tmp_path / "six")  # fmt: skip
-        FiffDepth(folder_of(tmp_path / "sd"), vae=str(tmp_path / "six"))
+        FiffDepth(fiffdepth(tmp_path / "sd"), vae=str(tmp_path / "six"))
     assert FiffDepth(size="tiny", space="affine depth").space == AFFINE_DEPTH
