@@ -130,6 +130,7 @@ class TrainedDepth(DepthModel):
         self.multiple = self.network.multiple
         self.fixed_size = self.network.fixed_size
         self.own_size = self.network.own_size
+        self.half_but_head = self.network.half_but_head
         self.through_codec = self.network.through_codec
         self.training_sets = self.network.training_sets
         self.licence = self.network.licence

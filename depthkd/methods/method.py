@@ -20,6 +20,7 @@ from depthkd.models.model import DepthModel, resize_map
 Image = Float[Tensor, "batch 3 height width"]
 Map = Float[Tensor, "batch height width"]
 Teacher = Callable[[], DepthModel]
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # the run's precision is the teachers' too
 
 
 class Method(LightningModule):
@@ -98,7 +99,10 @@ class Method(LightningModule):
         """Build the teachers, on the device, when training starts and not before."""
         if stage == "fit" and not self.teachers:
             device = self.trainer.strategy.root_device
-            self.teachers = {name: Frozen(make, device) for name, make in self.teacher_factories.items()}
+            half = HALF.get(str(self.trainer.precision))
+            self.teachers = {
+                name: Frozen(make, device, autocast=half) for name, make in self.teacher_factories.items()
+            }
 
     def on_fit_start(self) -> None:
         """Hub checkpoints come in eval mode; a student learns in training mode."""

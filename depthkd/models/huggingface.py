@@ -67,6 +67,8 @@ class HuggingFaceDepth(DepthModel):
         ValueError: the model type is another, or the weights are pickled or do not fit.
     """
 
+    half_but_head = True
+
     def __init__(
         self,
         source: str | None = None,

@@ -39,6 +39,7 @@ class UNetDepth(DepthModel):
             than one pixel of the latent.
     """
 
+    half_but_head = True
     encoding: torch.dtype = torch.float32  # in which the autoencoder encodes
 
     def __init__(self, unet: Any, vae: Any, text: Tensor, longest: int | None = None) -> None:

@@ -38,6 +38,7 @@ class DepthModel(nn.Module):
     multiple: int = 1
     fixed_size: tuple[int, int] | None = None
     own_size: bool = False  # whether forward itself brings every image to the size that it runs at
+    half_but_head: bool = False  # whether autocast leaves the head, or the decoder, in float32
     through_codec: bool = False  # whether it answers through an autoencoder, which has an error of its own
     licence: str = "unknown"
     source: str = "unnamed"  # hub id, path or class: what reports and checkpoints call it

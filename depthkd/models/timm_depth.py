@@ -45,6 +45,8 @@ class TimmDepth(DepthModel):
 
     space = AFFINE_DISPARITY
 
+    half_but_head = True
+
     def __init__(
         self,
         backbone: str,

@@ -1,12 +1,17 @@
 import copy
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
 
 from depthkd.batch import AFFINE_DISPARITY
-from depthkd.models import DepthModel, DepthOutput, Frozen
+from depthkd.methods import CrossContextDistill
+from depthkd.models import DepthAnything, DepthModel, DepthOutput, Frozen
 from depthkd.models.model import Image
 
 
@@ -36,8 +41,8 @@ class Student(nn.Module):
         self.teacher = Frozen(Moody)
 
 
-def images() -> torch.Tensor:
-    return torch.rand(4, 3, 12, 16, generator=torch.Generator().manual_seed(0))
+def images(height: int = 12, width: int = 16) -> torch.Tensor:
+    return torch.rand(4, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
 def test_the_teacher_is_no_part_of_its_holder() -> None:
@@ -108,3 +113,35 @@ def test_autocast_around_it_does_not_change_its_precision() -> None:
     expected = teacher(images()).depth
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(teacher(images()).depth, expected)
+
+
+def test_half_precision_stops_at_the_head() -> None:
+    """A network that keeps its head in float32 runs the rest in half precision, another one nothing."""
+    torch.manual_seed(0)
+    network = DepthAnything("tiny")
+    torch.nn.init.normal_(network.network.head.conv3.bias, mean=3.0)  # random heads answer 0
+    seen: list[torch.dtype] = []
+    network.network.neck.register_forward_hook(lambda *_: seen.append(_[2][-1].dtype))
+    image = images(64, 64)
+    expected = Frozen(lambda: network)(image).depth
+    depth = Frozen(lambda: network, autocast=torch.bfloat16)(image).depth
+    assert seen == [torch.float32, torch.bfloat16]
+    assert depth.dtype == torch.float32 and not torch.equal(depth, expected)
+    torch.testing.assert_close(depth, expected, rtol=0.02, atol=0.02)
+    assert len(depth.unique()) > 1000 > 256  # not the few values of bfloat16
+    plain = Frozen(Moody, autocast=torch.bfloat16)
+    assert plain.autocast is None
+
+
+def test_teachers_run_in_the_precision_of_the_run(tmp_path: Path) -> None:
+    precisions: list[tuple[Any, torch.dtype | None]] = [("bf16-mixed", torch.bfloat16), ("32-true", None)]
+    for precision, half in precisions:
+        trainer = pl.Trainer(
+            accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        )  # fmt: skip
+        method = CrossContextDistill(DepthAnything("tiny"), partial(DepthAnything, "tiny"))
+        trainer.strategy.connect(method)
+        method.trainer = trainer
+        method.setup("fit")
+        assert method.teachers["teacher"].autocast == half
