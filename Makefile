@@ -44,7 +44,7 @@ format: $(READY) ## let ruff format and mend what it can
 replicate-distill-any-depth: $(READY) ## Distill Any Depth's Tables 1, 2 and 4 in miniature, in about an hour
 	$(BIN)/depthkd replicate --file replications/distill_any_depth.yaml --table replications/distill_any_depth.md
 
-replicate-fiffdepth: $(READY) ## FiffDepth's Figure 7 in miniature, in about half an hour
+replicate-fiffdepth: $(READY) ## FiffDepth's Figure 7 in miniature, in about twenty minutes
 	$(BIN)/depthkd replicate --file replications/fiffdepth.yaml --table replications/fiffdepth.md
 
 bench: $(READY) ## measure speed as ratios side by side
