@@ -11,6 +11,7 @@ A replication is a file:
       baseline: {config: ..., tiny: {data: ...}}   # what has to be smaller besides
     claims:
       - {better: hybrid, worse: baseline, figure: abs_rel, paper: "Table 1: .057 against .064 on ETH3D"}
+    remarks: [what explains a disagreement]   # printed under the verdicts
 
 A row is the common config under the differences that the ablation's own file makes (its `base`, which
 is of full size, left out) and under `tiny`. The rows of one seed see the same images in one order.
@@ -80,6 +81,7 @@ class Replication:
     rows: Mapping[str, Row]
     claims: tuple[Claim, ...]
     figures: tuple[str, ...] = ("abs_rel",)
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> "Replication":
@@ -93,7 +95,8 @@ class Replication:
             rows = {name: Row(**row) for name, row in tree["rows"].items()}
             figures = tuple(tree.get("figures", ["abs_rel"]))
             claims = tuple(Claim(**({"figure": figures[0]} | claim)) for claim in tree.get("claims", []))
-            found = cls(tree["paper"], tree["common"], tree["benchmark"], rows, claims, figures)
+            remarks = tuple(tree.get("remarks", []))
+            found = cls(tree["paper"], tree["common"], tree["benchmark"], rows, claims, figures, remarks)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a replication: {error} (see depthkd/replicate.py)") from error
         for claim in claims:
@@ -221,6 +224,7 @@ def report(replication: Replication, found: Mapping[str, Mapping[int, Figures]],
         "The rows of a claim share seeds, and with them images, crops and first weights. Intervals are "
         "Student's t over seeds, 95 %. A claim is decided where its interval leaves 0 out.",
         markdown_table(header, lines),
+        *(f"- {remark}" for remark in replication.remarks),
     ]
     return "\n\n".join(parts) + "\n"
 
