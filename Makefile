@@ -26,10 +26,10 @@ run: $(READY) ## the main job, offline: scenes, a teacher, a distilled student, 
 	$(BIN)/depthkd test --config configs/tiny/demo.yaml
 
 test: $(READY) ## every test that this machine can run, in under 12 minutes on 2 cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
 test-long: $(READY) ## fuzzing, endurance and many kills, in under an hour
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m long tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long tests
 
 check: $(READY) ## ruff, mypy strict, and no file over 400 lines
 	$(BIN)/ruff check .

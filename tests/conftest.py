@@ -15,6 +15,12 @@ torch.set_num_threads(1)
 logging.raiseExceptions = False  # Lightning keeps a handler on a stream that pytest has closed
 
 CommandLine = Callable[..., tuple[int, str, str]]
+LONGEST = ("test_learning.py", "test_slurm.py")  # of the files: begun last, one worker would wait for them
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture
