@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.processes import run
 
@@ -23,7 +24,9 @@ def fit(folder: Path, config: str, steps: int, *more: str) -> None:
 
 def errors(folder: Path, student: str) -> Errors:
     """AbsRel of the main job's report, with a student of choice."""
-    words = ["test", "--config", "configs/tiny/demo.yaml", "--claims", "[]", "--out", f"runs/test/{student}"]
+    report = {"base": "configs/tiny/demo.yaml", "needs": None, "claims": []}
+    (folder / "report.yaml").write_text(yaml.safe_dump(report))
+    words = ["test", "--config", "report.yaml", "--out", f"runs/test/{student}"]
     words += ["--models.student", f"runs/tiny/{student}"]
     codes, output = run(words, folder, timeout=STALLED)
     assert codes == [0], output
@@ -97,21 +100,9 @@ def test_a_diffusion_unet_learns_to_answer_in_one_pass(taught: Path) -> None:
 @pytest.mark.timeout(3000)
 def test_fiffdepth_reaches_what_its_tiny_config_says(tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    words = [
-        "test",
-        "--config",
-        "configs/tiny/demo.yaml",
-        "--claims",
-        "[]",
-        "--models.student",
-        "runs/tiny/fiff",
-    ]
-    for needed in (["fit", "--config", "configs/tiny/fiff.yaml", *QUIET], words):
-        codes, output = run(needed, tmp_path, timeout=2500)
-        assert codes == [0], output
-    results = json.loads((tmp_path / "runs/tiny/demo/results.json").read_text())
-    for name in ("studio", "film"):
-        figures = results["benchmarks"][name]["figures"]
-        error = {row: f["abs_rel"] for row, f in figures.items()}
-        assert error["student"] < 0.65 * error["best constant per image"], json.dumps(error)
-        assert error["student"] < 0.90 * error["mean training map"], json.dumps(error)
+    codes, output = run(["fit", "--config", "configs/tiny/fiff.yaml", *QUIET], tmp_path, timeout=2500)
+    assert codes == [0], output
+    for name, rows in errors(tmp_path, "fiff").items():
+        if name != "motorcycle":
+            assert rows["student"] < 0.65 * rows["best constant per image"], json.dumps(rows)
+            assert rows["student"] < 0.90 * rows["mean training map"], json.dumps(rows)
