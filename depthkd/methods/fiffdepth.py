@@ -9,11 +9,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from depthkd.alignment import convert, masked_mean
-from depthkd.batch import Batch, Quantity, TrainingBatch
+from depthkd.batch import Batch, TrainingBatch
 from depthkd.losses.gradient import gradient_difference
 from depthkd.methods.method import Image, Method, Teacher
 from depthkd.methods.optimization import Optimization
-from depthkd.models.depth_codec import PERCENTILES, as_picture, depth_range, latent_mask
+from depthkd.models.depth_codec import PERCENTILES, label_picture, latent_mask
 from depthkd.models.fiffdepth import FiffDepth
 from depthkd.models.model import DepthModel, resize_map
 
@@ -227,9 +227,7 @@ class FiffDepthFeedForward(Method):
                 f"sides that are multiples of {self.network.multiple}: set the transform's size to such"
             )
         label, mask = self._label(name, part, image)
-        low, high = depth_range(label, mask, self.percentiles)
-        far = -1.0 if self.student.space.quantity is Quantity.DISPARITY else 1.0
-        picture = as_picture(label, low, high, mask, far) / 2 + 0.5
+        picture = label_picture(label, mask, self.student.space.quantity, self.percentiles)
         latent = self.network.encode(image)
         noise, timesteps = self._noise(name, part, latent)
         valid = latent_mask(mask, self.network.multiple)

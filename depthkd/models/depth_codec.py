@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from depthkd.batch import Quantity
+
 Map = Float[Tensor, "batch height width"]
 Mask = Bool[Tensor, "batch height width"]
 PerImage = Float[Tensor, " batch"]
@@ -45,6 +47,15 @@ def as_picture(depth: Map, low: PerImage, high: PerImage, mask: Mask, elsewhere:
     extent = (high - low).clamp(min=torch.finfo(depth.dtype).tiny)[:, None, None]
     grey = ((depth - low[:, None, None]) / extent).clamp(0, 1) * 2 - 1
     return torch.where(mask, grey, elsewhere)[:, None].expand(-1, 3, -1, -1)
+
+
+def label_picture(
+    depth: Map, mask: Mask, quantity: Quantity, percentiles: tuple[float, float] = PERCENTILES
+) -> Pictures:
+    """A label as a grey picture in [0, 1], which autoencoders are given; far away where it is not valid."""
+    low, high = depth_range(depth, mask, percentiles)
+    far = -1.0 if quantity is Quantity.DISPARITY else 1.0
+    return as_picture(depth, low, high, mask, far) / 2 + 0.5
 
 
 def as_depth(pictures: Pictures, low: PerImage, high: PerImage) -> Map:

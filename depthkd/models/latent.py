@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from depthkd.batch import DepthSpace, Quantity
-from depthkd.models.depth_codec import as_picture, depth_range
+from depthkd.batch import DepthSpace
+from depthkd.models.depth_codec import label_picture
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized
 
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
@@ -150,10 +150,7 @@ class LatentDepth(UNetDepth):
     @torch.no_grad()
     def of_truth(self, depth: Map, mask: Mask, space: DepthSpace) -> Map:
         """The truth, encoded as training does it, and decoded: no answer can be nearer than that."""
-        truth = super().of_truth(depth, mask, space)
-        low, high = depth_range(truth, mask)
-        far = -1.0 if self.space.quantity is Quantity.DISPARITY else 1.0
-        picture = as_picture(truth, low, high, mask, far) / 2 + 0.5
+        picture = label_picture(super().of_truth(depth, mask, space), mask, self.space.quantity)
         height, width = depth.shape[-2:]
         padding = (0, -width % self.multiple, 0, -height % self.multiple)
         return self.decode(self.encode(F.pad(picture, padding, mode="replicate")))[:, :height, :width]
