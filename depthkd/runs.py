@@ -13,7 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
-from depthkd.models.model import Answer, DepthModel, DepthOutput, Image
+from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
 
 CONFIG = "config.yaml"
 Settings = dict[str, Any]
@@ -132,6 +132,7 @@ class TrainedDepth(DepthModel):
         self.own_size = self.network.own_size
         self.half_but_head = self.network.half_but_head
         self.through_codec = self.network.through_codec
+        self.takes_camera = self.network.takes_camera
         self.training_sets = self.network.training_sets
         self.licence = self.network.licence
         self.source = path
@@ -144,6 +145,18 @@ class TrainedDepth(DepthModel):
     def answer(self, image: Image) -> Answer:
         """As the student's."""
         return self.network.answer(image)
+
+    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
+        """As the student's."""
+        return self.network.answer_with_camera(image, intrinsics)
+
+    def companions(self) -> list[DepthModel]:
+        """The student's."""
+        return self.network.companions()
+
+    def unwrapped(self) -> DepthModel:
+        """The student."""
+        return self.network
 
     def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
         """As the student's."""

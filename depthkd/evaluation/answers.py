@@ -81,7 +81,9 @@ class Answers:
             return kept.to(self.device)
         torch.manual_seed(self.inference.seed)
         how = self.inference
-        depth = self.model.infer(image_tensor(sample.image, self.device), how.resolution, how.scale, how.flip)
+        image, camera = image_tensor(sample.image, self.device), sample.intrinsics
+        intrinsics = None if camera is None else torch.tensor(camera, device=self.device)[None].float()
+        depth = self.model.infer(image, how.resolution, how.scale, how.flip, intrinsics)
         if depth.ndim != 3 or len(depth) != 1 or 0 in depth.shape:
             raise WrongAnswerError(
                 f"{type(self.model).__name__} answers an image of {sample.image.shape[0]} x "

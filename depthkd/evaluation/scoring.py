@@ -136,13 +136,16 @@ def _array(depth: Map) -> np.ndarray:
 
 
 def fingerprint(model: DepthModel) -> str:
-    """What tells one model from another: its settings, every tensor, and the file if `source` is one."""
+    """What tells one model from another: its settings, every tensor, the file if `source` is one, and the
+    networks that it asks."""
     digest = sha256(_settings(model).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     if Path(model.source).is_file():
         digest.update(Path(model.source).read_bytes())
+    for companion in model.companions():
+        digest.update(fingerprint(companion).encode())
     return digest.hexdigest()[:16]
 
 

@@ -40,7 +40,7 @@ class Validation:
         student = self.method.evaluated()
         image = batch.images()
         how = benchmark.protocol
-        depth = student.predict(image, how.resolution, how.scale, how.flip)
+        depth = student.predict(image, how.resolution, how.scale, how.flip, batch.intrinsics)
         sample = (depth, student.space, batch.depth, batch.space, batch.mask)
         if name not in self.means:
             self.means[name] = MeanOverImages(LOGGED).to(image.device)

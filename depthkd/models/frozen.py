@@ -40,9 +40,24 @@ class Frozen:
             self.model.compile()
 
     @torch.no_grad()  # not inference_mode: BEiT caches tensors that training would meet again
-    def __call__(self, image: Float[Tensor, "batch 3 height width"]) -> DepthOutput:
-        """RGB in [0, 1] -> depth in `self.space`, float32, at the image's size."""
+    def __call__(
+        self,
+        image: Float[Tensor, "batch 3 height width"],
+        intrinsics: Float[Tensor, "batch 3 3"] | None = None,
+        resolution: int | None = None,
+    ) -> DepthOutput:
+        """RGB in [0, 1] -> depth in `self.space`, float32.
+
+        Args:
+            image: RGB.
+            intrinsics: of the cameras, for a model that takes them.
+            resolution: the shorter side at which the model runs, and then answers at the image's size;
+                None: the image's own, and the answer is of the (rounded) size that it ran at.
+        """
         with torch.autocast(image.device.type, self.autocast, enabled=self.autocast is not None):
+            if resolution is not None or (intrinsics is not None and self.model.takes_camera):
+                depth = self.model.predict(image.to(self.dtype), resolution, intrinsics=intrinsics)
+                return DepthOutput(depth.float())
             output = self.model(image.to(self.dtype))
         features = None if output.features is None else output.features.float()
         return DepthOutput(output.depth.float(), features)

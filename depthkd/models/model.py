@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from depthkd.alignment import convert
 from depthkd.batch import DepthSpace
+from depthkd.geometry import flip_intrinsics, resize_intrinsics
 
 Image = Float[Tensor, "batch 3 height width"]
+Cameras = Float[Tensor, "batch 3 3"]
 Resized = Float[Tensor, "batch 3 new_height new_width"]
 Answer = Float[Tensor, "batch answer_height answer_width"]
 
@@ -40,6 +42,7 @@ class DepthModel(nn.Module):
     own_size: bool = False  # whether forward itself brings every image to the size that it runs at
     half_but_head: bool = False  # whether autocast leaves the head, or the decoder, in float32
     through_codec: bool = False  # whether it answers through an autoencoder, which has an error of its own
+    takes_camera: bool = False  # whether its answer depends on the intrinsics, where they are known
     licence: str = "unknown"
     source: str = "unnamed"  # hub id, path or class: what reports and checkpoints call it
     training_sets: tuple[str, ...] | None = None  # the data sets it has learned from; None: not known
@@ -82,13 +85,30 @@ class DepthModel(nn.Module):
         output: DepthOutput = self(image)
         return output.depth.float()
 
+    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
+        """`answer` to images from known cameras, in pixels of them; of a network that `takes_camera`."""
+        return self.answer(image)
+
+    def companions(self) -> "list[DepthModel]":
+        """Networks that are no part of this one, and without which it would answer otherwise."""
+        return []
+
+    def unwrapped(self) -> "DepthModel":
+        """The network itself, of one that only stands for another."""
+        return self
+
     def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
         """Depth in `self.space` at the size (height, width) of the image that `infer` was given."""
         return resize_map(answer, size)
 
     @torch.no_grad()
     def infer(
-        self, image: Image, resolution: int | None = None, scale: float = 1.0, flip: bool = False
+        self,
+        image: Image,
+        resolution: int | None = None,
+        scale: float = 1.0,
+        flip: bool = False,
+        intrinsics: Cameras | None = None,
     ) -> Answer:
         """Run the network, in eval mode; float32, at the size that it answers, for `restore`.
 
@@ -99,6 +119,8 @@ class DepthModel(nn.Module):
             scale: multiplies that side. Depth Anything V2 runs at two and four times the side it was
                 trained at, for finer detail.
             flip: the mean with the answer for the mirrored image, mirrored back.
+            intrinsics: of the cameras, in the image's pixels with the top-left one's centre at (0, 0);
+                None, where they are not known. Only networks that take them hear of them.
 
         Raises:
             ValueError: the scale is not above 0.
@@ -111,13 +133,22 @@ class DepthModel(nn.Module):
         try:
             if not self.own_size and self.fixed_size is None and (resolution is not None or scale != 1.0):
                 factor = scale if resolution is None else scale * resolution / min(height, width)
-                image = resize_image(image, self.rounded(round(height * factor), round(width * factor)))
-            answer = self.answer(image)
+                tall, wide = self.rounded(round(height * factor), round(width * factor))
+                image = resize_image(image, (tall, wide))
+                if intrinsics is not None:
+                    intrinsics = resize_intrinsics(intrinsics, tall / height, wide / width)
+            answer = self._ask(image, intrinsics)
             if flip:
-                answer = (answer + self.answer(image.flip(-1)).flip(-1)) / 2
+                mirrored = None if intrinsics is None else flip_intrinsics(intrinsics, image.shape[-1])
+                answer = (answer + self._ask(image.flip(-1), mirrored).flip(-1)) / 2
         finally:
             self.train(was_training)
         return answer
+
+    def _ask(self, image: Image, intrinsics: Cameras | None) -> Answer:
+        if intrinsics is None or not self.takes_camera:
+            return self.answer(image)
+        return self.answer_with_camera(image, intrinsics)
 
     def of_truth(
         self,
@@ -137,11 +168,16 @@ class DepthModel(nn.Module):
 
     @torch.no_grad()
     def predict(
-        self, image: Image, resolution: int | None = None, scale: float = 1.0, flip: bool = False
+        self,
+        image: Image,
+        resolution: int | None = None,
+        scale: float = 1.0,
+        flip: bool = False,
+        intrinsics: Cameras | None = None,
     ) -> Float[Tensor, "batch height width"]:
         """Depth in `self.space` at the image's own size, float32, in eval mode; arguments as in `infer`."""
         height, width = image.shape[-2:]
-        return self.restore(self.infer(image, resolution, scale, flip), (height, width))
+        return self.restore(self.infer(image, resolution, scale, flip, intrinsics), (height, width))
 
 
 def resize_image(image: Image, size: tuple[int, int]) -> Resized:

@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from depthkd.batch import METRIC_DEPTH
-from depthkd.models.model import Answer, DepthModel, DepthOutput, Image
+from depthkd.geometry import crop_intrinsics, intrinsics_matrix
+from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
 from depthkd.models.provenance import stated_or_known
 from depthkd.models.weights import read_weights
 
@@ -30,6 +30,7 @@ class HubDepth(DepthModel):
     """What the two share: a network that a clone's hubconf.py builds, with weights from a file."""
 
     own_size = True
+    takes_camera = True
     space = METRIC_DEPTH
 
     def __init__(self, repo: str, entry: str, options: dict[str, Any], weights: str, trust: bool) -> None:
@@ -52,8 +53,8 @@ class HubDepth(DepthModel):
 class UniDepth(HubDepth):
     """UniDepth V1 and V2 (Piccinelli et al., arXiv 2403.18913 and 2502.20110).
 
-    From a clone of lpiccinelli-eth/UniDepth. It estimates the camera too, unless a focal length is
-    given. Resolution and scale have no effect.
+    From a clone of lpiccinelli-eth/UniDepth. It estimates the camera too, unless the image's is known
+    or a focal length is given. Resolution and scale have no effect.
 
     Args:
         repo: the clone's folder; or "lpiccinelli-eth/UniDepth" for the one in torch.hub's cache.
@@ -97,11 +98,25 @@ class UniDepth(HubDepth):
 
     def answer(self, image: Image) -> Answer:
         """Depth in metres at the image's size; the network resizes by itself."""
+        if self.focal_length is None:
+            return self._infer(image, None)
+        height, width = image.shape[-2:]
+        camera = intrinsics_matrix(self.focal_length, self.focal_length, width / 2 - 0.5, height / 2 - 0.5)
+        return self._infer(image, camera.to(image.device).expand(len(image), -1, -1))
+
+    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
+        """`answer`, by the images' own cameras and not by `focal_length`."""
+        return self._infer(image, intrinsics)
+
+    def _infer(self, image: Image, intrinsics: Cameras | None) -> Answer:
         height, width = image.shape[-2:]
         # Bytes: of floats, V1 guesses the range from the brightest pixel.
         pixels = (image.float() * 255).round().clamp(0, 255).to(torch.uint8)
-        camera = () if self.focal_length is None else (self._camera(height, width).to(image.device),)
-        depths = [self.network.infer(one, *camera)["depth"].float() for one in pixels]
+        cameras: list[tuple[Tensor, ...]] = [()] * len(pixels)
+        if intrinsics is not None:  # its principal point counts from the image's corner
+            cameras = [(crop_intrinsics(camera, -0.5, -0.5),) for camera in intrinsics]
+        answers = [self.network.infer(one, *camera) for one, camera in zip(pixels, cameras, strict=True)]
+        depths = [answer["depth"].float() for answer in answers]
         for depth in depths:
             if depth.numel() != height * width:
                 raise ValueError(
@@ -110,18 +125,14 @@ class UniDepth(HubDepth):
                 )
         return torch.stack([depth.reshape(height, width) for depth in depths])
 
-    def _camera(self, height: int, width: int) -> Float[Tensor, "3 3"]:
-        focal = self.focal_length
-        return torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
-
 
 class Metric3D(HubDepth):
     """Metric3D (Yin et al., arXiv 2307.10984) and its v2 (Hu et al., arXiv 2404.15506).
 
     From a clone of YvanYin/Metric3D. The image is shrunk or enlarged into the network's size and
-    padded; depth holds for a camera of 1000 pixels focal length and is scaled to the image's own, so
-    that one must be known: give `focal_length` or `fov`. Depth is cut at 300 m. Resolution and scale
-    have no effect.
+    padded; depth holds for a camera of 1000 pixels focal length and is scaled to the image's own. That
+    is taken from the image's intrinsics, where they are known; for other images give `focal_length` or
+    `fov`. Depth is cut at 300 m. Resolution and scale have no effect.
 
     Args:
         repo: the clone's folder; or "yvanyin/metric3d" for the one in torch.hub's cache.
@@ -137,8 +148,9 @@ class Metric3D(HubDepth):
 
     Raises:
         FileNotFoundError: there is no such clone, or no such file of weights.
-        ValueError: neither or both of focal_length and fov; the clone's code does not run, lacks a
-            package or has another interface; or the weights hold more than tensors or do not fit.
+        ValueError: both of focal_length and fov, or neither when an image's camera is not known; the
+            clone's code does not run, lacks a package or has another interface; or the weights hold
+            more than tensors or do not fit.
     """
 
     def __init__(
@@ -153,11 +165,8 @@ class Metric3D(HubDepth):
         licence: str = "unknown",
         training_sets: list[str] | None = None,
     ) -> None:
-        if (focal_length is None) == (fov is None):
-            raise ValueError(
-                "Metric3D's depth is metric for one focal length: give focal_length, in pixels of the "
-                "images, or fov, the horizontal field of view in degrees"
-            )
+        if focal_length is not None and fov is not None:
+            raise ValueError("Metric3D takes one of focal_length and fov, not both")
         super().__init__(repo, entry, {"pretrain": False}, weights, trust)
         height, width = size or ((544, 1216) if "convnext" in entry else (616, 1064))
         self.fixed_size = (int(height), int(width))
@@ -167,6 +176,13 @@ class Metric3D(HubDepth):
 
     def answer(self, image: Image) -> Answer:
         """Depth in metres, at the size that the image has inside the network's."""
+        return self._scaled(image, torch.tensor(self._focal_length(image.shape[-1]), device=image.device))
+
+    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
+        """`answer`, by the images' own cameras and not by `focal_length` or `fov`."""
+        return self._scaled(image, intrinsics[:, 0, 0, None, None])
+
+    def _scaled(self, image: Image, focal_length: Tensor) -> Answer:
         scale, (height, width) = self._inside(*image.shape[-2:])
         pixels = F.interpolate(image.float() * 255, (height, width), mode="bilinear", align_corners=False)
         mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
@@ -183,8 +199,7 @@ class Metric3D(HubDepth):
             )
         depth = depth.reshape(len(image), whole_height, whole_width)
         depth = depth[:, top : top + height, left : left + width]
-        focal_length = self._focal_length(image.shape[-1]) * scale
-        return (depth * (focal_length / CANONICAL_FOCAL_LENGTH)).clamp(0, 300)
+        return (depth * (focal_length * scale / CANONICAL_FOCAL_LENGTH)).clamp(0, 300)
 
     def _size(self) -> tuple[int, int]:
         assert self.fixed_size is not None
@@ -198,7 +213,11 @@ class Metric3D(HubDepth):
     def _focal_length(self, width: int) -> float:
         if self.focal_length is not None:
             return self.focal_length
-        assert self.fov is not None
+        if self.fov is None:
+            raise ValueError(
+                "Metric3D's depth is metric for one focal length, and an image's camera is not known: give "
+                "focal_length, in pixels of the images, or fov, the horizontal field of view in degrees"
+            )
         return 0.5 * width / math.tan(math.radians(self.fov) / 2)
 
 

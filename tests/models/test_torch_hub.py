@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.models import Metric3D, UniDepth
+from depthkd.models.frozen import Frozen
 from depthkd.models.torch_hub import find_clone
 from depthkd.models.weights import read_weights
 from tests.benchmarks.test_shards import labelled, write_shard
@@ -186,9 +187,27 @@ def test_a_field_of_view_stands_for_a_focal_length(tmp_path: Path) -> None:
 
 
 def test_metric3d_must_know_the_camera(tmp_path: Path) -> None:
-    for arguments in ({"focal_length": None}, {"focal_length": 500.0, "fov": 60.0}):
-        with pytest.raises(ValueError, match=r"metric for one focal length: give focal_length, .* or fov"):
-            metric3d(tmp_path, **arguments)
+    with pytest.raises(ValueError, match=r"one of focal_length and fov, not both"):
+        metric3d(tmp_path, focal_length=500.0, fov=60.0)
+    model = metric3d(tmp_path, focal_length=None)
+    with pytest.raises(ValueError, match=r"metric for one focal length, .*: give focal_length, .* or fov"):
+        model.predict(picture(30, 40))
+
+
+def test_an_image_s_own_camera_counts_for_more_than_settings(tmp_path: Path) -> None:
+    """Also when the image is resized, mirrored, or seen by a copy that stands for the network."""
+    image, cameras = picture(20, 30), torch.tensor([[[300.0, 0, 12], [0, 310.0, 8], [0, 0, 1]]])
+    model = unidepth(tmp_path, focal_length=500.0)
+    model.predict(image, intrinsics=cameras)
+    expected = torch.tensor([[300.0, 0, 12.5], [0, 310.0, 8.5], [0, 0, 1]])  # from the image's corner
+    torch.testing.assert_close(model.network.seen[1], expected)
+    model.predict(image, flip=True, intrinsics=cameras)
+    assert float(model.network.seen[1][0, 2]) == 29 - 12 + 0.5
+    known = metric3d(tmp_path, focal_length=300.0).predict(image)
+    other = metric3d(tmp_path, fov=20.0, focal_length=None)
+    torch.testing.assert_close(other.predict(image, intrinsics=cameras), known)
+    frozen = Frozen(lambda: metric3d(tmp_path, focal_length=None))
+    torch.testing.assert_close(frozen(image, cameras).depth, known)
 
 
 def test_an_answer_of_another_size_is_refused(tmp_path: Path) -> None:
