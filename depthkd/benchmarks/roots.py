@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from depthkd.benchmarks.booster import Booster
 from depthkd.benchmarks.da2k import DA2K
 from depthkd.benchmarks.diode import DIODE
 from depthkd.benchmarks.eth3d import ETH3D
@@ -12,10 +13,12 @@ from depthkd.benchmarks.hypersim import Hypersim
 from depthkd.benchmarks.ibims import IBims1
 from depthkd.benchmarks.kitti import KITTI
 from depthkd.benchmarks.mattes import AM2k, DIS5k, P3M10k
+from depthkd.benchmarks.nuscenes import NuScenes
 from depthkd.benchmarks.nyu import NYUv2
 from depthkd.benchmarks.scannet import ScanNet
 from depthkd.benchmarks.sintel import Sintel
 from depthkd.benchmarks.spring import Spring
+from depthkd.benchmarks.unrealstereo4k import UnrealStereo4K
 from depthkd.benchmarks.vkitti import VirtualKITTI2
 from depthkd.report.table import markdown_table
 
@@ -29,6 +32,9 @@ PLACES: dict[type[ListedBenchmark], tuple[str, ...]] = {
     Sintel: ("sintel", "MPI-Sintel-complete", "MPI-Sintel"),
     IBims1: ("ibims1/ibims1_core_mat.zip", "ibims1_core_mat.zip", "ibims1", "ibims1_core_mat"),
     Spring: ("spring", "Spring"),
+    UnrealStereo4K: ("unrealstereo4k", "UnrealStereo4K"),
+    Booster: ("booster", "Booster", "booster_gt"),
+    NuScenes: ("nuscenes", "nuScenes"),
     Hypersim: (
         "hypersim/hypersim_processed_val.tar",
         "hypersim/hypersim_processed_val",

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from depthkd.benchmarks.benchmark import FigureSet
+from depthkd.benchmarks.booster import Booster
 from depthkd.benchmarks.diode import DIODE
 from depthkd.benchmarks.eth3d import ETH3D
 from depthkd.benchmarks.files import FileBenchmark, shipped_split
 from depthkd.benchmarks.hypersim import Hypersim
 from depthkd.benchmarks.kitti import KITTI
+from depthkd.benchmarks.nuscenes import NuScenes
 from depthkd.benchmarks.nyu import NYUv2
 from depthkd.benchmarks.scannet import ScanNet
 from depthkd.benchmarks.sintel import Sintel
 from depthkd.benchmarks.spring import Spring
+from depthkd.benchmarks.unrealstereo4k import UnrealStereo4K
 from depthkd.benchmarks.vkitti import VirtualKITTI2
 from depthkd.formats.sample import BadSample
 from tests.benchmarks.files import Root, hdf5, npy, picture, png
@@ -45,6 +48,21 @@ VIRTUAL_DEPTH = np.full((375, 1242), 65535, np.uint16)
 VIRTUAL_DEPTH[200:, ::2] = 2000
 HYPERSIM_DEPTH = np.full((12, 16), 2500, np.uint16)
 HYPERSIM_DEPTH[0, :5] = 0
+UNREAL_DISPARITY = np.full((12, 16), 96.0, np.float32)
+UNREAL_DISPARITY[0] = 0  # the sky
+BOOSTER_DISPARITY = np.full((48, 64), 40.0, np.float32)
+BOOSTER_DISPARITY[:4, :8] = np.inf
+STREET_DEPTH = np.zeros((12, 16), np.uint16)
+STREET_DEPTH[6:, ::4] = 20 * 256
+CALIBRATION = """<?xml version="1.0"?>
+<opencv_storage>
+<proj_matL type_id="opencv-matrix"><rows>3</rows><cols>4</cols><dt>d</dt>
+  <data>1000. 0. 32. 0. 0. 1000. 24. 0. 0. 0. 1. 0.</data></proj_matL>
+<proj_matR type_id="opencv-matrix"><rows>3</rows><cols>4</cols><dt>d</dt>
+  <data>2000. 0. 32. -160000. 0. 2000. 24. 0. 0. 0. 1. 0.</data></proj_matR>
+<baselineLR>80.</baselineLR>
+</opencv_storage>
+"""
 VIRTUAL = "Scene01/clone/frames/{}/Camera_0/{}_00000.{}"
 
 # class, list line, files, options, expected (size, valid pixels, one depth)
@@ -127,7 +145,33 @@ SETS: dict[str, tuple[type[FileBenchmark], str, dict[str, bytes], dict[str, Any]
         ((12, 16), 12 * 16 - 5, 2.5),
     ),
 }
+SETS["unrealstereo4k"] = (
+    UnrealStereo4K,
+    "Image0/00099.png Disp0/00099.npy 960.0",
+    {"Image0/00099.png": picture(12, 16), "Disp0/00099.npy": npy(UNREAL_DISPARITY)},
+    {},
+    ((12, 16), 12 * 16, 200.0),  # 960 / 96 = 10 m, and the sky drawn in
+)
+SETS["booster"] = (
+    Booster,
+    "Bathroom/camera_00/im0.png Bathroom/disp_00.npy Bathroom/calib_00-02.xml",
+    {
+        "Bathroom/camera_00/im0.png": picture(48, 64),
+        "Bathroom/disp_00.npy": npy(BOOSTER_DISPARITY),
+        "Bathroom/calib_00-02.xml": CALIBRATION.encode(),
+    },
+    {},
+    ((12, 16), 12 * 16 - 2, 2.0),  # 1000 * .08 / 40
+)
+SETS["nuscenes"] = (
+    NuScenes,
+    "samples/CAM_FRONT/a.jpg depth/CAM_FRONT/a.png",
+    {"samples/CAM_FRONT/a.jpg": picture(12, 16, jpeg=True), "depth/CAM_FRONT/a.png": png(STREET_DEPTH)},
+    {},
+    ((12, 16), 6 * 4, 20.0),
+)
 SIZES = {
+    "unrealstereo4k": 200,
     "nyuv2": 654,
     "kitti": 652,
     "eth3d": 454,
@@ -238,6 +282,62 @@ def test_virtual_kitti_crops_its_camera_and_keeps_the_sky_far(root: Root) -> Non
     assert whole.intrinsics is not None and whole.mask is not None
     assert whole.intrinsics[:2, 2].tolist() == [620.5, 187]
     assert whole.mask.sum() == 175 * 621
+
+
+def test_booster_has_two_cameras_with_lenses_of_their_own(root: Root) -> None:
+    files = SETS["booster"][2]
+    right = {
+        "Bathroom/camera_02/im0.png": files["Bathroom/camera_00/im0.png"],
+        "Bathroom/disp_02.npy": files["Bathroom/disp_00.npy"],
+        "Bathroom/camera_00/mask.png": b"",
+    }
+    benchmark = Booster(root(files | right))
+    assert [line[1] for line in benchmark.lines] == ["Bathroom/disp_00.npy", "Bathroom/disp_02.npy"]
+    depths, cameras = [], []
+    for sample in benchmark.samples():
+        assert sample.depth is not None and sample.mask is not None and sample.intrinsics is not None
+        depths.append(float(sample.depth[sample.mask].max()))
+        cameras.append(sample.intrinsics.tolist())
+    assert depths == pytest.approx([2.0, 4.0])
+    assert cameras[0] == [[250.0, 0.0, 7.625], [0.0, 250.0, 5.625], [0.0, 0.0, 1.0]]
+    assert cameras[1][0][0] == 500.0
+    assert Booster(root(files), factor=1).sample(0).image.shape == (48, 64, 3)
+    with pytest.raises(ValueError, match="factor must be at least 1"):
+        Booster("nowhere", factor=0)
+
+
+@pytest.mark.parametrize(
+    ("calibration", "sentence"),
+    [
+        (CALIBRATION.replace("proj_matL", "other"), "lacks the matrix proj_matL or a baselineLR above 0"),
+        (CALIBRATION.replace("80.", "0."), "lacks the matrix proj_matL or a baselineLR above 0"),
+        ("not xml", "xml"),
+    ],
+)
+def test_a_broken_calibration_is_a_sentence(calibration: str, sentence: str, root: Root) -> None:
+    files = SETS["booster"][2] | {"Bathroom/calib_00-02.xml": calibration.encode()}
+    with pytest.raises(BadSample, match=sentence):
+        opened("booster", root(files)).sample(0)
+
+
+def test_nuscenes_takes_a_thousand(root: Root) -> None:
+    many = {f"samples/CAM_FRONT/{i:04}.jpg": b"" for i in range(1500)}
+    truths = {f"depth/CAM_FRONT/{i:04}.png": b"" for i in range(1500)}
+    spread = NuScenes(root(many | truths)).lines
+    assert (len(spread), spread[1][0]) == (1000, "samples/CAM_FRONT/0001.jpg")
+    assert spread[-1][1] == "depth/CAM_FRONT/1498.png"
+
+
+def test_nuscenes_knows_its_cameras(root: Root) -> None:
+    image, depth = SETS["nuscenes"][2].values()
+    files = {"samples/CAM_BACK/a.jpg": image, "depth/CAM_BACK/a.png": depth, "samples/CAM_BACK/b.jpg": image}
+    cameras = {"intrinsics.json": b'{"CAM_BACK": [800, 810, 8, 6]}'}
+    benchmark = NuScenes(root(files | cameras))
+    assert len(benchmark) == 1  # b has no depth
+    known = benchmark.sample(0).intrinsics
+    assert known is not None and known.tolist() == [[800, 0, 8], [0, 810, 6], [0, 0, 1]]
+    with pytest.raises(BadSample, match=r"intrinsics\.json is broken"):
+        NuScenes(root(files | {"intrinsics.json": b"[1]"})).sample(0)
 
 
 @pytest.mark.parametrize("folders", [("rgb", "depth"), ("vkitti_2.0.3_rgb", "vkitti_2.0.3_depth")])
