@@ -19,6 +19,10 @@ VERBS = {
     "fit": ("depthkd.fit", "train a student: depthkd fit --config configs/cross_context.yaml"),
     "validate": ("depthkd.fit", "run a config's validation once, on a checkpoint"),
     "test": ("depthkd.evaluate", "score models and run folders under a protocol, with a table and pictures"),
+    "predict": (
+        "depthkd.predict",
+        "depth of photographs: arrays, pictures, and metric point clouds",
+    ),
     "replicate": ("depthkd.replicate", "a paper's tables in miniature, seed by seed, with verdicts"),
     "shards": ("depthkd.shards", "pack, inspect and verify tar shards, or generate scenes into them"),
 }

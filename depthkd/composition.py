@@ -9,9 +9,10 @@ lists and values are replaced, `null` removes a mapping (a base's data source, s
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
+from jsonargparse import ArgumentParser
 
 Tree = dict[str, Any]
 
@@ -124,3 +125,11 @@ def innermost(message: str) -> str:
     where = " > ".join(dict.fromkeys(keys))
     what = (wanted or lines or [message])[0]
     return f"{where}: {what}" if where and where not in what else what
+
+
+class Parser(ArgumentParser):
+    """Raises the one sentence about a mistake, which the command line prints."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the innermost line of what jsonargparse found."""
+        raise ValueError(innermost(message)) from ex

@@ -4,19 +4,18 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser
 
 from depthkd.batch import DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet
 from depthkd.benchmarks.roots import holdings, listing
-from depthkd.composition import innermost
+from depthkd.composition import Parser
 from depthkd.evaluation.answers import WrongAnswerError
 from depthkd.evaluation.certainty import certainty
-from depthkd.evaluation.comparison import overview, reproductions, scatters
+from depthkd.evaluation.comparison import overview, papers_own, reproductions, scatters
 from depthkd.evaluation.contenders import Contender, contenders
 from depthkd.evaluation.figures import higher_is_better, names_of
 from depthkd.evaluation.measure import Subject, measure
@@ -34,6 +33,7 @@ from depthkd.report.html import write_report
 from depthkd.report.photographs import photographs as carried_photographs
 from depthkd.report.picks import picked
 from depthkd.report.pictures import SheetRow, picture_sheet
+from depthkd.report.published import paper_table
 from depthkd.runs import CONFIG
 
 
@@ -59,6 +59,7 @@ def evaluate(
     photographs: bool = True,
     untrained: bool = True,
     claims: list[Claim] | None = None,
+    tables: list[str] | None = None,
 ) -> dict[str, Any]:
     """Score models on benchmarks; write results.json, per_sample.csv, table.md, sheet.png and report.html.
 
@@ -89,6 +90,7 @@ def evaluate(
         photographs: whether the sheet ends with photographs, which have no truth.
         untrained: whether each run also gets a row for its student with the weights before training.
         claims: what should come out; each is printed with its verdict.
+        tables: of papers, such as "SharpDepth, Table 1": each laid out as it is there, with our rows.
 
     Returns:
         What results.json holds.
@@ -97,6 +99,8 @@ def evaluate(
         ValueError: nothing to test, or a model's space does not suit a benchmark's protocol.
     """
     left_out: list[str] = []
+    for name in tables or []:
+        paper_table(name)  # a wrong name is told now, not after hours
     if root is not None:
         held, left_out = _held(root, only, splits or {})
         benchmarks = held | benchmarks
@@ -140,11 +144,12 @@ def evaluate(
     for o in outcomes:
         o.certainty = certainty(records, o.name, [m for m in o.figures if m not in o.trivial])
     why = {o.name: reasons(o, outcomes, spaces) for o in outcomes}
-    beside, printed = overview(outcomes), reproductions(outcomes, about)
+    owns = papers_own(tables or [], outcomes)
+    beside, printed = [*overview(outcomes), *owns], reproductions(outcomes, about)
     absent = [f"Left out: {sentence}.\n" for sentence in left_out]
-    tables, remarks = [table(o, why[o.name]) for o in outcomes], [*printed, *absent]
-    (out / "table.md").write_text("\n".join([*tables, *beside, *remarks]))
-    print("\n".join([*tables, *remarks]))
+    each, remarks = [table(o, why[o.name]) for o in outcomes], [*printed, *absent]
+    (out / "table.md").write_text("\n".join([*each, *beside, *remarks]))
+    print("\n".join([*each, *owns, *remarks]))
     rows = sheet_rows(outcomes) + photos
     if rows:
         picture_sheet(rows, list(models), out / "sheet.png")
@@ -235,14 +240,6 @@ def _look(subject: Subject, photos: list[SheetRow], outcome: Outcome, seed: int)
             return
         row.predictions[subject.name] = depth[0].cpu().numpy()
         row.spaces[subject.name] = subject.model.space
-
-
-class Parser(ArgumentParser):
-    """Raises the one sentence about a mistake, which the command line prints."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the innermost line of what jsonargparse found."""
-        raise ValueError(innermost(message)) from ex
 
 
 def expand(arguments: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ FLOORS = [
     {"data", "methods"},
     {"composition", "runs", "trained_on"},
     {"checkpoint", "cluster", "evaluation", "fit", "shards"},
-    {"evaluate"},
+    {"evaluate", "predict"},
     {"cli"},
     {"replicate"},
 ]

@@ -6,8 +6,8 @@ from typing import Any
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.files import ListedBenchmark
 from depthkd.evaluation.outcomes import Figures, Outcome
-from depthkd.report.layout import papers_table
-from depthkd.report.published import PublishedFigure, published, reproduced, rows_of
+from depthkd.report.layout import papers_own_layout, papers_table
+from depthkd.report.published import PublishedFigure, paper_table, published, reproduced, rows_of
 from depthkd.report.scatter import Point, scatter
 
 MAIN_TABLES = (  # of each paper, those that compare with others without training on the benchmark
@@ -83,6 +83,34 @@ def _overview(outcomes: Sequence[Outcome], columns: Sequence[str]) -> str:
                 cells += [c for c in published(name) if (c.paper, c.table) in MAIN_TABLES]
     beside = any(cell.figure in columns for cell in cells)
     return papers_table(figures, described, cells, columns) if len(figures) > 1 or beside else ""
+
+
+def papers_own(wanted: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
+    """Tables of papers, each laid out as there, with our rows on the benchmarks that were tested.
+
+    Args:
+        wanted: such as "SharpDepth, Table 1".
+        outcomes: of all benchmarks; of one under several protocols, that counts which the paper's
+            cells are thought to be measured under.
+
+    Raises:
+        ValueError: there is no such table.
+    """
+    tables = []
+    for name in wanted:
+        cells = paper_table(name)
+        known = {cell.protocol for cell in cells}
+        figures: dict[str, Figures] = {}
+        described: dict[str, str] = {}
+        for outcome in sorted(outcomes, key=lambda o: o.protocol.name in known):
+            for benchmark, rows in _rows(outcome).items() if _public(outcome) else ():
+                figures[benchmark] = {outcome.label(row): values for row, values in rows.items()}
+                described[benchmark] = outcome.how
+        parts = [f"{sentence}." for o in outcomes if (sentence := _part(o))]
+        if figures:
+            table = "\n\n".join([papers_own_layout(figures, described, cells), *parts])
+            tables.append(f"## {name}, and ours\n\n{table}\n")
+    return tables
 
 
 def reproductions(outcomes: Sequence[Outcome], about: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -6,6 +6,7 @@ from math import nan
 from depthkd.report.published import NAMES, PublishedFigure
 from depthkd.report.table import COLUMNS, markdown_table, number
 
+MOST_COLUMNS = 16
 MARKS = {
     "p": "measured under another protocol than ours, or under one that the paper does not say",
     "d": "in doubt",
@@ -57,6 +58,50 @@ def papers_table(
     shown = [cell for cells in papers.values() for cell in cells.values()]
     return "\n\n".join(
         [markdown_table(header, rows), *_protocols(figures, protocols), *_legend(shown, names)]
+    )
+
+
+def papers_own_layout(
+    figures: Mapping[str, Mapping[str, Mapping[str, float]]],
+    protocols: Mapping[str, str],
+    cells: Sequence[PublishedFigure],
+) -> str:
+    """One table of a paper as it is laid out there, with our rows above the paper's.
+
+    Benchmarks and figures stand in the paper's order. Where that makes more than 16 columns, the
+    benchmarks stand below each other.
+
+    Args:
+        figures, protocols: as in `papers_table`; benchmarks that the paper's table lacks are left out.
+        cells: of that table.
+    """
+    places = [p for p in dict.fromkeys((c.benchmark, c.figure) for c in cells) if p[0] in figures]
+    benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in places))
+    names = {benchmark: protocols[benchmark].partition(":")[0] for benchmark in benchmarks}
+    rows: dict[str, dict[tuple[str, str], str]] = {}
+    for benchmark, figure in places:
+        for model, values in figures[benchmark].items():
+            rows.setdefault(model, {})[benchmark, figure] = number(values.get(figure, nan))
+    for cell in cells:
+        if cell.benchmark in names:
+            rows.setdefault(cell.source, {})[cell.benchmark, cell.figure] = _printed(cell, names)
+    absent = number(nan)
+    if len(places) <= MOST_COLUMNS:
+        header = ["model", *(f"{b} {COLUMNS.get(f, f)}" for b, f in places)]
+        lines = [[row, *(said.get(place, absent) for place in places)] for row, said in rows.items()]
+    else:
+        columns = list(dict.fromkeys(figure for _, figure in places))
+        header = ["benchmark", "model", *(COLUMNS.get(f, f) for f in columns)]
+        lines = [
+            [benchmark, row, *(said.get((benchmark, f), absent) for f in columns)]
+            for benchmark in benchmarks
+            for row, said in rows.items()
+            if any((benchmark, f) in said for f in columns)
+        ]
+    shown = [cell for cell in cells if cell.benchmark in names]
+    described = {benchmark: protocols[benchmark] for benchmark in benchmarks}
+    return "\n\n".join(
+        [markdown_table(header, lines), *_protocols(described, described), *_legend(shown, names)]
     )
 
 

@@ -68,6 +68,19 @@ def published(benchmark: str, figure: str | None = None) -> list[PublishedFigure
     return [f for f in _figures() if f.benchmark == benchmark and figure in (None, f.figure)]
 
 
+def paper_table(name: str) -> list[PublishedFigure]:
+    """All cells of one table, such as "SharpDepth, Table 1", in its order.
+
+    Raises:
+        ValueError: there is none of that name; the sentence lists those that exist.
+    """
+    cells = [f for f in _figures() if f"{f.paper}, {f.table}" == name]
+    if not cells:
+        known = dict.fromkeys(f"'{f.paper}, {f.table}'" for f in _figures())
+        raise ValueError(f"no paper's table is called '{name}'; it would be one of {', '.join(known)}")
+    return cells
+
+
 def rows_of(source: str) -> list[tuple[str, str]]:
     """The rows that print these weights, as (paper, row).
 

@@ -108,3 +108,21 @@ def test_a_root_is_listed_without_models_and_tested_with_them(
     status, out, err = command_line("test", "--root", "data", *seer)
     assert status == 2 and "one or more benchmarks" in err
     assert "left out: benchmark 'nyuv2': data/nyuv2 lacks files of 654 of 654 samples" in out
+
+
+def test_a_papers_table_is_laid_out_as_there_with_our_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmarks: Any = {"n": like("nyuv2", "NYUv2"), "k": like("kitti", "KITTI"), "mine": like("mine", None)}
+    seer: Any = {"seer": Seer()}
+    table = "SharpDepth, Table 1"
+    evaluate(seer, benchmarks, out=tmp_path, tables=[table], **OPTIONS)
+    for text in (capsys.readouterr().out, (tmp_path / "table.md").read_text()):
+        own = text[text.index(f"## {table}, and ours") :]
+        header = next(line for line in own.splitlines() if line.startswith("| model"))
+        assert header.index("kitti δ1") < header.index("kitti AbsRel") < header.index("nyuv2 δ1")
+        assert "mine" not in header and "| seer " in own and f"| {table}: UniDepth-aligned Lotus" in own
+    assert f"<td>{table}: SharpDepth (ours)" in (tmp_path / "report.html").read_text()
+    with pytest.raises(ValueError, match="no paper's table is called 'Table 1'"):
+        evaluate(seer, benchmarks, out=tmp_path / "other", tables=["Table 1"], **OPTIONS)
+    assert not (tmp_path / "other").exists()

@@ -2,8 +2,8 @@ from math import nan
 
 import pytest
 
-from depthkd.report.layout import papers_table
-from depthkd.report.published import published
+from depthkd.report.layout import papers_own_layout, papers_table
+from depthkd.report.published import paper_table, published
 
 FIGURES = {
     "kitti": {"student": {"abs_rel": 0.0712, "delta1": 0.948}, "ramp": {"abs_rel": 0.4, "delta1": 0.3}},
@@ -59,3 +59,32 @@ def test_benchmarks_that_share_a_protocol_share_a_line() -> None:
 def test_figures_without_a_protocol_are_refused() -> None:
     with pytest.raises(ValueError, match="benchmark 'nyuv2' has no protocol"):
         papers_table(FIGURES, {"kitti": "marigold"})
+
+
+def test_a_papers_own_layout_keeps_its_order_of_benchmarks_and_figures() -> None:
+    ours = {"silog": 7.0, "delta1": 0.9712, "abs_rel": 0.0613, "rmse": 2.5}
+    figures = {b: {"student": ours} for b in ("nyuv2", "kitti", "eth3d", "diode", "booster", "sintel")}
+    protocols = dict.fromkeys(figures, "metric: as told")
+    wide = papers_own_layout(figures, protocols, paper_table("SharpDepth, Table 1"))
+    header, _, first, *rest = [[c.strip() for c in line.strip("|").split("|")] for line in wide.splitlines()]
+    names = ["kitti", "nyuv2", "eth3d", "diode", "booster"]
+    assert header == ["model", *(f"{n} {f}" for n in names for f in ("δ1 ↑", "AbsRel ↓"))]
+    assert first == ["student", *["0.9712", "0.0613"] * 5]
+    (paper,) = [row for row in rest if row[0] == "SharpDepth, Table 1: SharpDepth (ours)"]
+    assert paper[1:5] == ["0.97", "0.06", "0.97", "0.06"] and paper[7].startswith("0.61")
+    assert "nuscenes" not in wide and "sintel" not in wide
+    tall = papers_own_layout(figures, protocols, paper_table("SharpDepth, Table 6"))
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in tall.splitlines()]
+    assert rows[0] == ["benchmark", "model", "AbsRel ↓", "RMSE ↓", "SIlog ↓", "δ1 ↑"]
+    assert rows[2] == ["kitti", "student", "0.0613", "2.5000", "7.0000", "0.9712"]
+    assert ["kitti", "SharpDepth, Table 6: SharpDepth (Ours)", "0.059", "2.374", "8.100", "0.97315"] in rows
+    details = papers_own_layout(
+        {"ibims1": {"student": {"dbe_paper_accuracy": 1.9}}}, protocols | {"ibims1": "metric"},
+        paper_table("SharpDepth, Table 2"),
+    )  # fmt: skip
+    assert "| ibims1 DBE acc (paper) ↓ | ibims1 DBE compl (paper) ↓ | ibims1 AbsRel ↓ |" in details
+
+
+def test_a_table_that_no_paper_has_is_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"'SharpDepth, Table 9'; it would be .*'SharpDepth, Table 1'"):
+        paper_table("SharpDepth, Table 9")

@@ -1,0 +1,168 @@
+"""`depthkd predict`: depth of photographs as arrays, as pictures and, where it is metric, point clouds."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from tqdm import tqdm
+
+from depthkd.batch import METRIC_DEPTH
+from depthkd.composition import Parser
+from depthkd.formats.images import IMAGE_SUFFIXES, decode_image
+from depthkd.formats.ply import encode_ply
+from depthkd.formats.sample import BadSample
+from depthkd.formats.tar import expand_paths
+from depthkd.geometry import back_project, intrinsics_matrix
+from depthkd.models.model import DepthModel
+from depthkd.report.pictures import panel
+from depthkd.runs import load_student
+
+FIELD_OF_VIEW = 60.0  # degrees, of photographs whose camera nobody knows
+
+
+def predict(
+    images: str | list[str],
+    model: str | DepthModel,
+    out: Path = Path("runs/predict"),
+    intrinsics: list[float] | None = None,
+    fov: float | None = None,
+    points: bool | None = None,
+    farthest: float = 100.0,
+    resolution: int | None = None,
+    scale: float = 1.0,
+    flip: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+) -> list[Path]:
+    """Predict depth; for photo.jpg, write photo.npy, photo.png and, of metric depth, photo.ply below `out`.
+
+    The array holds what the model says, float32, at the image's size: metres, where its space is metric
+    depth. The picture shows it beside the image, near things bright. The point cloud has each pixel
+    where the camera sees it, with its colour.
+
+    Args:
+        images: files, folders or patterns such as 'photos/*.jpg'.
+        model: a run folder, one of its checkpoints, or any DepthModel.
+        out: the folder for results.
+        intrinsics: fx, fy, cx, cy of the camera of all images in pixels, top-left pixel's centre at (0, 0).
+        fov: instead, their horizontal field of view in degrees.
+        points: whether to write point clouds; by default where depth is metric. Without intrinsics or
+            fov, a field of view of 60 degrees is assumed, and the model hears nothing of it.
+        farthest: metres beyond which a pixel is no point.
+        resolution: the shorter side at which the model runs, in pixels; its own or the image's where None.
+        scale: a further factor on that side.
+        flip: average with the mirrored image's depth.
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
+        seed: of models that draw noise; every image's draws begin anew from it.
+
+    Returns:
+        The arrays' paths.
+
+    Raises:
+        ValueError, FileNotFoundError: one sentence on what does not fit.
+    """
+    if intrinsics is not None and (len(intrinsics) != 4 or min(intrinsics[:2]) <= 0):
+        raise ValueError(f"intrinsics {intrinsics} would be [fx, fy, cx, cy] in pixels, fx and fy above 0")
+    if fov is not None and (intrinsics is not None or not 0.0 < fov < 180.0):
+        raise ValueError(f"fov would be degrees between 0 and 180, and not beside intrinsics; it is {fov}")
+    paths = [Path(path) for path in expand_paths(images, IMAGE_SUFFIXES)]
+    network = load_student(model) if isinstance(model, str) else model
+    metric = network.space == METRIC_DEPTH
+    if points and not metric:
+        raise ValueError(f"only {METRIC_DEPTH} makes a point cloud, and this model gives {network.space}")
+    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    network = network.to(place).eval()
+    written: list[Path] = []
+    for path, target in tqdm(_targets(paths, out), desc="predict", unit="image", disable=None):
+        try:
+            image = decode_image(path.read_bytes(), str(path))
+        except BadSample as error:
+            print(f"left out: {error}")
+            continue
+        height, width = image.shape[:2]
+        known = intrinsics_of(intrinsics, fov, height, width)
+        torch.manual_seed(seed)
+        pixels = torch.tensor(image, device=place).permute(2, 0, 1)[None].float() / 255.0
+        camera = None if known is None else known.to(place)[None]
+        depth = network.predict(pixels, resolution, scale, flip, camera)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        np.save(target.with_suffix(".npy"), depth[0].cpu().numpy())
+        Image.fromarray(panel(pixels[0], [(depth[0], network.space)])).save(target.with_suffix(".png"))
+        if metric and points is not False:
+            assumed = intrinsics_of(None, FIELD_OF_VIEW, height, width) if known is None else known
+            assert assumed is not None
+            cloud = point_cloud(depth[0].cpu(), image, assumed, farthest)
+            target.with_suffix(".ply").write_bytes(cloud)
+        written.append(target.with_suffix(".npy"))
+    if metric and points is not False and intrinsics is None and fov is None:
+        print(f"point clouds assume a field of view of {FIELD_OF_VIEW:g} degrees: give --fov or --intrinsics")
+    print(f"{len(written)} of {len(paths)} images, {network.space}: {out}")
+    return written
+
+
+def intrinsics_of(
+    given: list[float] | None, fov: float | None, height: int, width: int
+) -> Float[torch.Tensor, "3 3"] | None:
+    """The camera of an image, by its intrinsics or its horizontal field of view; None if neither is known."""
+    if given is not None:
+        return intrinsics_matrix(*given)
+    if fov is None:
+        return None
+    focal = 0.5 * width / math.tan(math.radians(fov) / 2)
+    return intrinsics_matrix(focal, focal, (width - 1) / 2, (height - 1) / 2)
+
+
+def point_cloud(
+    depth: Float[torch.Tensor, "height width"],
+    image: UInt8[np.ndarray, "height width 3"],
+    camera: Float[torch.Tensor, "3 3"],
+    farthest: float,
+) -> bytes:
+    """A PLY file with every pixel that is nearer than `farthest`."""
+    places = back_project(depth, camera.to(depth.dtype)).permute(1, 2, 0)
+    near = (torch.isfinite(depth) & (depth > 0) & (depth < farthest)).numpy()
+    return encode_ply(places.numpy()[near].astype(np.float32), image[near])
+
+
+def _targets(paths: list[Path], out: Path) -> list[tuple[Path, Path]]:
+    """Each image with its results' path less the suffix; names that are not unique keep their folders."""
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        names = ["-".join([*path.parent.parts, path.stem]).strip("/-") for path in paths]
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two images would both be called '{repeated}' below {out}; predict one at a time")
+    return [(path, out / f"{name}.npy") for path, name in zip(paths, names, strict=True)]
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """The words before the first option (but after the composed `--config`) as `--images`."""
+    config = arguments[:2] if arguments[:1] == ["--config"] else []
+    words = arguments[len(config) :]
+    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    listed = ", ".join(f"'{word}'" for word in words[:count])
+    images = [f"--images=[{listed}]"] if count else []
+    return [*config, *images, *words[count:]]
+
+
+def main(arguments: list[str]) -> int:
+    """Run `depthkd predict` with a composed command line; returns the exit status: 1 if one was left out.
+
+    Raises:
+        ValueError, FileNotFoundError: a user's mistake, as a sentence.
+    """
+    parser = Parser(prog="depthkd predict", description="depthkd predict IMAGE ... --model RUN [options]")
+    parser.add_argument("--config", action="config", help="a YAML file of the options below")
+    parser.add_function_arguments(predict)
+    parsed = parser.parse_args(expand(arguments))
+    try:
+        parsed = parser.instantiate(parsed)
+    except ValueError as error:
+        parser.error(str(error), error)
+    del parsed["config"]
+    settings = parsed.as_dict()
+    written = predict(**settings)
+    return 0 if len(written) == len(expand_paths(settings["images"], IMAGE_SUFFIXES)) else 1
