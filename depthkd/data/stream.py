@@ -38,6 +38,7 @@ class ShardSource:
         shorter_side_at_least: images may be decoded at a fraction of their size, as long as their
             shorter side keeps this many pixels. Faster, and right where the transform shrinks the
             whole image; not with crops that want native pixels.
+        cameras: whether samples without labels bring intrinsics in their json, where they have them.
         cache: folder for the shards' indexes; None: beside the shards, where that can be written.
     """
 
@@ -50,6 +51,7 @@ class ShardSource:
         shuffle_window: int = 16,
         shorter_side_at_least: int | None = None,
         cache: Path | None = None,
+        cameras: bool = False,
     ) -> None:
         if shuffle_window < 1:
             raise ValueError(f"shuffle_window counts shards and must be 1 or more, not {shuffle_window}")
@@ -60,6 +62,7 @@ class ShardSource:
         self.shuffle_window = shuffle_window
         self.shorter_side_at_least = shorter_side_at_least
         self.cache = cache
+        self.cameras = cameras
 
     def open(self, name: str, seed: int) -> "OpenSource":
         """Index the shards.
@@ -135,6 +138,7 @@ class OpenSource:
             where=self.paths[shard],
             labelled=self.source.labelled,
             shorter_side_at_least=self.source.shorter_side_at_least,
+            cameras=self.source.cameras,
         )
         if self.source.transform is None:
             return sample

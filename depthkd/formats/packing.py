@@ -110,13 +110,16 @@ class Packer:
         image = decode_image(data, str(path))  # stored as it is, but only if it can be decoded
         members = {image_format(data, str(path)): data}
         height, width = image.shape[:2]
+        camera = {} if self.intrinsics is None else {"intrinsics": [float(x) for x in self.intrinsics]}
         if self.layout == "img2dataset":
             members["txt"] = b""
             about = {"key": f"{number:09d}", "width": width, "height": height, "status": "success"}
-            return f"{number:09d}", {**members, "json": json.dumps({**about, "source": path.name}).encode()}
+            record = {**about, "source": path.name, **camera}
+            return f"{number:09d}", {**members, "json": json.dumps(record).encode()}
         if self.raw is None or depth_path is None:
             about = {"image_id": number, "width": width, "height": height, "file_name": path.name}
-            return key, {**members, "json": json.dumps({"image": about, "annotations": []}).encode()}
+            record = {"image": about, "annotations": [], **camera}
+            return key, {**members, "json": json.dumps(record).encode()}
         depth, mask = self.raw.read(depth_path)
         if depth.shape != (height, width):
             found = f"{depth.shape[1]} x {depth.shape[0]}"

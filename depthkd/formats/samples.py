@@ -6,7 +6,7 @@ optionally `<key>.mask.png` (0 = invalid), and `<key>.json`:
     {"depth": {"space": "metric depth", "unit": "m", "codec": "png16", "range": [low, high]},
      "intrinsics": [fx, fy, cx, cy]}
 
-Of an unlabelled sample (SA-1B, img2dataset) only the image is read.
+Of an unlabelled sample (SA-1B, img2dataset) only the image is read, and on request the intrinsics.
 """
 
 import json
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float64
 
 from depthkd.batch import Ambiguity, DepthSpace, Quantity
@@ -28,6 +29,7 @@ from depthkd.formats.images import (
     image_size,
 )
 from depthkd.formats.sample import BadSample, Sample, content_digest
+from depthkd.geometry import resize_intrinsics
 
 
 def unit_of(space: DepthSpace) -> str:
@@ -85,11 +87,13 @@ def decode_sample(
     where: str,
     labelled: bool,
     shorter_side_at_least: int | None = None,
+    cameras: bool = False,
 ) -> Sample:
     """The sample `key` of the tar `where`, from its members (suffix -> bytes).
 
-    Unlabelled, everything but the image is ignored, and a JPEG may be decoded at a fraction of its
-    size (see `decode_image`). Labelled, the image keeps its size, which must be the depth's.
+    Unlabelled, everything but the image (and the intrinsics, if `cameras`) is ignored, and a JPEG may
+    be decoded at a fraction of its size (see `decode_image`). Labelled, the image keeps its size,
+    which must be the depth's.
 
     Raises:
         BadSample: something is missing, broken or does not fit; the sentence names tar and key.
@@ -101,7 +105,8 @@ def decode_sample(
     data, name_of_image = members[suffix], f"{name}, its .{suffix},"
     if not labelled:
         image = decode_image(data, name_of_image, shorter_side_at_least=shorter_side_at_least)
-        return Sample(key, image, digest=content_digest(data))
+        camera = _camera(members, name, data, image.shape[:2]) if cameras else None
+        return Sample(key, image, intrinsics=camera, digest=content_digest(data))
     record = _record(members, name)
     depth, mask, space = _decode_label(members, record, name)
     height, width = image_size(data, name_of_image)
@@ -171,6 +176,20 @@ def _decode_label(
     if not mask.any():
         raise BadSample(f"{name} has no valid depth")
     return np.where(mask, depth, np.float32(0)), mask, space
+
+
+def _camera(
+    members: Mapping[str, bytes], name: str, data: bytes, decoded: tuple[int, ...]
+) -> Float64[np.ndarray, "3 3"] | None:
+    """The json's intrinsics, where it has some, for an image that may have been decoded at a fraction."""
+    if "json" not in members:
+        return None
+    camera = _intrinsics(_record(members, name).get("intrinsics"), name)
+    if camera is None:
+        return None
+    height, width = image_size(data, name)
+    factors = decoded[0] / height, decoded[1] / width
+    return np.asarray(resize_intrinsics(torch.from_numpy(camera), *factors).numpy())
 
 
 def _space(meta: dict[str, Any], name: str) -> DepthSpace:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from depthkd.losses.features import feature_alignment_loss, resample_tokens
     from depthkd.losses.gradient import gradient_matching, normalized_gradient_matching
     from depthkd.losses.normalization import Normalization, distillation_loss, global_normalization
+    from depthkd.losses.scale_invariant_log import scale_invariant_log_loss
 
 __all__ = [
     "Normalization",
@@ -27,6 +28,7 @@ __all__ = [
     "normalized_gradient_matching",
     "relative_disagreement",
     "resample_tokens",
+    "scale_invariant_log_loss",
 ]
 
 __getattr__ = lazy_exports(
@@ -43,5 +45,6 @@ __getattr__ = lazy_exports(
         "normalized_gradient_matching": "gradient",
         "relative_disagreement": "disagreement",
         "resample_tokens": "features",
+        "scale_invariant_log_loss": "scale_invariant_log",
     },
 )

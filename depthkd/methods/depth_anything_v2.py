@@ -1,13 +1,15 @@
-"""Depth Anything V2 (arXiv 2406.09414): its first stage, a teacher trained on labelled synthetic images."""
+"""Depth Anything V2 (arXiv 2406.09414): its first stage, a teacher trained on labelled synthetic images, and
+its last, metric depth."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from depthkd.alignment import convert
-from depthkd.batch import Batch, TrainingBatch
+from depthkd.batch import METRIC_DEPTH, Batch, TrainingBatch
 from depthkd.losses.gradient import normalized_gradient_matching
 from depthkd.losses.normalization import Normalization, NormalizationName, distillation_loss
+from depthkd.losses.scale_invariant_log import scale_invariant_log_loss
 from depthkd.methods.method import Method
 from depthkd.methods.optimization import Optimization
 from depthkd.methods.perturbation import ColourPerturbation
@@ -77,3 +79,54 @@ class SupervisedDepth(Method):
         if self.used("gradient"):
             terms["gradient"] = normalized_gradient_matching(depth, truth, part.mask, self.scales)
         return terms
+
+
+@dataclass(frozen=True)
+class MetricWeights:
+    """Of the one term."""
+
+    scale_invariant_log: float = 1.0
+
+
+class MetricFineTune(Method):
+    """Trains a metric student on images with metric depth, with the scale-invariant logarithmic loss.
+
+    Args:
+        student: a network of metric depth, such as a DepthAnything with `metric_max_depth`.
+        optimization: optimiser, schedule and moving average; the released code's are the defaults.
+        variance_focus: lambda of the loss.
+        seed: of everything random in training.
+
+    Raises:
+        ValueError: the student is not metric, or a source has no metric labels.
+    """
+
+    def __init__(
+        self,
+        student: DepthModel,
+        optimization: Optimization = Optimization(),
+        variance_focus: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(student, optimization, MetricWeights(), {}, seed)
+        if student.space != METRIC_DEPTH:
+            raise ValueError(
+                f"model.init_args.student predicts {student.space}; MetricFineTune trains {METRIC_DEPTH}, "
+                "such as a depthkd.models.DepthAnything with metric_max_depth"
+            )
+        self.variance_focus = variance_focus
+
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """The term over all labelled sources."""
+        return self.mean_over_images([self._per_image(name, part) for name, part in batch.items()])
+
+    def _per_image(self, name: str, part: Batch) -> dict[str, Tensor]:
+        if part.depth is None or part.mask is None or part.space != METRIC_DEPTH:
+            raise ValueError(
+                f"data.train.{name} has no {METRIC_DEPTH}, but {part.space}: MetricFineTune learns from that"
+            )
+        image = part.images()
+        depth = self.student_depth(image)
+        self.keep_picture(image, part.depth, depth)
+        loss = scale_invariant_log_loss(depth, part.depth, part.mask, self.variance_focus)
+        return {"scale_invariant_log": loss}

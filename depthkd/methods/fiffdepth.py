@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from typing import Literal
-from zlib import crc32
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,6 +12,7 @@ from depthkd.batch import Batch, TrainingBatch
 from depthkd.losses.gradient import gradient_difference
 from depthkd.methods.method import Image, Method, Teacher
 from depthkd.methods.optimization import Optimization
+from depthkd.models.denoiser import noised, velocity
 from depthkd.models.depth_codec import PERCENTILES, label_picture, latent_mask
 from depthkd.models.fiffdepth import FiffDepth
 from depthkd.models.model import DepthModel, resize_map
@@ -45,18 +45,6 @@ class FiffDepthWeights:
 def blended_latent(image: Latent, depth: Latent, gamma: float) -> Latent:
     """FiffDepth, Eq. 2, first line: b_0 = gamma x_0 + (1 - gamma) d_0."""
     return gamma * image + (1.0 - gamma) * depth
-
-
-def noised(latent: Latent, noise: Latent, alphas_cumprod: PerImage) -> Latent:
-    """FiffDepth, Eq. 2, second line: b_t = sqrt(abar_t) b_0 + sqrt(1 - abar_t) eps."""
-    kept = alphas_cumprod[:, None, None, None]
-    return kept.sqrt() * latent + (1.0 - kept).sqrt() * noise
-
-
-def velocity(latent: Latent, noise: Latent, alphas_cumprod: PerImage) -> Latent:
-    """FiffDepth, Eq. 3, first line: v_t = sqrt(abar_t) eps - sqrt(1 - abar_t) b_0."""
-    kept = alphas_cumprod[:, None, None, None]
-    return kept.sqrt() * noise - (1.0 - kept).sqrt() * latent
 
 
 def keeping_loss(prediction: Latent, target: Latent, mask: LatentMask) -> PerImage:
@@ -219,13 +207,7 @@ class FiffDepthFeedForward(Method):
         kind: Kind = "synthetic" if truth else "real"
         if not self._teaches(kind) and not (truth and self.used("keep")):
             return None
-        image = part.images()
-        size = (image.shape[-2], image.shape[-1])
-        if self.network.rounded(*size) != size:
-            raise ValueError(
-                f"data.train.{name}: images are {size[0]} x {size[1]} pixels, but FiffDepth learns from "
-                f"sides that are multiples of {self.network.multiple}: set the transform's size to such"
-            )
+        image = self.sized(name, part)
         label, mask = self._label(name, part, image)
         picture = label_picture(label, mask, self.student.space.quantity, self.percentiles)
         latent = self.network.encode(image)
@@ -254,13 +236,9 @@ class FiffDepthFeedForward(Method):
         """Noise, and timesteps from 1 on (0 is the feed-forward pass), drawn for each sample's place in the
         stream: neither ranks nor devices change them."""
         steps = len(self.network.alphas_cumprod)
-        noises, timesteps = [], []
-        for position in part.positions or range(len(part)):
-            generator = torch.Generator().manual_seed(crc32(f"{self.seed} {name} {position}".encode()))
-            timesteps.append(torch.randint(1, steps, (1,), generator=generator))
-            noises.append(torch.randn(latent.shape[1:], generator=generator))
-        device = latent.device
-        return torch.stack(noises).to(device, non_blocking=True), torch.cat(timesteps).to(device)
+        generators = self.generators(name, part)
+        timesteps = torch.cat([torch.randint(1, steps, (1,), generator=g) for g in generators])
+        return self.noise(latent, generators), timesteps.to(latent.device)
 
     @torch.no_grad()
     def pictures(self) -> dict[str, tuple[Image, list[Map]]]:

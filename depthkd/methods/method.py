@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
+from zlib import crc32
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from depthkd.models.model import DepthModel, resize_map
 
 Image = Float[Tensor, "batch 3 height width"]
 Map = Float[Tensor, "batch height width"]
+Latent = Float[Tensor, "batch channels latent_height latent_width"]
 Teacher = Callable[[], DepthModel]
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # the run's precision is the teachers' too
 
@@ -36,6 +38,8 @@ class Method(LightningModule):
         teachers: name -> how to build it; they are never part of a checkpoint.
         seed: of everything random in training.
     """
+
+    tests_average = True  # whether a moving average, where there is one, is what tests and exports see
 
     def __init__(
         self,
@@ -63,7 +67,10 @@ class Method(LightningModule):
 
     def evaluated(self) -> DepthModel:
         """The student as tests and exports see it: the moving average, where there is one."""
-        return self.student_average if self.optimization.ema_decay is not None else self.student
+        return self.student_average if self._averaged() else self.student
+
+    def _averaged(self) -> bool:
+        return self.tests_average and self.optimization.ema_decay is not None
 
     def student_depth(self, image: Image) -> Map:
         """The student's depth at the image's size, float32, with gradients."""
@@ -92,6 +99,36 @@ class Method(LightningModule):
     def used(self, term: str) -> bool:
         """Whether a term has a weight at all."""
         return self.weights[term] != 0
+
+    def sized(self, name: str, part: Batch) -> Image:
+        """A source's images, of a size that the student runs at.
+
+        Raises:
+            ValueError: they are of another.
+        """
+        image = part.images()
+        size = (image.shape[-2], image.shape[-1])
+        multiple = self.student.multiple
+        if any(side % multiple for side in size):
+            raise ValueError(
+                f"data.train.{name}: images are {size[0]} x {size[1]} pixels, but "
+                f"{type(self.student).__name__} learns from sides that are multiples of {multiple}: set the "
+                "transform's size to such"
+            )
+        return image
+
+    def generators(self, name: str, part: Batch) -> list[torch.Generator]:
+        """One for each sample of a source, seeded by its place in the stream: neither ranks nor devices
+        change what is drawn from it."""
+        places = part.positions or range(len(part))
+        seeds = [crc32(f"{self.seed} {name} {place}".encode()) for place in places]
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    @staticmethod
+    def noise(like: Latent, generators: list[torch.Generator]) -> Latent:
+        """Normal noise, each image's from its own generator."""
+        drawn = torch.stack([torch.randn(like.shape[1:], generator=g) for g in generators])
+        return drawn.to(like.device, non_blocking=True)
 
     # Training
 
@@ -127,8 +164,9 @@ class Method(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then let the moving average follow."""
         super().optimizer_step(*args, **kwargs)
-        if self.optimization.ema_decay is not None:
-            update_average(self.student_average, self.student, self.optimization.ema_decay)
+        decay = self.optimization.average_decay(self.trainer.global_step + 1)  # this step is not counted yet
+        if decay is not None:
+            update_average(self.student_average, self.student, decay)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW and its schedule over `trainer.max_steps`."""
@@ -161,7 +199,7 @@ class Method(LightningModule):
             "method": f"{type(self).__module__}.{type(self).__qualname__}",
             "space": str(self.student.space),
             "student": self.student.source,
-            "averaged": self.optimization.ema_decay is not None,
+            "averaged": self._averaged(),
             "teachers": {
                 name: {
                     "source": teacher.model.source,

@@ -28,7 +28,10 @@ class Optimization:
         power: of the polynomial schedule.
         warmup_steps: optimiser steps of linear warm-up before it.
         ema_decay: keep an exponential moving average of the student's weights, if given; it is
-            then what validation, tests and exports use.
+            then what validation, tests and exports use, unless the method says otherwise.
+        ema_after: optimiser steps in which the average is but a copy.
+        ema_every: optimiser steps from one update of the average to the next.
+        ema_power: of a decay that comes near `ema_decay` slowly: 1 - (1 + steps after `ema_after`)^-power.
     """
 
     learning_rate: float = 5e-5
@@ -39,6 +42,19 @@ class Optimization:
     power: float = 0.9
     warmup_steps: int = 0
     ema_decay: float | None = None
+    ema_after: int = 0
+    ema_every: int = 1
+    ema_power: float | None = None
+
+    def average_decay(self, step: int) -> float | None:
+        """The decay with which the average is updated after so many optimiser steps; None: not then."""
+        if self.ema_decay is None or step % self.ema_every:
+            return None
+        if step <= self.ema_after:
+            return 0.0
+        if self.ema_power is None:
+            return self.ema_decay
+        return float(min(self.ema_decay, 1.0 - (1.0 + step - self.ema_after) ** -self.ema_power))
 
     def optimizer(self, student: DepthModel, others: list[nn.Parameter]) -> AdamW:
         """AdamW over encoder, head and the method's `others`, each split by whether it decays."""
@@ -85,9 +101,10 @@ def averaged_copy(student: DepthModel) -> DepthModel:
 
 @torch.no_grad()
 def update_average(average: nn.Module, student: nn.Module, decay: float) -> None:
-    """Exponential moving average of the parameters; buffers are taken over as they are."""
-    ours: list[Tensor] = list(average.parameters())
-    theirs: list[Tensor] = list(student.parameters())
+    """Exponential moving average of the parameters that learn; buffers are taken over as they are."""
+    learns = [p.requires_grad for p in student.parameters()]
+    ours: list[Tensor] = [p for p, moves in zip(average.parameters(), learns, strict=True) if moves]
+    theirs: list[Tensor] = [p for p, moves in zip(student.parameters(), learns, strict=True) if moves]
     torch._foreach_lerp_(ours, theirs, 1.0 - decay)
     for mine, other in zip(average.buffers(), student.buffers(), strict=True):
         mine.copy_(other)

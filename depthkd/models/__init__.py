@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from depthkd.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from depthkd.models.baselines import AlignedDepth, UnsharpMask
     from depthkd.models.depth_anything import DepthAnything
     from depthkd.models.diffusion import GenPercept, Lotus, Marigold
     from depthkd.models.fiffdepth import FiffDepth
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
     from depthkd.models.metric import DepthPro, ZoeDepth
     from depthkd.models.model import DepthModel, DepthOutput
     from depthkd.models.onnx import OnnxDepth
+    from depthkd.models.sharpdepth import SharpDepth
     from depthkd.models.timm_depth import TimmDepth
     from depthkd.models.torch_hub import Metric3D, UniDepth
 
 __all__ = [
+    "AlignedDepth",
     "DepthAnything",
     "DepthModel",
     "DepthOutput",
@@ -33,14 +36,17 @@ __all__ = [
     "Marigold",
     "Metric3D",
     "OnnxDepth",
+    "SharpDepth",
     "TimmDepth",
     "UniDepth",
+    "UnsharpMask",
     "ZoeDepth",
 ]
 
 __getattr__ = lazy_exports(
     __name__,
     {
+        "AlignedDepth": "baselines",
         "DepthAnything": "depth_anything",
         "DepthModel": "model",
         "DepthOutput": "model",
@@ -55,8 +61,10 @@ __getattr__ = lazy_exports(
         "Marigold": "diffusion",
         "Metric3D": "torch_hub",
         "OnnxDepth": "onnx",
+        "SharpDepth": "sharpdepth",
         "TimmDepth": "timm_depth",
         "UniDepth": "torch_hub",
+        "UnsharpMask": "baselines",
         "ZoeDepth": "metric",
     },
 )

@@ -9,13 +9,14 @@ from diffusers.pipelines.marigold.marigold_image_processing import MarigoldImage
 from torch import Tensor
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, Ambiguity, DepthSpace, Quantity
+from depthkd.models.denoiser import LAST, DepthDenoiser, load_parts
 from depthkd.models.huggingface import read_json, read_licence
 from depthkd.models.latent import Latent, LatentDepth, Pictures, noise_like
 from depthkd.models.latent_files import STABLE_DIFFUSION, empty_text, load_autoencoder, load_unet, locate
 from depthkd.models.model import Answer, Image, Resized
 from depthkd.models.provenance import stated_or_known
+from depthkd.models.random_weights import NOISE, Size
 
-LAST = 999  # of the timesteps
 SCHEDULERS: dict[str, Any] = {"DDIMScheduler": DDIMScheduler, "LCMScheduler": LCMScheduler}
 
 
@@ -75,7 +76,7 @@ class GenPercept(LatentDepth):
         return -self.denoise(rgb, 1)
 
 
-class Lotus(LatentDepth):
+class Lotus(DepthDenoiser):
     """Lotus (He et al., arXiv 2409.18124): the depth's latent itself, in one pass at t = 999.
 
     Lotus-G (a UNet of 8 channels) takes noise beside the image's latent, from torch's global
@@ -92,6 +93,7 @@ class Lotus(LatentDepth):
         licence: of the weights; what their card says where None.
         revision: branch, tag or commit on the hub.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
+        size: random weights instead of a source: a Lotus-G for `LatentDiffusion` to train.
 
     Raises:
         FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
@@ -107,33 +109,30 @@ class Lotus(LatentDepth):
         licence: str | None = None,
         revision: str | None = None,
         training_sets: list[str] | None = None,
+        size: Size | None = None,
     ) -> None:
         meaning = DepthSpace.parse(space) if space else space_by_name(PurePath(source).name)
-        unet = load_unet(source, "unet", (4, 8), revision)
-        if unet.config.class_embed_type != "projection":
+        parts = load_parts(source, size, None, text, revision, (4, 8))
+        if parts.unet.config.class_embed_type != "projection":
             raise ValueError(
                 f"the UNet in '{source}' has no class embedding of type 'projection', so it is not Lotus's"
             )
-        embedding = empty_text(source, unet.config.cross_attention_dim, text, revision)
-        super().__init__(unet, load_autoencoder(source, revision), embedding, longest)
+        super().__init__(parts, longest)
         self.space = meaning
-        self.generative = unet.config.in_channels == 8
-        self.source = source
-        self.licence = licence or read_licence(source, revision)
-        self.training_sets = stated_or_known(training_sets, source)
+        self.source = f"Lotus, random weights ({size})" if size else source
+        self.licence = licence or ("unknown" if size else read_licence(source, revision))
+        self.training_sets = stated_or_known(training_sets, None if size else source)
 
     def estimate(self, rgb: Latent) -> Latent:
         """The depth map's latent from the image's."""
-        task = torch.tensor([[1.0, 0.0]]).expand(len(rgb), -1)  # [0, 1] would ask for the image
-        latent = torch.cat([rgb, noise_like(rgb)], 1) if self.generative else rgb
-        return self.denoise(latent, LAST, torch.cat([task.sin(), task.cos()], 1))
+        return self.clean(noise_like(rgb) if self.generative else rgb, rgb, LAST)
 
     def grey(self, pictures: Pictures) -> Answer:
         """A decoded picture in about [-1, 1] -> [0, 1]: cut, then the mean of its channels."""
         return (pictures / 2 + 0.5).clamp(0, 1).mean(1)
 
 
-class Marigold(LatentDepth):
+class Marigold(DepthDenoiser):
     """Marigold (Ke et al., arXiv 2312.02145): the depth's latent from noise, in several steps.
 
     It gives what diffusers' MarigoldDepthPipeline gives for the same noise: sides are padded, not
@@ -151,6 +150,8 @@ class Marigold(LatentDepth):
         licence: of the weights; what their card says where None.
         revision: branch, tag or commit on the hub.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
+        size: random weights instead of a source, for `LatentDiffusion` to train: it predicts v, as
+            Stable Diffusion 2.1 does, and depth in one step.
 
     Raises:
         FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
@@ -168,26 +169,27 @@ class Marigold(LatentDepth):
         licence: str | None = None,
         revision: str | None = None,
         training_sets: list[str] | None = None,
+        size: Size | None = None,
     ) -> None:
-        locate(source, "model_index.json", revision)
-        index = read_json(source, "model_index.json", revision)
+        index: dict[str, Any] = {"default_denoising_steps": 1}
+        if size is None:
+            locate(source, "model_index.json", revision)
+            index = read_json(source, "model_index.json", revision)
         chosen = index.get("default_denoising_steps") if steps is None else steps
         if not chosen or chosen < 1 or ensemble < 1:
             raise ValueError(f"Marigold's steps and ensemble must be above 0, not {chosen} and {ensemble}")
-        unet = load_unet(source, "unet", (8,), revision)
-        embedding = empty_text(source, unet.config.cross_attention_dim, text, revision)
-        super().__init__(unet, load_autoencoder(source, revision), embedding, longest)
+        super().__init__(load_parts(source, size, None, text, revision, prediction="v_prediction"), longest)
         self.steps, self.ensemble = int(chosen), ensemble
-        self.scheduler = load_scheduler(source, revision)
+        self.scheduler = random_scheduler() if size else load_scheduler(source, revision)
         self.schedule = repr(sorted(self.scheduler.config.items()))  # for a test's fingerprint
         self.shifted = index.get("shift_invariant", True)
         self.space = DepthSpace(
             Quantity(index.get("prediction_type") or "depth"),
             Ambiguity.AFFINE if self.shifted else Ambiguity.SCALE,
         )
-        self.source = source
-        self.licence = licence or read_licence(source, revision)
-        self.training_sets = stated_or_known(training_sets, source)
+        self.source = f"Marigold, random weights ({size})" if size else source
+        self.licence = licence or ("unknown" if size else read_licence(source, revision))
+        self.training_sets = stated_or_known(training_sets, None if size else source)
 
     def answer(self, image: Image) -> Answer:
         """Depth in [0, 1] at the size that the image had before it was padded."""
@@ -243,6 +245,14 @@ def load_scheduler(source: str, revision: str | None = None) -> Any:
             f"{name} of '{source}' says '{kind}'; for Marigold it would be {' or '.join(SCHEDULERS)}"
         )
     return SCHEDULERS[kind].from_config(config)
+
+
+def random_scheduler() -> Any:
+    """Marigold v1-1's, over Stable Diffusion's noise schedule as it is."""
+    scheduler_class: Any = DDIMScheduler
+    return scheduler_class(
+        **NOISE, prediction_type="v_prediction", timestep_spacing="trailing", clip_sample=False
+    )
 
 
 def space_by_name(name: str) -> DepthSpace:

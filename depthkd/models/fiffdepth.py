@@ -1,10 +1,8 @@
 """FiffDepth's network (Bai and Huang, sections 3.1 and 3.3): Stable Diffusion's UNet, run forward once."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from jaxtyping import Float
 from torch import Tensor
 
 from depthkd.batch import DepthSpace
@@ -12,11 +10,7 @@ from depthkd.models.huggingface import read_json, read_licence
 from depthkd.models.latent import Latent, LatentDepth
 from depthkd.models.latent_files import STABLE_DIFFUSION, empty_text, load_autoencoder, load_unet
 from depthkd.models.provenance import stated_or_known
-from depthkd.models.transform_codec import TransformCodec
-
-NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}  # Stable Diffusion's
-CHANNELS = {"tiny": (64, 128), "mini": (96, 192)}  # of UNets that train on two cores in minutes
-TEXT_WIDTH = 8  # of their empty prompt, which they do not hear
+from depthkd.models.random_weights import NOISE, Size, alphas_cumprod, random_autoencoder, random_unet
 
 
 class FiffDepth(LatentDepth):
@@ -28,7 +22,7 @@ class FiffDepth(LatentDepth):
     Args:
         source: hub id or folder of Stable Diffusion, with `unet`, `vae`, `scheduler`, `tokenizer` and
             `text_encoder`: 2.1, or another one whose UNet takes 4 channels.
-        size: random weights instead of a source. "tiny" and "mini" are small UNets over a
+        size: random weights instead of a source. "tiny", "mini" and "fine" are small UNets over a
             `TransformCodec`, or over `vae`; "large" is Stable Diffusion 2.1's own make.
         space: what the depth map's latent means; "affine disparity" or "affine depth".
         step: whose answer it gives: 0, or -1 for a look at what it is trained to pass through.
@@ -52,7 +46,7 @@ class FiffDepth(LatentDepth):
     def __init__(
         self,
         source: str = STABLE_DIFFUSION,
-        size: Literal["tiny", "mini", "large"] | None = None,
+        size: Size | None = None,
         space: str = "affine disparity",
         step: int = 0,
         vae: str | None = None,
@@ -76,7 +70,7 @@ class FiffDepth(LatentDepth):
             embedding = empty_text(source, unet.config.cross_attention_dim, text, revision)
             self_named, noise = source, read_json(source, "scheduler/scheduler_config.json", revision)
         else:
-            codec = codec or (random_autoencoder() if size == "large" else TransformCodec())
+            codec = codec or random_autoencoder(size)
             unet = random_unet(size, codec.config.latent_channels)
             embedding = torch.zeros(1, 2, unet.config.cross_attention_dim)
             self_named, noise = f"random weights ({size})", NOISE
@@ -101,51 +95,3 @@ class FiffDepth(LatentDepth):
         """The depth map's latent from the image's: Eq. 1, and with `step` -1 Eq. 4."""
         latent = self.denoise(rgb, 0)
         return self.denoise(latent, -1) if self.step == -1 else latent
-
-
-def alphas_cumprod(scheduler: dict[str, Any]) -> Float[Tensor, " timesteps"]:
-    """The share of the signal's variance that is left at each timestep of a diffusers scheduler's config."""
-    config = {k: v for k, v in (scheduler or NOISE).items() if k in {*NOISE, "num_train_timesteps"}}
-    scheduler_class: Any = DDPMScheduler
-    kept: Tensor = scheduler_class(**config).alphas_cumprod
-    return kept
-
-
-def random_unet(size: str, latent_channels: int) -> Any:
-    """Stable Diffusion 2.1's UNet ("large"), or one with attention to itself at its lowest resolution and
-    none to a prompt; random weights."""
-    unet_class: Any = UNet2DConditionModel
-    ends = {"in_channels": latent_channels, "out_channels": latent_channels}
-    if size == "large":
-        return unet_class(
-            **ends,
-            attention_head_dim=(5, 10, 20, 20),
-            cross_attention_dim=1024,
-            use_linear_projection=True,
-            sample_size=96,
-        )
-    channels = CHANNELS[size]
-    return unet_class(
-        **ends,
-        block_out_channels=channels,
-        down_block_types=("DownBlock2D",) * len(channels),  # with attention, odd sides would not come back
-        up_block_types=("UpBlock2D",) * len(channels),
-        mid_block_type="UNetMidBlock2D",
-        layers_per_block=1,
-        attention_head_dim=32,
-        cross_attention_dim=TEXT_WIDTH,
-        norm_num_groups=16,
-    )
-
-
-def random_autoencoder() -> Any:
-    """Stable Diffusion's AutoencoderKL with random weights."""
-    vae_class: Any = AutoencoderKL
-    channels = (128, 256, 512, 512)
-    return vae_class(
-        block_out_channels=channels,
-        down_block_types=("DownEncoderBlock2D",) * len(channels),
-        up_block_types=("UpDecoderBlock2D",) * len(channels),
-        layers_per_block=2,
-        sample_size=768,
-    )

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
-from depthkd.models.depth_codec import label_picture
+from depthkd.models.depth_codec import PERCENTILES, label_picture
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized
 
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
@@ -132,6 +132,7 @@ class LatentDepth(UNetDepth):
     """A UNet that says a depth map's latent, which the autoencoder's decoder makes depth of."""
 
     through_codec = True
+    percentiles: tuple[float, float] = PERCENTILES  # of a label's values, which become black and white
 
     @abstractmethod
     def estimate(self, rgb: Latent) -> Latent:
@@ -150,7 +151,9 @@ class LatentDepth(UNetDepth):
     @torch.no_grad()
     def of_truth(self, depth: Map, mask: Mask, space: DepthSpace) -> Map:
         """The truth, encoded as training does it, and decoded: no answer can be nearer than that."""
-        picture = label_picture(super().of_truth(depth, mask, space), mask, self.space.quantity)
+        picture = label_picture(
+            super().of_truth(depth, mask, space), mask, self.space.quantity, self.percentiles
+        )
         height, width = depth.shape[-2:]
         padding = (0, -width % self.multiple, 0, -height % self.multiple)
         return self.decode(self.encode(F.pad(picture, padding, mode="replicate")))[:, :height, :width]

@@ -16,9 +16,8 @@ from depthkd.methods.fiffdepth import (
     gradient_matching,
     keeping_loss,
     mean_absolute_error,
-    noised,
-    velocity,
 )
+from depthkd.models.denoiser import noised, velocity
 from depthkd.models.depth_anything import DepthAnything
 from depthkd.models.fiffdepth import FiffDepth
 from depthkd.models.frozen import Frozen

@@ -51,9 +51,10 @@ def shade(
     directions, distance = (rays / length).astype(np.float32), (depth * length).astype(np.float32)
     irradiance = _irradiance(layout, light, seen, points.astype(np.float32), normals, directions, distance)
     colour = albedo * irradiance
-    if layout.outdoors:
+    if np.isfinite(light.visibility):
         clear = np.exp(-distance / np.float32(light.visibility))
         colour = light.haze[:, None] + (colour - light.haze[:, None]) * clear
+    if layout.outdoors:
         colour[:, ~hit] = _sky(light, directions[:, ~hit])
     seen_normals = camera.rotation.T.astype(np.float32) @ normals
     return _as_image(colour, height, width), _as_image(seen_normals, height, width)

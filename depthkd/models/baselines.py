@@ -1,0 +1,135 @@
+"""Simple ways to metric depth with details, which a sharpener has to beat."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torchvision.transforms.v2.functional import gaussian_blur  # type: ignore[import-untyped]
+
+from depthkd.alignment import Fit, align
+from depthkd.batch import METRIC_DEPTH, Quantity
+from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
+
+SMALLEST_DEPTH = 1e-3  # m
+
+
+class AlignedDepth(DepthModel):
+    """A relative model's depth, fitted by least squares to a metric model's on all pixels.
+
+    "UniDepth-aligned Lotus" of SharpDepth's Table 1: the naive way to metric depth with details.
+
+    Args:
+        relative: the model of unknown scale and shift, whose details are wanted.
+        metric: the model whose metres are wanted.
+        metric_resolution: the shorter side at which that runs; the image's own where None.
+        intrinsics: whether known cameras reach the metric model.
+
+    Raises:
+        ValueError: `metric` is not metric.
+    """
+
+    own_size = True
+    space = METRIC_DEPTH
+
+    def __init__(
+        self,
+        relative: DepthModel,
+        metric: DepthModel,
+        metric_resolution: int | None = None,
+        intrinsics: bool = True,
+    ) -> None:
+        super().__init__()
+        if metric.space != METRIC_DEPTH:
+            raise ValueError(f"AlignedDepth needs {METRIC_DEPTH} of `metric`, which gives {metric.space}")
+        self.relative, self.metric = relative, metric
+        self.metric_resolution = metric_resolution
+        self.takes_camera = intrinsics and metric.takes_camera
+        self.source = f"{relative.source} aligned to {metric.source}"
+        self.licence = ", ".join(dict.fromkeys((relative.licence, metric.licence)))
+        sets = (relative.training_sets, metric.training_sets)
+        self.training_sets = None if None in sets else tuple(name for known in sets for name in known or ())
+
+    def companions(self) -> list[DepthModel]:
+        """Both."""
+        return [self.relative, self.metric]
+
+    def forward(self, image: Image) -> DepthOutput:
+        """RGB in [0, 1] -> depth in metres at the image's size."""
+        return DepthOutput(self.answer(image))
+
+    def answer(self, image: Image) -> Answer:
+        """Depth in metres at the image's size."""
+        return self._aligned(image, None)
+
+    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
+        """`answer`, whose metric model knows the cameras."""
+        return self._aligned(image, intrinsics)
+
+    def _aligned(self, image: Image, intrinsics: Cameras | None) -> Answer:
+        metric = self.metric.predict(image, self.metric_resolution, intrinsics=intrinsics)
+        relative, space = self.relative.predict(image), self.relative.space
+        everywhere = torch.ones_like(metric, dtype=torch.bool)
+        fitted = align(relative, space, metric, METRIC_DEPTH, everywhere, Fit.SCALE_AND_SHIFT, space.quantity)
+        if space.quantity is Quantity.DISPARITY:
+            return 1.0 / fitted.clamp(min=1.0 / metric.amax())
+        return fitted.clamp(min=SMALLEST_DEPTH)
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """All: nothing here is trained."""
+        return self.parameters()
+
+
+class UnsharpMask(DepthModel):
+    """Another model's metric depth with steeper edges: depth + amount * (depth - blurred depth).
+
+    Args:
+        model: the other one.
+        radius: the blur's standard deviation, as a part of the image's longer side.
+        amount: how much of what the blur took is added again.
+        resolution: the shorter side at which the model runs; the image's own where None.
+
+    Raises:
+        ValueError: `model` is not metric, or `radius` or `amount` is not above 0.
+    """
+
+    own_size = True
+    space = METRIC_DEPTH
+
+    def __init__(
+        self, model: DepthModel, radius: float = 0.02, amount: float = 1.0, resolution: int | None = None
+    ) -> None:
+        super().__init__()
+        if model.space != METRIC_DEPTH:
+            raise ValueError(f"UnsharpMask needs {METRIC_DEPTH} of `model`, which gives {model.space}")
+        if radius <= 0 or amount <= 0:
+            raise ValueError(f"radius and amount must be above 0, not {radius} and {amount}")
+        self.model, self.radius, self.amount, self.resolution = model, radius, amount, resolution
+        self.takes_camera = model.takes_camera
+        self.source = f"{model.source}, unsharp mask {radius:g} {amount:g}"
+        self.licence, self.training_sets = model.licence, model.training_sets
+
+    def companions(self) -> list[DepthModel]:
+        """The other model."""
+        return [self.model]
+
+    def forward(self, image: Image) -> DepthOutput:
+        """RGB in [0, 1] -> depth in metres at the image's size."""
+        return DepthOutput(self.answer(image))
+
+    def answer(self, image: Image) -> Answer:
+        """Depth in metres at the image's size."""
+        return self._sharper(self.model.predict(image, self.resolution))
+
+    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
+        """`answer`, whose model knows the cameras."""
+        return self._sharper(self.model.predict(image, self.resolution, intrinsics=intrinsics))
+
+    def _sharper(self, depth: Answer) -> Answer:
+        sigma = self.radius * max(depth.shape[-2:])
+        side = min(2 * int(3 * sigma) + 1, 2 * min(depth.shape[-2:]) - 1)
+        blurred: torch.Tensor = gaussian_blur(depth[:, None], [side, side], [sigma, sigma])[:, 0]
+        return (depth + self.amount * (depth - blurred)).clamp(min=SMALLEST_DEPTH)
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """All: nothing here is trained."""
+        return self.parameters()

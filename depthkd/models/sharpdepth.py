@@ -1,0 +1,227 @@
+"""SharpDepth's network (Pham et al., CVPR 2025): a diffusion UNet that sharpens another's metric depth."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from depthkd.alignment import Fit, fit_scale_and_shift
+from depthkd.batch import METRIC_DEPTH, DepthSpace
+from depthkd.losses.disagreement import relative_disagreement
+from depthkd.models.denoiser import LAST, DepthDenoiser, Prediction, load_parts, noised
+from depthkd.models.depth_codec import as_picture, depth_range
+from depthkd.models.frozen import Frozen
+from depthkd.models.huggingface import read_licence
+from depthkd.models.latent import Latent, Map, Mask, Pictures, noise_like
+from depthkd.models.model import Answer, Cameras, DepthModel, Image, resize_map
+from depthkd.models.provenance import stated_or_known
+from depthkd.models.random_weights import Size
+
+Variant = Literal["paper", "released"]
+Gate = Literal["difference", "noise", "metric"]
+MetricModel = Callable[[], DepthModel]
+
+ALL: tuple[float, float] = (0.0, 1.0)  # percentiles: the smallest and the largest value
+SMALLEST_DEPTH = 1e-3  # m
+
+
+def gated_latent(
+    latent: Latent, noise: Latent, difference: Float[Tensor, "batch latent_height latent_width"]
+) -> Latent:
+    """SharpDepth, Eq. 4: z'_d = e * eps + (1 - e) * z_d, e being the difference map at the latent's size."""
+    share = difference[:, None]
+    return share * noise + (1.0 - share) * latent
+
+
+def rescaled(sharp: Map, metric: Map, reliable: Bool[Tensor, "batch height width"]) -> Map:
+    """The sharpened map in metres (SharpDepth, section 5.1): fitted by least squares to the metric model's on
+    the pixels where the two agree; on all, in images that have no such pixel."""
+    none = ~reliable.flatten(1).any(1)[:, None, None]
+    scale, shift = fit_scale_and_shift(sharp, metric, reliable | none)
+    return (scale[:, None, None] * sharp + shift[:, None, None]).clamp(min=SMALLEST_DEPTH)
+
+
+class SharpDepth(DepthDenoiser):
+    """Metric depth in, sharp metric depth out: d^ = G(z'_d, z_i), sections 4.1 and 5.1.
+
+    A metric model's depth goes from its smallest to its largest value into [-1, 1], is encoded, and
+    gets noise where the UNet itself, asked with nothing but noise first, sees another depth. What the
+    UNet makes of that is decoded and fitted to the metric model's depth where the two agreed. The
+    metric model is loaded when it is first asked, and any other may take its place at test time.
+
+    Where the paper and its released code differ, `variant` decides: a `SharpDepthRefiner` reads it
+    too. Each of these arguments, if given, decides for itself.
+
+    Args:
+        source: hub id or folder of a Lotus-G of depth (not of disparity), or of a Marigold, with `unet`,
+            `vae`, `tokenizer` and `text_encoder`: what training starts from.
+        size: random weights instead of a source; `SharpDepthRefiner` makes it a copy of its teacher.
+        prediction: of one with random weights: "sample" is a Lotus, "v_prediction" a Marigold.
+        metric: how to build the metric model f_D.
+        metric_resolution: the shorter side at which that runs; the image's own where None.
+        longest: the longer side at which it runs, in pixels; where None, the image's own size or the
+            resolution that is asked for. The paper's code: 768, and 1024 for benchmarks.
+        variant: "paper" or "released".
+        alignment: of the UNet's first answer to the metric depth, before their difference: "scale_and_shift"
+            (paper), or "none" (released).
+        blend: what is put where they differ: "noise" (paper), or "noised_answer" (released), which is
+            the first answer with the noise of t = 999.
+        intrinsics: whether known cameras reach the metric model: yes (paper), or no (released).
+        gate: "difference"; or Table 3's settings A, "noise" everywhere, and B, "metric", no noise at all.
+            Without a difference map, no pixels count for more than others.
+        reliable: the difference, 0 to 1, below which pixels count in the last fit.
+        text: a .npy or .safetensors file with the empty prompt's embedding instead of the text
+            encoder; or "zeros".
+        vae: hub id or folder of another autoencoder than the source's.
+        gradient_checkpointing: recompute activations of UNet and decoder in the backward pass.
+        licence: of the weights; what their card says where None.
+        revision: branch, tag or commit of the source on the hub.
+        training_sets: the data sets that the weights have learned from; what is publicly known where None.
+
+    Raises:
+        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
+        ValueError: it holds another model, or the weights are pickled or do not fit; or there is no
+            metric model when it is asked, or one whose depth is not metric.
+    """
+
+    space = METRIC_DEPTH
+    percentiles = ALL
+
+    def __init__(
+        self,
+        source: str = "jingheya/lotus-depth-g-v1-0",
+        size: Size | None = None,
+        prediction: Prediction = "sample",
+        metric: MetricModel | None = None,
+        metric_resolution: int | None = None,
+        longest: int | None = 768,
+        variant: Variant = "paper",
+        alignment: Literal["scale_and_shift", "none"] | None = None,
+        blend: Literal["noise", "noised_answer"] | None = None,
+        intrinsics: bool | None = None,
+        gate: Gate = "difference",
+        reliable: float = 0.5,
+        text: str | None = None,
+        vae: str | None = None,
+        gradient_checkpointing: bool = False,
+        licence: str | None = None,
+        revision: str | None = None,
+        training_sets: list[str] | None = None,
+    ) -> None:
+        if size is None and "disparity" in source:
+            raise ValueError(
+                f"'{source}' predicts disparity; SharpDepth sharpens depth, as that of "
+                "jingheya/lotus-depth-g-v1-0"
+            )
+        super().__init__(load_parts(source, size, vae, text, revision, prediction=prediction), longest)
+        paper = variant == "paper"
+        self.variant: Variant = variant
+        self.fit = Fit(alignment or ("scale_and_shift" if paper else "none"))
+        self.blend = blend or ("noise" if paper else "noised_answer")
+        self.takes_camera = paper if intrinsics is None else intrinsics
+        self.gate: Gate = gate
+        self.reliable = reliable
+        self.metric_resolution = metric_resolution
+        self.make_metric = metric
+        self._metric: Frozen | None = None
+        if gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+            if hasattr(self.vae, "enable_gradient_checkpointing"):
+                self.vae.enable_gradient_checkpointing()
+        self.source = f"SharpDepth, random weights ({size})" if size else source
+        self.licence = licence or ("unknown" if size else read_licence(source, revision))
+        self.training_sets = stated_or_known(training_sets, None if size else source)
+
+    @property
+    def metric(self) -> Frozen:
+        """f_D, built on first use; never part of the weights.
+
+        Raises:
+            ValueError: there is none, or its depth is not metric.
+        """
+        if self._metric is None:
+            if self.make_metric is None:
+                raise ValueError(
+                    "SharpDepth sharpens a metric model's depth and has none: give `metric`, such as "
+                    "{class_path: depthkd.models.ZoeDepth, init_args: {source: Intel/zoedepth-nyu-kitti}}"
+                )
+            self.metric = Frozen(self.make_metric, next(self.unet.parameters()).device)
+        assert self._metric is not None
+        return self._metric
+
+    @metric.setter
+    def metric(self, teacher: Frozen) -> None:
+        if teacher.space != METRIC_DEPTH:
+            raise ValueError(
+                f"SharpDepth sharpens {METRIC_DEPTH}, but its metric model gives {teacher.space}"
+            )
+        self._metric = teacher
+
+    def companions(self) -> list[DepthModel]:
+        """The metric model, where there is one."""
+        return [] if self._metric is None and self.make_metric is None else [self.metric.model]
+
+    def answer(self, image: Image) -> Answer:
+        """Depth in metres at the size that the network ran at."""
+        return self._sharpen(image, None)
+
+    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
+        """`answer`, whose metric model knows the cameras."""
+        return self._sharpen(image, intrinsics)
+
+    def _sharpen(self, image: Image, intrinsics: Cameras | None) -> Answer:
+        pixels = self.fit_input(image.float())
+        metric = resize_map(self.metric_depth(image, intrinsics), (pixels.shape[-2], pixels.shape[-1]))
+        rgb, unit = self.encode(pixels), self.normalised(metric)
+        first = self.estimate(rgb)
+        latent, difference = self.look(unit, first, noise_like(rgb))
+        sharp = self.decode(self.clean(latent, rgb, LAST))
+        return rescaled(sharp, metric, difference < self.reliable)
+
+    def metric_depth(self, image: Image, intrinsics: Cameras | None = None) -> Map:
+        """f_D's depth in metres, at the image's size."""
+        metric = self.metric.to(image.device)
+        known = intrinsics if self.takes_camera else None
+        return resize_map(
+            metric(image, known, self.metric_resolution).depth, (image.shape[-2], image.shape[-1])
+        )
+
+    def normalised(self, metric: Map) -> Map:
+        """Each map from its smallest to its largest value into [0, 1]."""
+        low, high = metric.flatten(1).amin(1), metric.flatten(1).amax(1)
+        return as_picture(metric, low, high, torch.ones_like(metric, dtype=torch.bool), 0.0)[:, 0] / 2 + 0.5
+
+    def estimate(self, rgb: Latent) -> Latent:
+        """The depth's latent from noise and the image's alone, in one step."""
+        return self.clean(noise_like(rgb), rgb, LAST)
+
+    def look(self, unit: Map, first: Latent, noise: Latent) -> tuple[Latent, Map]:
+        """Noise-aware gating (section 4.1): what the sharpener is given, z'_d, and the difference map e.
+
+        Args:
+            unit: the metric depth in [0, 1].
+            first: the latent of the diffusion model's own answer.
+            noise: for z'_d.
+        """
+        depth = self.encode(unit[:, None].expand(-1, 3, -1, -1))
+        if self.gate != "difference":
+            return (noise if self.gate == "noise" else depth), torch.ones_like(unit)
+        everywhere = torch.ones_like(unit, dtype=torch.bool)
+        difference = relative_disagreement(self.decode(first), unit, everywhere, self.fit)
+        if self.blend == "noised_answer":
+            noise = noised(first, noise, self.alphas_cumprod[LAST].float().expand(len(first)))
+        small = F.interpolate(difference[:, None], depth.shape[-2:], mode="nearest")[:, 0]
+        return gated_latent(depth, noise, small), difference
+
+    def grey(self, pictures: Pictures) -> Answer:
+        """A decoded picture in about [-1, 1] -> about [0, 1]: the mean of its channels, not cut."""
+        return pictures.mean(1) / 2 + 0.5
+
+    def of_truth(self, depth: Map, mask: Mask, space: DepthSpace) -> Map:
+        """The truth, encoded and decoded, in metres."""
+        truth = DepthModel.of_truth(self, depth, mask, space)
+        low, high = (end[:, None, None] for end in depth_range(truth, mask, self.percentiles))
+        return low + super().of_truth(depth, mask, space) * (high - low)
