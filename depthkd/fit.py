@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -176,7 +177,9 @@ def main(verb: str, arguments: list[str], name: str | None) -> int:
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_saying)
     try:
-        FitCLI([verb, *arguments], name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # an average is always
+            FitCLI([verb, *arguments], name)
     except Preempted as preempted:
         if this_rank() == 0:
             print(f"depthkd {verb}: {preempted.sentence}", flush=True)

@@ -11,6 +11,7 @@ A replication is a file:
       baseline: {config: ..., tiny: {data: ...}}   # what has to be smaller besides
     claims:
       - {better: hybrid, worse: baseline, figure: abs_rel, paper: "Table 1: .057 against .064 on ETH3D"}
+      - {better: hybrid, worse: baseline, at_most: 0.9}   # of its figure
     remarks: [what explains a disagreement]   # printed under the verdicts
 
 A row is the common config under the differences that the ablation's own file makes (its `base`, which
@@ -51,24 +52,34 @@ class Row:
         seeds: how many times it is trained.
         tiny: what has to be smaller than in the ablation.
         paper: the paper's figure, in words.
-        model: a run folder that is scored as it is, with nothing to train.
+        model: a run folder, or the class_path and init_args of a DepthModel, that is scored as it is, with
+            nothing to train.
     """
 
     config: str | None = None
     seeds: int = 2
     tiny: Tree = field(default_factory=dict)
     paper: str = ""
-    model: str | None = None
+    model: str | Tree | None = None
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says of two rows; of the first of the replication's figures, if it names none."""
+    """What the paper says of two rows; of the first of the replication's figures, if it names none.
+
+    With `at_most`, of a figure of which less is better: that the one is at most so many times the other.
+    """
 
     better: str
     worse: str
     paper: str = ""
     figure: str = ""
+    at_most: float = 1.0
+
+    def __str__(self) -> str:
+        if self.at_most == 1.0:
+            return f"{self.better} beats {self.worse}"
+        return f"{self.better} is at most {self.at_most:g} x {self.worse}"
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,8 @@ class Replication:
                     raise ValueError(f"{path}: a claim names the row '{name}', which is none of {list(rows)}")
             if claim.figure not in figures:
                 raise ValueError(f"{path}: a claim names '{claim.figure}', which is none of {list(figures)}")
+            if claim.at_most != 1.0 and higher_is_better(claim.figure):
+                raise ValueError(f"{path}: of '{claim.figure}' more is better, so at_most claims nothing")
         return found
 
     def tree(self, row: Row) -> Tree:
@@ -156,7 +169,7 @@ def verdict(better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:
 
 
 def train_and_score(
-    folder: str, tree: Tree, benchmark: str, model: str | None, seed: int, wanted: Sequence[str]
+    folder: str, tree: Tree, benchmark: str, model: str | Tree | None, seed: int, wanted: Sequence[str]
 ) -> Figures:
     """Train one row with one seed, unless it is there already, and score it.
 
@@ -174,6 +187,7 @@ def train_and_score(
     from depthkd.benchmarks.benchmark import Benchmark
     from depthkd.cli import main
     from depthkd.evaluate import evaluate
+    from depthkd.models.model import DepthModel
 
     torch.set_num_threads(1)
     place.mkdir(parents=True, exist_ok=True)
@@ -186,11 +200,13 @@ def train_and_score(
             raise ValueError(f"{config} could not be trained; its log says why")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--benchmark", type=Benchmark)
-    described = tree["data"]["validation"][benchmark]
-    scored = parser.instantiate(parser.parse_object({"benchmark": described})).benchmark
+    parser.add_argument("--model", type=str | DepthModel)
+    described = {"benchmark": tree["data"]["validation"][benchmark], "model": model or str(place / "run")}
+    made = parser.instantiate(parser.parse_object(described))
+    scored = made.benchmark
     scored.limit = None
     results = evaluate(
-        {"row": model or str(place / "run")}, {benchmark: scored}, out=place / "test",
+        {"row": made.model}, {benchmark: scored}, out=place / "test",
         photographs=False, pictures=0, untrained=False, workers=0,
     )  # fmt: skip
     figures: Figures = results["benchmarks"][benchmark]["figures"]["row"]
@@ -210,11 +226,10 @@ def report(replication: Replication, found: Mapping[str, Mapping[int, Figures]],
     lines = []
     for claim in replication.claims:
         sign = -1.0 if higher_is_better(claim.figure) else 1.0
-        pair = [{s: sign * f[claim.figure] for s, f in found[r].items()} for r in (claim.better, claim.worse)]
-        v = verdict(*pair)
+        sides = ((claim.better, sign), (claim.worse, sign * claim.at_most))
+        v = verdict(*({s: by * f[claim.figure] for s, f in found[row].items()} for row, by in sides))
         interval = f"{v.mean:+.4f} ({v.low:+.4f} to {v.high:+.4f})"
-        said = f"{claim.better} beats {claim.worse}"
-        lines.append([said, claim.paper or "-", COLUMNS[claim.figure], interval, str(v.seeds), v.word])
+        lines.append([str(claim), claim.paper or "-", COLUMNS[claim.figure], interval, str(v.seeds), v.word])
     header = ["claim", "paper", "figure", "how much better", "seeds", "verdict"]
     names = [f"{COLUMNS[f]} on {replication.benchmark}" for f in replication.figures]
     parts = [

@@ -1,6 +1,6 @@
 """A run is one folder, `runs/<name>/{config.yaml, checkpoints/last.ckpt, logs/}`; and its student."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -121,11 +121,28 @@ class TrainedDepth(DepthModel):
         fresh: untrained, with the weights that its training started from.
         settings: arguments of the student that are to be others than in the run's config, such as
             {step: -1} of a FiffDepth.
+        metric: of a SharpDepth, another metric model than the one that it was trained with.
+
+    Raises:
+        ValueError: `metric` is given for another student.
     """
 
-    def __init__(self, path: str, fresh: bool = False, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        fresh: bool = False,
+        settings: Settings | None = None,
+        metric: Callable[[], DepthModel] | None = None,
+    ) -> None:
         super().__init__()
         self.network = load_student(path, fresh, settings)
+        if metric is not None:
+            from depthkd.models.sharpdepth import SharpDepth  # not before: it brings diffusers
+
+            if not isinstance(self.network, SharpDepth):
+                kind = type(self.network).__name__
+                raise ValueError(f"the student of {path} is a {kind}; only a SharpDepth takes `metric`")
+            self.network.make_metric = metric
         self.space = self.network.space
         self.multiple = self.network.multiple
         self.fixed_size = self.network.fixed_size

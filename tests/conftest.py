@@ -57,3 +57,12 @@ def scene_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, style in ((2, "studio"), (4, "film")):
         scenes(str(folder / f"{style}_test"), style=style, seed=seed, count=6, **size)
     return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, scene_shards: Path) -> Path:
+    """A working folder as `make run` would find it, with smaller scenes."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/scenes").symlink_to(scene_shards)
+    (tmp_path / "configs").symlink_to(Path(__file__).parent.parent / "configs")
+    return tmp_path

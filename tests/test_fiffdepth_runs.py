@@ -17,14 +17,6 @@ ROOT = Path(__file__).parent.parent
 UNTRAINED = {"class_path": "depthkd.models.DepthAnything", "init_args": {"size": "tiny"}}
 
 
-@pytest.fixture
-def home(tmp_path: Path, scene_shards: Path) -> Path:
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/scenes").symlink_to(scene_shards)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    return tmp_path
-
-
 def write(home: Path, name: str, steps: int, base: str = "tiny/fiff.yaml", **changes: Any) -> str:
     """The tiny twin, a few steps of it, with a teacher of random weights."""
     crop = {"transform": {"class_path": "depthkd.data.SquareCrop", "init_args": {"size": 32, "smallest": 40}}}

@@ -19,15 +19,6 @@ SHORT = ["--trainer.max_steps", "3", "--trainer.val_check_interval", "2", "--tra
 SMALL = ["--data.workers", "0", "--data.batch_size", "4", *SHORT, *QUIET]
 
 
-@pytest.fixture
-def home(tmp_path: Path, scene_shards: Path) -> Path:
-    """A working folder as `make run` would find it, with smaller scenes."""
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/scenes").symlink_to(scene_shards)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    return tmp_path
-
-
 def teacher(command_line: CommandLine, *more: str) -> tuple[int, str, str]:
     size = ["--model.init_args.student.init_args.size", "tiny"]
     return command_line("fit", "--config", "configs/tiny/teacher.yaml", *size, *SMALL, *more)

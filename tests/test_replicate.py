@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from depthkd.replicate import Replication, Row, replicate, verdict
+from depthkd.replicate import Claim, Replication, Row, replicate, report, verdict
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parent.parent
@@ -123,3 +123,19 @@ def test_rows_are_trained_scored_and_not_done_again(
     figures["hybrid"].write_text('{"abs_rel": 7.5}')
     again = replicate("small.yaml", workers=1, table="small.md")
     assert again != text and "7.5" not in text  # what is on disk counts
+
+
+def test_a_claim_can_be_of_a_multiple() -> None:
+    claim = Claim("sharp", "blurred", figure="pdbe_completeness", at_most=0.65)
+    assert str(claim) == "sharp is at most 0.65 x blurred"
+    rows = {"sharp": Row(), "blurred": Row()}
+    replication = Replication("P", "c.yaml", "fog", rows, (claim,), ("pdbe_completeness",))
+    found = {
+        "sharp": {s: {"pdbe_completeness": 5.0 + 0.1 * s} for s in range(3)},
+        "blurred": {s: {"pdbe_completeness": 10.0} for s in range(3)},
+    }
+    table = report(replication, found, "depthkd replicate")
+    assert "+1.4000" in table and "agrees" in table  # .65 x 10 less 5.1
+    strict = Claim("sharp", "blurred", figure="pdbe_completeness", at_most=0.5)
+    stricter = Replication("P", "c.yaml", "fog", rows, (strict,), ("pdbe_completeness",))
+    assert "undecided" in report(stricter, found, "depthkd replicate")

@@ -291,3 +291,24 @@ def test_scenes_through_the_command_line(tmp_path: Path) -> None:
         shards.scenes(str(tmp_path / "t"), count=0)
     with pytest.raises(ValueError, match="'oil' is not a style"):
         shards.scenes(str(tmp_path / "t"), style="oil", workers=1)
+
+
+@pytest.mark.parametrize("layout", ["sa1b", "img2dataset"])
+def test_unlabelled_photos_keep_their_camera_for_those_who_ask(layout: shards.Layout, tmp_path: Path) -> None:
+    photos(tmp_path / "in", ["a.jpg"])
+    out = tmp_path / "photos.tar"
+    words = ["--images", tmp_path / "in", "--out", out, "--format", layout, "--intrinsics", "40,41,15.5,11.5"]
+    assert run("pack", *words) == 0
+    index = index_tar(out)
+    members = index.read(0)
+    plain = decode_sample(index.keys[0], members, str(out), labelled=False)
+    assert plain.intrinsics is None
+    asked = decode_sample(index.keys[0], members, str(out), labelled=False, cameras=True)
+    assert asked.intrinsics is not None
+    assert asked.intrinsics.tolist() == [[40, 0, 15.5], [0, 41, 11.5], [0, 0, 1]]
+    halved = decode_sample(index.keys[0], members, str(out), False, shorter_side_at_least=12, cameras=True)
+    assert halved.image.shape == (12, 16, 3) and halved.intrinsics is not None
+    assert halved.intrinsics.tolist() == [[20, 0, 7.5], [0, 20.5, 5.5], [0, 0, 1]]
+    del members["json"]
+    unknown = decode_sample(index.keys[0], members, str(out), labelled=False, cameras=True)
+    assert unknown.intrinsics is None

@@ -1,0 +1,102 @@
+"""`depthkd predict`: what it writes, where the points lie, and what it says of mistakes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from depthkd.formats.images import encode_png
+from depthkd.formats.ply import POINT, encode_ply
+from tests.conftest import CommandLine
+
+METRIC = ["--model.class_path", "tests.models.test_sharpdepth.Ramp"]
+RELATIVE = ["--model.class_path", "depthkd.models.DepthAnything", "--model.size", "tiny"]
+
+
+def photograph(path: Path, height: int = 24, width: int = 36) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    path.write_bytes(encode_png(image))
+    return path
+
+
+def points(path: Path) -> np.ndarray:
+    header, _, body = path.read_bytes().partition(b"end_header\n")
+    vertices = np.frombuffer(body, POINT)
+    assert f"element vertex {len(vertices)}\n".encode() in header
+    return vertices
+
+
+def test_the_points_lie_where_the_camera_sees_them(tmp_path: Path, command_line: CommandLine) -> None:
+    photograph(tmp_path / "a.png")
+    camera = ["--intrinsics", "[30, 40, 17.5, 11.5]"]
+    status, out, err = command_line("predict", "a.png", *METRIC, *camera, "--out", "o")
+    assert status == 0, err
+    depth = np.load(tmp_path / "o/a.npy")
+    np.testing.assert_allclose(depth[0], np.linspace(2, 6, 36), rtol=1e-5)
+    found = points(tmp_path / "o/a.ply")
+    assert len(found) == 24 * 36
+    row, column = 5, 30
+    one = found[row * 36 + column]
+    z = depth[row, column]
+    assert [one["x"], one["y"], one["z"]] == pytest.approx(
+        [(column - 17.5) / 30 * z, (row - 11.5) / 40 * z, z], rel=1e-5
+    )
+    image = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
+    assert [one["red"], one["green"], one["blue"]] == image[row, column].tolist()
+    assert (tmp_path / "o/a.png").stat().st_size > 500
+    command_line("predict", "a.png", *METRIC, *camera, "--out", "near", "--farthest", "4")
+    assert 0 < len(points(tmp_path / "near/a.ply")) < 24 * 36
+    status, out, _ = command_line("predict", "a.png", *METRIC, "--out", "assumed")
+    assert status == 0 and "point clouds assume a field of view of 60 degrees" in out
+    first = points(tmp_path / "assumed/a.ply")[0]
+    assert first["x"] / first["z"] == pytest.approx(-np.tan(np.radians(30)) * 35 / 36, rel=1e-4)
+
+
+def test_relative_depth_gets_no_points(tmp_path: Path, command_line: CommandLine) -> None:
+    photograph(tmp_path / "a.png")
+    status, out, err = command_line("predict", "a.png", *RELATIVE, "--out", "o")
+    assert status == 0, err
+    assert "1 of 1 images, affine disparity: o" in out
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["a.npy", "a.png"]
+    status, _, err = command_line("predict", "a.png", *RELATIVE, "--points", "true")
+    assert status == 2
+    sentence = "only metric depth makes a point cloud, and this model gives affine disparity"
+    assert err == f"depthkd predict: {sentence}\n"
+
+
+def test_folders_broken_files_and_equal_names(tmp_path: Path, command_line: CommandLine) -> None:
+    for name in ("x/a.png", "y/a.png", "y/b.png"):
+        photograph(tmp_path / "photos" / name)
+    (tmp_path / "photos/y/c.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    words = [*METRIC, "--points", "false", "--out", "o"]
+    status, out, err = command_line("predict", "photos/x", "photos/y", *words)
+    assert status == 1, err
+    assert "left out: photos/y/c.png" in out and "3 of 4 images" in out
+    written = sorted(p.name for p in (tmp_path / "o").iterdir() if p.suffix == ".npy")
+    assert written == ["photos-x-a.npy", "photos-y-a.npy", "photos-y-b.npy"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--intrinsics", "[1, 2]"], "intrinsics [1.0, 2.0] would be [fx, fy, cx, cy] in pixels"),
+        (["--fov", "180"], "fov would be degrees between 0 and 180"),
+        (["--fov", "60", "--intrinsics", "[1, 1, 1, 1]"], "not beside intrinsics"),
+    ],
+)
+def test_mistakes_are_sentences(
+    words: list[str], sentence: str, tmp_path: Path, command_line: CommandLine
+) -> None:
+    photograph(tmp_path / "a.png")
+    status, _, err = command_line("predict", "a.png", *METRIC, *words)
+    assert status == 2 and sentence in err and err.count("\n") == 1
+    status, _, err = command_line("predict", "nothing.png", *METRIC)
+    assert status == 2 and "nothing.png" in err
+    status, _, err = command_line("predict", "a.png", "--model", "runs/none")
+    assert status == 2 and "runs/none" in err
+
+
+def test_a_point_cloud_without_points_is_a_file_all_the_same() -> None:
+    nothing = encode_ply(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8))
+    assert nothing.startswith(b"ply\nformat binary_little_endian 1.0\nelement vertex 0\n")
