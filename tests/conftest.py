@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 logging.raiseExceptions = False  # Lightning keeps a handler on a stream that pytest has closed
 
 CommandLine = Callable[..., tuple[int, str, str]]
-LONGEST = ("test_learning.py", "test_slurm.py")  # of the files: begun last, one worker would wait for them
+LONGEST = ("test_learning.py", "test_slurm.py", "test_sharpening.py")  # begun last, they would be waited for
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -79,6 +79,8 @@ def test_a_teacher_and_its_student_end_to_end(home: Path, command_line: CommandL
 
     trained, fresh = load_student(run), load_student(run, fresh=True)
     wrapped = TrainedDepth(str(run))
+    with pytest.raises(ValueError, match="is a DepthAnything; only a SharpDepth takes `metric`"):
+        TrainedDepth(str(run), metric=lambda: wrapped)
     assert wrapped.feature_channels == trained.feature_channels == 48
     image = torch.rand(1, 3, 96, 128)
     assert torch.equal(trained.predict(image), wrapped.predict(image))

@@ -45,7 +45,7 @@ def write(home: Path, name: str, steps: int, **changes: Any) -> str:
         "trainer": {"max_steps": steps, "val_check_interval": steps, "enable_progress_bar": False},
         "checkpoint": {"every_n_train_steps": 2},
     }
-    tree["trainer"] |= changes
+    tree["trainer"] |= {"enable_model_summary": False, **changes}
     (home / name).write_text(yaml.safe_dump(tree))
     return name
 
@@ -108,7 +108,8 @@ def test_each_ablation_trains(name: str, home: Path, command_line: CommandLine) 
     teacher = "Marigold" if name.startswith("f_") else "Lotus"
     difference["model"]["init_args"]["diffusion_teacher"] = diffusion(teacher)
     (home / "difference.yaml").write_text(yaml.safe_dump(difference))
-    config = write(home, "sharp.yaml", 3, limit_val_batches=0, log_every_n_steps=1)
+    precision = "bf16-mixed" if name.startswith("e_") else "32-true"
+    config = write(home, "sharp.yaml", 3, limit_val_batches=0, log_every_n_steps=1, precision=precision)
     words = ["--config", config, "--config", "difference.yaml", "--run", "runs/ablation"]
     early = ["--model.init_args.optimization.ema_after", "1"]
     status, _, err = command_line("fit", *words, *early)

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from depthkd.batch import AFFINE_DEPTH, Batch, TrainingBatch
-from depthkd.methods.method import Image, Method, Teacher
+from depthkd.methods.method import HALF, Image, Method, Teacher
 from depthkd.methods.optimization import Optimization
 from depthkd.models.denoiser import LAST, DepthDenoiser, noised
 from depthkd.models.model import DepthModel
@@ -208,6 +208,10 @@ class SharpDepthRefiner(Method):
             self.network.unet.load_state_dict(self.diffusion.unet.state_dict())
             if self.optimization.ema_decay is not None:
                 self.student_average.load_state_dict(self.student.state_dict())
+        if (half := HALF.get(str(self.trainer.precision))) is not None:
+            nn.Module.to(
+                self.diffusion.unet, half
+            )  # in which it runs anyhow: 1.7 GB less of a Stable Diffusion 2
 
     def _check_diffusion(self) -> None:
         model, student = self.teachers["diffusion"].model.unwrapped(), self.network

@@ -156,6 +156,8 @@ def part(count: int = 2, height: int = 16, width: int = 24) -> Batch:
 class Step:
     """A trainer that has come to some step."""
 
+    precision = "32-true"
+
     def __init__(self, step: int) -> None:
         self.global_step = step
 

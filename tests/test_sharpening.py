@@ -1,0 +1,103 @@
+"""SharpDepth's tiny twin learns: sharper than its metric teacher, and nearly as accurate."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.processes import run
+
+ROOT = Path(__file__).parent.parent
+QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+STALLED = 900.0  # seconds; minutes here, but machines stall
+FOG = "runs/scenes/film_fog"
+METRIC = {
+    "class_path": "depthkd.runs.TrainedDepth",
+    "init_args": {"path": "runs/tiny/sharpdepth/metric_teacher"},
+}
+
+Figures = dict[str, dict[str, float]]  # row -> figure
+
+
+def depthkd(folder: Path, *words: str, timeout: float = STALLED) -> None:
+    codes, output = run(list(words), folder, timeout=timeout)
+    assert codes == [0], output
+
+
+def fit(folder: Path, config: str, steps: int | None, *more: str) -> None:
+    length = ["--trainer.max_steps", str(steps), "--trainer.limit_val_batches", "0"] if steps else []
+    depthkd(folder, "fit", "--config", f"configs/tiny/{config}.yaml", *length, *QUIET, *more, timeout=2500)
+
+
+def scored(folder: Path, **runs: str) -> dict[str, Figures]:
+    """Protocol -> the figures of runs, of their metric teacher, and of it under unsharp masks."""
+    models: dict[str, object] = {"metric": METRIC, **runs}
+    for radius, amount in ((0.02, 2.0), (0.05, 3.0)):
+        arguments = {"model": METRIC, "resolution": 32, "radius": radius, "amount": amount}
+        models[f"unsharp {radius}"] = {"class_path": "depthkd.models.UnsharpMask", "init_args": arguments}
+    shards = {"urls": f"{FOG}_test", "max_depth": 40, "resolution": 32, "edges": True}
+    tree = {
+        "models": models,
+        "benchmarks": {"fog": {"class_path": "depthkd.benchmarks.ShardBenchmark", "init_args": shards}},
+        "protocol": ["metric", "marigold"],
+        "mean_map": f"{FOG}_train",
+        "out": "runs/test",
+        "photographs": False,
+        "workers": 0,
+    }
+    (folder / "test.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    depthkd(folder, "test", "--config", "test.yaml")
+    results = json.loads((folder / "runs/test/results.json").read_text())
+    return {name[5:-1]: benchmark["figures"] for name, benchmark in results["benchmarks"].items()}
+
+
+def assert_sharpened(found: dict[str, Figures], completeness: float, abs_rel: float) -> None:
+    """Sharper, not much less accurate; not as by an unsharp mask; and better than what looks at nothing."""
+    message = json.dumps(found, indent=2)
+    metric, sharp = found["metric"]["metric"], found["metric"]["sharp"]
+    assert sharp["pdbe_completeness"] < completeness * metric["pdbe_completeness"], message
+    assert sharp["pdbe_accuracy"] < metric["pdbe_accuracy"], message
+    assert sharp["abs_rel"] < abs_rel * metric["abs_rel"], message
+    for name, masked in found["metric"].items():
+        if name.startswith("unsharp"):
+            assert sharp["pdbe_completeness"] < 0.9 * masked["pdbe_completeness"], message
+            assert sharp["pdbe_accuracy"] < 0.9 * masked["pdbe_accuracy"], message
+    fitted = found["marigold"]
+    for trivial in ("best constant per image", "vertical ramp", "mean training map", "sharp, untrained"):
+        assert fitted["sharp"]["abs_rel"] < 0.9 * fitted[trivial]["abs_rel"], (trivial, message)
+
+
+@pytest.mark.timeout(2 * STALLED)
+def test_a_sharpener_learns_from_two_teachers_and_no_truth(tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for name, seed, count, form in (
+        ("film_fog_train", 3, 400, "labelled"),
+        ("studio_fog_train", 1, 300, "labelled"),
+        ("film_fog_photos", 6, 200, "sa1b"),
+        ("film_fog_test", 4, 24, "labelled"),
+    ):
+        words = ["--style", name.rpartition("_")[0], "--seed", str(seed), "--count", str(count)]
+        words += ["--format", form, "--height", "96", "--width", "128", "--workers", "1"]
+        depthkd(tmp_path, "shards", "scenes", "--out", f"runs/scenes/{name}", *words)
+    fit(tmp_path, "sharpdepth/metric_teacher", 800)
+    fit(tmp_path, "sharpdepth/diffusion_teacher", 350, "--data.batch_size", "4")
+    fit(tmp_path, "sharpdepth", 100, "--model.init_args.optimization.ema_after", "30")
+    assert_sharpened(scored(tmp_path, sharp="runs/tiny/sharpdepth"), 0.75, 1.25)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3500)
+def test_sharpdepth_reaches_what_its_tiny_config_says(tmp_path: Path) -> None:
+    """And the two ablations of which the paper says how they fail (Table 3, C and D)."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    fit(tmp_path, "sharpdepth", None)
+    for name, off in (("c", "score_distillation"), ("d", "reconstruction")):
+        fit(tmp_path, "sharpdepth", None, "--run", f"runs/{name}", f"--model.init_args.weights.{off}", "0")
+    found = scored(tmp_path, sharp="runs/tiny/sharpdepth", c="runs/c", d="runs/d")
+    assert_sharpened(found, 0.65, 1.2)
+    sharp, without_distillation, without_reconstruction = (found["metric"][n] for n in ("sharp", "c", "d"))
+    message = json.dumps(found, indent=2)
+    assert without_distillation["pdbe_completeness"] > 1.2 * sharp["pdbe_completeness"], message
+    assert without_distillation["pdbe_accuracy"] > 1.1 * sharp["pdbe_accuracy"], message
+    assert without_reconstruction["abs_rel"] > sharp["abs_rel"], message
