@@ -80,9 +80,9 @@ def test_a_sharpener_learns_from_two_teachers_and_no_truth(tmp_path: Path) -> No
         words = ["--style", name.rpartition("_")[0], "--seed", str(seed), "--count", str(count)]
         words += ["--format", form, "--height", "96", "--width", "128", "--workers", "1"]
         depthkd(tmp_path, "shards", "scenes", "--out", f"runs/scenes/{name}", *words)
-    fit(tmp_path, "sharpdepth/metric_teacher", 800)
-    fit(tmp_path, "sharpdepth/diffusion_teacher", 350, "--data.batch_size", "4")
-    fit(tmp_path, "sharpdepth", 100, "--model.init_args.optimization.ema_after", "30")
+    fit(tmp_path, "sharpdepth/metric_teacher", 600)
+    fit(tmp_path, "sharpdepth/diffusion_teacher", 260, "--data.batch_size", "4")
+    fit(tmp_path, "sharpdepth", 70, "--model.init_args.optimization.ema_after", "20")
     assert_sharpened(scored(tmp_path, sharp="runs/tiny/sharpdepth"), 0.75, 1.25)
 
 

@@ -43,7 +43,8 @@ def differences(one: Protocol, other: Protocol, spaces: Sequence[DepthSpace]) ->
     words = [_words(p, spaces) for p in (one, other)]
     differing = [n for n in names if words[0].get(n) != words[1].get(n)]
     said = [
-        f"{p.name} {', '.join(w[n] for n in differing)}" for p, w in zip((one, other), words, strict=True)
+        f"{p.name} {', '.join(w[n] for n in differing if n in w)}"
+        for p, w in zip((one, other), words, strict=True)
     ]
     return f"{said[0]}; {said[1]}" if differing else f"{one.name} and {other.name} do the same"
 

@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from depthkd.benchmarks.benchmark import FigureSet
+from depthkd.batch import METRIC_DEPTH
+from depthkd.benchmarks.benchmark import FigureSet, Protocol
 from depthkd.evaluate import evaluate
+from depthkd.evaluation.protocols import differences
 from depthkd.report.published import published
 from tests.conftest import CommandLine
 from tests.evaluation.subjects import Boxes, Seer
@@ -126,3 +128,10 @@ def test_a_papers_table_is_laid_out_as_there_with_our_rows(
     with pytest.raises(ValueError, match="no paper's table is called 'Table 1'"):
         evaluate(seer, benchmarks, out=tmp_path / "other", tables=["Table 1"], **OPTIONS)
     assert not (tmp_path / "other").exists()
+
+
+def test_why_figures_differ_where_one_of_two_protocols_fits_nothing() -> None:
+    metric, marigold = (Protocol.named(name) for name in ("metric", "marigold"))
+    said = differences(metric, marigold, [METRIC_DEPTH])
+    assert said == ("metric applies no fit; marigold applies least-squares scale and shift, fits in depth")
+    assert differences(marigold, metric, [METRIC_DEPTH]).startswith("marigold applies least-squares")
