@@ -7,12 +7,13 @@ lists and values are replaced, `null` removes a mapping (a base's data source, s
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 Tree = dict[str, Any]
 
@@ -133,3 +134,27 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the innermost line of what jsonargparse found."""
         raise ValueError(innermost(message)) from ex
+
+
+def parsed(verb: str, usage: str, function: Callable[..., Any], arguments: list[str]) -> Namespace:
+    """A verb's options, as its function takes them, from a command line with one composed `--config`.
+
+    Args:
+        verb: such as "test".
+        usage: what `--help` begins with.
+        function: whose parameters are the options.
+        arguments: the command line without the verb.
+
+    Raises:
+        ValueError: a user's mistake, as a sentence.
+    """
+    parser = Parser(prog=f"depthkd {verb}", description=usage)
+    parser.add_argument("--config", action="config", help="a YAML file of the options below")
+    parser.add_function_arguments(function)
+    options: Namespace = parser.parse_args(arguments)
+    try:
+        options = parser.instantiate(options)
+    except ValueError as error:  # of a model or a benchmark, in a page of types
+        parser.error(str(error), error)
+    del options["config"]
+    return options

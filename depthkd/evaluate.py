@@ -12,7 +12,7 @@ import yaml
 from depthkd.batch import DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet
 from depthkd.benchmarks.roots import holdings, listing
-from depthkd.composition import Parser
+from depthkd.composition import parsed
 from depthkd.evaluation.answers import WrongAnswerError
 from depthkd.evaluation.certainty import certainty
 from depthkd.evaluation.comparison import overview, papers_own, reproductions, scatters
@@ -289,19 +289,11 @@ def main(arguments: list[str]) -> int:
     Raises:
         ValueError, FileNotFoundError: a user's mistake, as a sentence.
     """
-    parser = Parser(prog="depthkd test", description="depthkd test [RUN ...] [--config FILE] [options]")
-    parser.add_argument("--config", action="config", help="a YAML file of the options below")
-    parser.add_function_arguments(evaluate)
-    parsed = parser.parse_args(expand(arguments))
-    try:
-        parsed = parser.instantiate(parsed)
-    except ValueError as error:  # of a model or a benchmark, in a page of types
-        parser.error(str(error), error)
-    del parsed["config"]
-    if parsed.root is not None and not parsed.models:
-        print(listing(parsed.root, parsed.only, parsed.splits), end="")
+    options = parsed("test", "depthkd test [RUN ...] [--config FILE] [options]", evaluate, expand(arguments))
+    if options.root is not None and not options.models:
+        print(listing(options.root, options.only, options.splits), end="")
         return 0
-    results = evaluate(**parsed.as_dict())
+    results = evaluate(**options.as_dict())
     found = results["benchmarks"].values()
     whole = not any(benchmark["unreadable"] or benchmark["faults"] for benchmark in found)
     return 0 if whole and all(results["claims"].values()) else 1

@@ -10,7 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from depthkd.batch import METRIC_DEPTH
-from depthkd.composition import Parser
+from depthkd.composition import parsed
 from depthkd.formats.images import IMAGE_SUFFIXES, decode_image
 from depthkd.formats.ply import encode_ply
 from depthkd.formats.sample import BadSample
@@ -154,15 +154,7 @@ def main(arguments: list[str]) -> int:
     Raises:
         ValueError, FileNotFoundError: a user's mistake, as a sentence.
     """
-    parser = Parser(prog="depthkd predict", description="depthkd predict IMAGE ... --model RUN [options]")
-    parser.add_argument("--config", action="config", help="a YAML file of the options below")
-    parser.add_function_arguments(predict)
-    parsed = parser.parse_args(expand(arguments))
-    try:
-        parsed = parser.instantiate(parsed)
-    except ValueError as error:
-        parser.error(str(error), error)
-    del parsed["config"]
-    settings = parsed.as_dict()
+    options = parsed("predict", "depthkd predict IMAGE ... --model RUN [options]", predict, expand(arguments))
+    settings = options.as_dict()
     written = predict(**settings)
     return 0 if len(written) == len(expand_paths(settings["images"], IMAGE_SUFFIXES)) else 1

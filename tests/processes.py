@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
+
+from depthkd.runs import read_checkpoint
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["depthkd.fit", "depthkd.methods.distill_any_depth", "tests.processes"])
@@ -39,7 +42,6 @@ def _child(arguments: list[str], folder: str, environment: dict[str, str], log: 
     os.dup2(descriptor, 2)
     os.environ.update(environment)
     os.chdir(folder)
-    import torch
 
     from depthkd.cli import main
 
@@ -71,3 +73,27 @@ def run(arguments: list[str], folder: Path, ranks: int = 1, timeout: float = 120
             process.join()
             raise TimeoutError(f"depthkd {' '.join(arguments)} hung:\n{logs[0].read_text()[-3000:]}")
     return [p.exitcode for p in processes if p.exitcode is not None], logs[0].read_text()
+
+
+def assert_resumes(folder: Path, config: str, batches: int, *more: str) -> dict[str, Any]:
+    """A run that is killed after so many batches and resumed ends with the weights of one that is not; its
+    checkpoint."""
+    whole, _ = run(["fit", "--config", config, "--run", "whole", *more], folder)
+    kill = ["--trainer.callbacks+", "tests.processes.KillAfter", "--trainer.callbacks.batches", str(batches)]
+    killed, _ = run(["fit", "--config", config, "--run", "parts", *more, *kill], folder)
+    resumed, output = run(["fit", "--config", config, "--run", "parts", *more, "--ckpt_path", "last"], folder)
+    assert (whole, killed, resumed) == ([0], [-9], [0]), output
+    one, two = (read_checkpoint(folder / f"{name}/checkpoints/last.ckpt") for name in ("whole", "parts"))
+    assert one["state_dict"].keys() == two["state_dict"].keys()
+    for key, value in one["state_dict"].items():
+        assert torch.equal(value, two["state_dict"][key]), key
+    return one
+
+
+def make_scenes(folder: Path, *sets: tuple[str, int, int, str]) -> None:
+    """Scenes of 96 x 128 pixels below `runs/scenes`: `<style>_<part>`, seed, how many, in which format."""
+    for name, seed, count, form in sets:
+        words = ["--style", name.rpartition("_")[0], "--seed", str(seed), "--count", str(count)]
+        words += ["--format", form, "--height", "96", "--width", "128", "--workers", "1"]
+        codes, output = run(["shards", "scenes", "--out", f"runs/scenes/{name}", *words], folder)
+        assert codes == [0], output

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from depthkd.runs import TrainedDepth, read_checkpoint
+from depthkd.runs import TrainedDepth
 from tests.conftest import CommandLine
-from tests.processes import run
+from tests.processes import assert_resumes
 
 ROOT = Path(__file__).parent.parent
 UNTRAINED = {"class_path": "depthkd.models.DepthAnything", "init_args": {"size": "tiny"}}
@@ -35,16 +34,7 @@ def write(home: Path, name: str, steps: int, base: str = "tiny/fiff.yaml", **cha
 
 def test_a_killed_run_resumes_bit_by_bit(home: Path) -> None:
     config = write(home, "fiff.yaml", 6, accumulate_grad_batches=2, limit_val_batches=0)
-    ema = ["--model.init_args.optimization.ema_decay", "0.9"]
-    whole, _ = run(["fit", "--config", config, "--run", "whole", *ema], home)
-    kill = ["--trainer.callbacks+", "tests.processes.KillAfter", "--trainer.callbacks.batches", "9"]
-    killed, _ = run(["fit", "--config", config, "--run", "parts", *ema, *kill], home)
-    resumed, output = run(["fit", "--config", config, "--run", "parts", *ema, "--ckpt_path", "last"], home)
-    assert (whole, killed, resumed) == ([0], [-9], [0]), output
-    one, two = (read_checkpoint(home / f"{name}/checkpoints/last.ckpt") for name in ("whole", "parts"))
-    assert one["state_dict"].keys() == two["state_dict"].keys()
-    for key, value in one["state_dict"].items():
-        assert torch.equal(value, two["state_dict"][key]), key
+    assert_resumes(home, config, 9, "--model.init_args.optimization.ema_decay", "0.9")
 
 
 def test_test_gives_the_figures_of_validation_and_the_floor(home: Path, command_line: CommandLine) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.processes import run
+from tests.processes import make_scenes, run
 
 ROOT = Path(__file__).parent.parent
-SCENES = ["--height", "96", "--width", "128", "--workers", "1"]
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 STALLED = 900.0  # seconds; minutes here, but machines stall
 
@@ -50,15 +49,13 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with small scenes and a teacher."""
     folder = tmp_path_factory.mktemp("learning")
     (folder / "configs").symlink_to(ROOT / "configs")
-    for name, seed, count, form in (
+    make_scenes(
+        folder,
         ("studio_train", 1, 240, "labelled"),
         ("studio_test", 2, 24, "labelled"),
         ("film_train", 3, 240, "sa1b"),
         ("film_test", 4, 24, "labelled"),
-    ):
-        words = ["--style", name.split("_")[0], "--seed", str(seed), "--count", str(count), "--format", form]
-        codes, output = run(["shards", "scenes", "--out", f"runs/scenes/{name}", *words, *SCENES], folder)
-        assert codes == [0], output
+    )
     fit(folder, "teacher", 1000)
     return folder
 

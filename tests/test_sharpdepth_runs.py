@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from depthkd.formats.images import encode_png
-from depthkd.runs import read_checkpoint
 from tests.conftest import CommandLine
-from tests.processes import run
+from tests.processes import assert_resumes
 
 ROOT = Path(__file__).parent.parent
 ABLATIONS = sorted(p.stem for p in (ROOT / "configs/ablations/sharpdepth").glob("*.yaml"))
@@ -55,15 +53,7 @@ def test_a_killed_run_resumes_bit_by_bit(home: Path) -> None:
     steps = {"accumulate_grad_batches": 2, "limit_val_batches": 0, "val_check_interval": 12}
     config = write(home, "sharp.yaml", 6, **steps)
     early = ["--model.init_args.optimization.ema_after", "2", "--model.init_args.pure_noise", "0.5"]
-    whole, _ = run(["fit", "--config", config, "--run", "whole", *early], home)
-    kill = ["--trainer.callbacks+", "tests.processes.KillAfter", "--trainer.callbacks.batches", "9"]
-    killed, _ = run(["fit", "--config", config, "--run", "parts", *early, *kill], home)
-    resumed, output = run(["fit", "--config", config, "--run", "parts", *early, "--ckpt_path", "last"], home)
-    assert (whole, killed, resumed) == ([0], [-9], [0]), output
-    one, two = (read_checkpoint(home / f"{name}/checkpoints/last.ckpt") for name in ("whole", "parts"))
-    assert one["state_dict"].keys() == two["state_dict"].keys()
-    for key, value in one["state_dict"].items():
-        assert torch.equal(value, two["state_dict"][key]), key
+    one = assert_resumes(home, config, 9, *early)
     names = {key.split(".")[0] for key in one["state_dict"]}
     assert names == {"student", "student_average"}  # and no teacher
     assert set(one["depthkd"]["teachers"]) == {"metric", "diffusion"} and not one["depthkd"]["averaged"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.processes import run
+from tests.processes import make_scenes, run
 
 ROOT = Path(__file__).parent.parent
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
@@ -71,15 +71,13 @@ def assert_sharpened(found: dict[str, Figures], completeness: float, abs_rel: fl
 @pytest.mark.timeout(2 * STALLED)
 def test_a_sharpener_learns_from_two_teachers_and_no_truth(tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    for name, seed, count, form in (
+    make_scenes(
+        tmp_path,
         ("film_fog_train", 3, 400, "labelled"),
         ("studio_fog_train", 1, 300, "labelled"),
         ("film_fog_photos", 6, 200, "sa1b"),
         ("film_fog_test", 4, 24, "labelled"),
-    ):
-        words = ["--style", name.rpartition("_")[0], "--seed", str(seed), "--count", str(count)]
-        words += ["--format", form, "--height", "96", "--width", "128", "--workers", "1"]
-        depthkd(tmp_path, "shards", "scenes", "--out", f"runs/scenes/{name}", *words)
+    )
     fit(tmp_path, "sharpdepth/metric_teacher", 600)
     fit(tmp_path, "sharpdepth/diffusion_teacher", 260, "--data.batch_size", "4")
     fit(tmp_path, "sharpdepth", 70, "--model.init_args.optimization.ema_after", "20")
