@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from depthkd.formats.images import encode_png
+from depthkd.models.depth_anything import DepthAnything
+from depthkd.models.diffusion import Lotus
+from depthkd.runs import read_checkpoint
 from tests.conftest import CommandLine
-from tests.processes import assert_resumes
+from tests.processes import assert_resumes, run
 
 ROOT = Path(__file__).parent.parent
 ABLATIONS = sorted(p.stem for p in (ROOT / "configs/ablations/sharpdepth").glob("*.yaml"))
@@ -57,6 +61,41 @@ def test_a_killed_run_resumes_bit_by_bit(home: Path) -> None:
     names = {key.split(".")[0] for key in one["state_dict"]}
     assert names == {"student", "student_average"}  # and no teacher
     assert set(one["depthkd"]["teachers"]) == {"metric", "diffusion"} and not one["depthkd"]["averaged"]
+
+
+class SameLotus(Lotus):
+    """The same in every process, as one that was loaded is."""
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            super().__init__(size="tiny")
+
+
+class SameMetric(DepthAnything):
+    """The same in every process, as one that was loaded is."""
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            super().__init__(size="tiny", metric_max_depth=40)
+
+
+def test_two_ranks_train_like_one(home: Path) -> None:
+    """Noise and timesteps belong to the samples."""
+    config = write(home, "sharp.yaml", 3, limit_val_batches=0)
+    here = "tests.test_sharpdepth_runs"
+    options = ["--model.init_args.optimization.ema_after", "1"]
+    options += ["--model.init_args.diffusion_teacher", f"{here}.SameLotus"]
+    options += ["--model.init_args.student.init_args.metric", f"{here}.SameMetric"]
+    for name, ranks, more in (("one", 1, ["1"]), ("two", 2, ["2", "--trainer.strategy", "ddp"])):
+        words = ["fit", "--config", config, "--run", name, *options, "--trainer.devices", *more]
+        codes, output = run(words, home, ranks)
+        assert codes == [0] * ranks, output
+    paths = [home / f"{name}/checkpoints/last.ckpt" for name in ("one", "two")]
+    one, two = (read_checkpoint(path)["state_dict"] for path in paths)
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=2e-4, msg=key)
 
 
 def test_trained_tested_swapped_and_used(home: Path, command_line: CommandLine) -> None:
