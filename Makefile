@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long check format bench lock replicate-distill-any-depth replicate-fiffdepth
+.PHONY: help setup run test test-long check format bench lock replicate-distill-any-depth replicate-fiffdepth replicate-sharpdepth
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-28s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ replicate-distill-any-depth: $(READY) ## Distill Any Depth's Tables 1, 2 and 4 i
 
 replicate-fiffdepth: $(READY) ## FiffDepth's Figure 7 in miniature, in about twenty minutes
 	$(BIN)/depthkd replicate --file replications/fiffdepth.yaml --table replications/fiffdepth.md
+
+replicate-sharpdepth: $(READY) ## SharpDepth's Tables 1 to 3 in miniature, in about an hour and a half
+	$(BIN)/depthkd replicate --file replications/sharpdepth.yaml --table replications/sharpdepth.md
 
 bench: $(READY) ## measure speed as ratios side by side
 	$(BIN)/python -m tests.benchmarks
