@@ -75,7 +75,7 @@ def test_a_sharpener_learns_from_two_teachers_and_no_truth(tmp_path: Path) -> No
         tmp_path,
         ("film_fog_train", 3, 400, "labelled"),
         ("studio_fog_train", 1, 300, "labelled"),
-        ("film_fog_photos", 6, 200, "sa1b"),
+        ("film_fog_photos", 6, 100, "sa1b"),
         ("film_fog_test", 4, 24, "labelled"),
     )
     fit(tmp_path, "sharpdepth/metric_teacher", 600)

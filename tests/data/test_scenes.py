@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from depthkd.alignment import fit_scale_and_shift
 from depthkd.batch import METRIC_DEPTH
@@ -60,15 +61,29 @@ def test_a_scene_depends_on_seed_index_and_style_alone():
 def test_styles_share_the_geometry_and_differ_in_looks():
     colourful = {style: [] for style in Style}
     for index in range(12):
-        studio, film = (scene(8, index, style, 48, 64) for style in Style)
-        np.testing.assert_array_equal(studio.sample.depth, film.sample.depth)
-        np.testing.assert_array_equal(studio.normals, film.normals)
-        for style, made in zip(Style, (studio, film), strict=True):
-            image = made.sample.image.astype(float)
+        made = {style: scene(8, index, style, 48, 64) for style in Style}
+        studio = made[Style.STUDIO]
+        for style, other in made.items():
+            np.testing.assert_array_equal(studio.sample.depth, other.sample.depth)
+            np.testing.assert_array_equal(studio.normals, other.normals)
+            image = other.sample.image.astype(float)
             colourful[style].append((image.max(axis=2) - image.min(axis=2)).mean())
-        difference = np.abs(studio.sample.image.astype(float) - film.sample.image.astype(float)).mean()
-        assert difference > 15
+            difference = np.abs(studio.sample.image.astype(float) - image).mean()
+            assert (difference > 15) == (style is not Style.STUDIO)
     assert np.mean(colourful[Style.STUDIO]) > 1.2 * np.mean(colourful[Style.FILM])
+
+
+def test_in_fog_a_pixels_colour_tells_its_depth():
+    """Blue less red grows with depth; elsewhere it says little."""
+    agreement = {style: [] for style in Style}
+    for index in range(12):
+        for style in Style:
+            sample = scene(9, index, style, 48, 64).sample
+            red, blue = (sample.image[..., channel][sample.mask].astype(float) for channel in (0, 2))
+            agreement[style].append(spearmanr(blue - red, sample.depth[sample.mask]).statistic)
+    means = {style: np.nanmean(values) for style, values in agreement.items()}
+    assert min(means[Style.STUDIO_FOG], means[Style.FILM_FOG]) > 0.5, means
+    assert max(means[Style.STUDIO], means[Style.FILM]) < 0.35, means
 
 
 def test_the_camera_does_not_depend_on_the_size():
@@ -80,7 +95,10 @@ def test_the_camera_does_not_depend_on_the_size():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((0, 0, "oil"), "'oil' is not a style of scenes; it would be one of studio, film"),
+        (
+            (0, 0, "oil"),
+            "'oil' is not a style of scenes; it would be one of studio, film, studio_fog, film_fog",
+        ),
         ((0, 0, "film", 0, 64), "0x64 pixels"),
         ((-1, 0, "film"), "seed -1 and index 0"),
     ],
