@@ -56,7 +56,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("film_train", 3, 240, "sa1b"),
         ("film_test", 4, 24, "labelled"),
     )
-    fit(folder, "teacher", 1000)
+    fit(folder, "teacher", 850)
     return folder
 
 
@@ -74,8 +74,8 @@ def test_the_main_job_learns(taught: Path) -> None:
 
 @pytest.mark.timeout(2 * STALLED)
 def test_two_teachers_in_turn_teach_as_well(taught: Path) -> None:
-    fit(taught, "assistant_teacher", 400)
-    fit(taught, "assistant", 450)
+    fit(taught, "assistant_teacher", 320)
+    fit(taught, "assistant", 380)
     film = errors(taught, "assistant")["film"]
     message = json.dumps(film, indent=2)
     assert film["student"] < 1.15 * film["teacher"], message

