@@ -13,7 +13,7 @@ from depthkd.batch import DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet
 from depthkd.benchmarks.roots import holdings, listing
 from depthkd.composition import parsed
-from depthkd.evaluation.answers import WrongAnswerError
+from depthkd.evaluation.answers import WrongAnswerError, device_of
 from depthkd.evaluation.certainty import certainty
 from depthkd.evaluation.comparison import overview, papers_own, reproductions, scatters
 from depthkd.evaluation.contenders import Contender, contenders
@@ -110,7 +110,7 @@ def evaluate(
     for what, things in given:
         if not things:
             raise ValueError(f"there is nothing to test: give one or more {what}, such as --{what}.NAME ...")
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    place = device_of(device)
     run_at = {"scale": scale, "flip": flip, "stand_in": stand_in}
     if resolution is not None:
         run_at["resolution"] = resolution

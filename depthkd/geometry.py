@@ -4,6 +4,8 @@ Pixel coordinates put the *centre* of the top-left pixel at (0, 0), as OpenCV an
 data set puts the image's corner there (Hypersim), subtract 0.5 from its principal point first.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -16,6 +18,11 @@ Map = Float[Tensor, "*batch height width"]
 def intrinsics_matrix(fx: float, fy: float, cx: float, cy: float) -> Float[Tensor, "3 3"]:
     """The 3x3 pinhole matrix; focal lengths and principal point in pixels."""
     return torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+
+
+def focal_length(width: int, field_of_view: float | int) -> float:
+    """Of an image of `width` pixels with that horizontal field of view, in degrees; in pixels."""
+    return 0.5 * width / math.tan(math.radians(field_of_view) / 2)
 
 
 def crop_intrinsics(intrinsics: Intrinsics, top: float | int, left: float | int) -> Intrinsics:

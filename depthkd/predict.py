@@ -1,6 +1,6 @@
 """`depthkd predict`: depth of photographs as arrays, as pictures and, where it is metric, point clouds."""
 
-import math
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.composition import parsed
+from depthkd.evaluation.answers import device_of, image_tensor
 from depthkd.formats.images import IMAGE_SUFFIXES, decode_image
 from depthkd.formats.ply import encode_ply
 from depthkd.formats.sample import BadSample
 from depthkd.formats.tar import expand_paths
-from depthkd.geometry import back_project, intrinsics_matrix
+from depthkd.geometry import back_project, focal_length, intrinsics_matrix
 from depthkd.models.model import DepthModel
 from depthkd.report.pictures import panel
 from depthkd.runs import load_student
@@ -73,7 +74,7 @@ def predict(
     metric = network.space == METRIC_DEPTH
     if points and not metric:
         raise ValueError(f"only {METRIC_DEPTH} makes a point cloud, and this model gives {network.space}")
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    place = device_of(device)
     network = network.to(place).eval()
     written: list[Path] = []
     for path, target in tqdm(_targets(paths, out), desc="predict", unit="image", disable=None):
@@ -85,7 +86,7 @@ def predict(
         height, width = image.shape[:2]
         known = intrinsics_of(intrinsics, fov, height, width)
         torch.manual_seed(seed)
-        pixels = torch.tensor(image, device=place).permute(2, 0, 1)[None].float() / 255.0
+        pixels = image_tensor(image, place)
         camera = None if known is None else known.to(place)[None]
         depth = network.predict(pixels, resolution, scale, flip, camera)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +112,7 @@ def intrinsics_of(
         return intrinsics_matrix(*given)
     if fov is None:
         return None
-    focal = 0.5 * width / math.tan(math.radians(fov) / 2)
+    focal = focal_length(width, fov)
     return intrinsics_matrix(focal, focal, (width - 1) / 2, (height - 1) / 2)
 
 
@@ -135,7 +136,14 @@ def _targets(paths: list[Path], out: Path) -> list[tuple[Path, Path]]:
     if len(set(names)) < len(names):
         repeated = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"two images would both be called '{repeated}' below {out}; predict one at a time")
-    return [(path, out / f"{name}.npy") for path, name in zip(paths, names, strict=True)]
+    given = {path.resolve() for path in paths}
+    targets = [out / f"{name}.npy" for name in names]
+    for target in targets:
+        if (picture := target.with_suffix(".png")).resolve() in given:
+            raise ValueError(
+                f"{picture} is one of the images, and would be overwritten: choose another --out"
+            )
+    return list(zip(paths, targets, strict=True))
 
 
 def expand(arguments: list[str]) -> list[str]:
@@ -143,8 +151,7 @@ def expand(arguments: list[str]) -> list[str]:
     config = arguments[:2] if arguments[:1] == ["--config"] else []
     words = arguments[len(config) :]
     count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    listed = ", ".join(f"'{word}'" for word in words[:count])
-    images = [f"--images=[{listed}]"] if count else []
+    images = [f"--images={json.dumps(words[:count])}"] if count else []
     return [*config, *images, *words[count:]]
 
 

@@ -100,3 +100,16 @@ def test_mistakes_are_sentences(
 def test_a_point_cloud_without_points_is_a_file_all_the_same() -> None:
     nothing = encode_ply(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8))
     assert nothing.startswith(b"ply\nformat binary_little_endian 1.0\nelement vertex 0\n")
+
+
+def test_photographs_are_not_overwritten_and_may_have_any_name(
+    tmp_path: Path, command_line: CommandLine
+) -> None:
+    photo = photograph(tmp_path / "it's, one.png")
+    before = photo.read_bytes()
+    status, _, err = command_line("predict", photo.name, *METRIC, "--out", ".")
+    assert status == 2 and "is one of the images, and would be overwritten: choose another --out" in err
+    assert photo.read_bytes() == before and list(tmp_path.iterdir()) == [photo]
+    status, _, err = command_line("predict", photo.name, *METRIC, "--out", "o")
+    assert status == 0, err
+    assert (tmp_path / "o/it's, one.npy").is_file()

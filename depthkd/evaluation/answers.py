@@ -112,6 +112,11 @@ class AnswersOfTruth(Answers):
         return self.model.of_truth(depth, mask, sample.space)
 
 
+def device_of(name: str) -> torch.device:
+    """The device of that name; "auto" is a GPU where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
 def image_tensor(
     image: UInt8[np.ndarray, "height width 3"], device: torch.device
 ) -> Float[Tensor, "1 3 height width"]:

@@ -100,8 +100,8 @@ class LatentDiffusion(Method):
         return noised(latent, noise, self.network.alphas_cumprod[times])
 
     def _aim(self, depth: Latent, noise: Latent, times: Tensor) -> Latent:
-        if self.network.prediction == "epsilon":
-            return noise
+        if self.network.prediction != "v_prediction":
+            return noise if self.network.prediction == "epsilon" else depth
         return velocity(depth, noise, self.network.alphas_cumprod[times])
 
     @torch.no_grad()

@@ -71,7 +71,8 @@ class AlignedDepth(DepthModel):
         everywhere = torch.ones_like(metric, dtype=torch.bool)
         fitted = align(relative, space, metric, METRIC_DEPTH, everywhere, Fit.SCALE_AND_SHIFT, space.quantity)
         if space.quantity is Quantity.DISPARITY:
-            return 1.0 / fitted.clamp(min=1.0 / metric.amax())
+            farthest = metric.flatten(1).amax(1)[:, None, None]
+            return 1.0 / fitted.maximum(1.0 / farthest)
         return fitted.clamp(min=SMALLEST_DEPTH)
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:

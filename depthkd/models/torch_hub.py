@@ -6,7 +6,6 @@ cache. Weights are read from a file that you name, as tensors alone; the reposit
 which would unpickle, is switched off.
 """
 
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depthkd.batch import METRIC_DEPTH
-from depthkd.geometry import crop_intrinsics, intrinsics_matrix
+from depthkd.geometry import crop_intrinsics, focal_length, intrinsics_matrix
 from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
 from depthkd.models.provenance import stated_or_known
 from depthkd.models.weights import read_weights
@@ -218,7 +217,7 @@ class Metric3D(HubDepth):
                 "Metric3D's depth is metric for one focal length, and an image's camera is not known: give "
                 "focal_length, in pixels of the images, or fov, the horizontal field of view in degrees"
             )
-        return 0.5 * width / math.tan(math.radians(self.fov) / 2)
+        return focal_length(width, self.fov)
 
 
 def find_clone(repo: str, trust: bool = False) -> Path:

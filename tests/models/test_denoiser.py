@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
-from depthkd.models.denoiser import LAST, Parts, clean_latent, load_parts, noised, velocity
+from depthkd.models.denoiser import LAST, DepthDenoiser, Parts, clean_latent, load_parts, noised, velocity
 from depthkd.models.diffusion import Lotus, Marigold
 from depthkd.models.random_weights import NOISE, alphas_cumprod
 from tests.models.stable_diffusion import lotus, marigold, photographs
@@ -59,4 +59,4 @@ def test_an_epsilon_network_needs_some_signal_at_its_last_timestep() -> None:
     parts = load_parts("none", size="tiny")
     zero = {**NOISE, "rescale_betas_zero_snr": True}
     with pytest.raises(ValueError, match="all noise, no epsilon tells the depth"):
-        Lotus.__mro__[1](Parts(parts.unet, parts.vae, parts.text, "epsilon", zero))  # type: ignore[call-arg]
+        DepthDenoiser(Parts(parts.unet, parts.vae, parts.text, "epsilon", zero))

@@ -193,6 +193,18 @@ def test_the_naive_baseline_fits_in_the_relative_models_quantity() -> None:
         AlignedDepth(Ramp(), DepthAnything(size="tiny"))
 
 
+def test_an_image_is_aligned_whatever_stands_beside_it_in_the_batch() -> None:
+    near = Ramp()(torch.rand(1, 3, 8, 12)).depth
+    metric = torch.cat([near, 10 * near])
+    relative = 4 / metric + 2
+    relative[:, 0, 0] = 1.0  # farther than anything, so that it is drawn in to the farthest
+    space, image = DepthAnything(size="tiny").space, torch.rand(2, 3, 8, 12)
+    both = AlignedDepth(Fixed(relative, space), Fixed(metric, METRIC_DEPTH)).predict(image)
+    alone = AlignedDepth(Fixed(relative[:1], space), Fixed(near, METRIC_DEPTH)).predict(image[:1])
+    torch.testing.assert_close(both[:1], alone)
+    assert float(alone.max()) == pytest.approx(float(near.max()))
+
+
 def test_an_unsharp_mask_makes_an_edge_steeper_and_leaves_a_plane() -> None:
     step = torch.full((1, 16, 32), 2.0)
     step[..., 16:] = 4.0
