@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from depthkd.batch import Ambiguity, DepthSpace, Quantity
+from depthkd.errors import UserError
 from depthkd.pixels import (
     Pixels,
     chunks,
@@ -213,7 +214,7 @@ def convert(values: Any, space: DepthSpace, quantity: Quantity, floor: float = 1
     """The same surface as depth or as disparity; values under `floor` are raised to it before the division.
 
     Raises:
-        ValueError: `space` has an unknown offset, so that 1/x means nothing.
+        UserError: `space` has an unknown offset, so that 1/x means nothing.
     """
     if space.quantity is quantity:
         return values
@@ -229,22 +230,22 @@ def check_alignment(
     """Whether a prediction in one space can be compared with a target in the other after `fit` in `quantity`.
 
     Raises:
-        ValueError: a map cannot be brought into `quantity`, or the fit does not remove what is
+        UserError: a map cannot be brought into `quantity`, or the fit does not remove what is
             unknown; the sentence names both spaces.
     """
     spaces = f"(prediction '{prediction_space}', target '{target_space}')"
     for what, space in (("prediction", prediction_space), ("target", target_space)):
         if space.quantity is not quantity and not space.invertible:
-            raise ValueError(
+            raise UserError(
                 f"a fit in {quantity} needs the {what} as {quantity}, but it is '{space}', which "
                 f"cannot be inverted before its offset is known {spaces}"
             )
         if fit is Fit.NONE and space.ambiguity is not Ambiguity.METRIC:
-            raise ValueError(
+            raise UserError(
                 f"without a fit only 'metric' maps can be compared, but the {what} is '{space}' {spaces}"
             )
         if fit in (Fit.SCALE, Fit.MEDIAN_SCALE) and space.ambiguity is Ambiguity.AFFINE:
-            raise ValueError(
+            raise UserError(
                 f"the fit '{fit}' finds a scale alone, but the {what} is '{space}', whose offset is "
                 f"unknown too {spaces}"
             )
@@ -279,7 +280,7 @@ def find_alignment(
     `select` and `skip_zeros` are those of `fit_maps`.
 
     Raises:
-        ValueError: see `check_alignment`.
+        UserError: see `check_alignment`.
     """
     check_alignment(prediction_space, target_space, fit, quantity)
     of_prediction, of_target = (
@@ -328,7 +329,7 @@ def align(
     quantity cannot be. With `fit_side` the fit sees maps whose sides are at most that long.
 
     Raises:
-        ValueError: see `check_alignment`.
+        UserError: see `check_alignment`.
     """
     step = find_alignment(prediction, prediction_space, target, target_space, mask, fit, quantity, fit_side)
     return map_pixels(step, prediction)

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
+from depthkd.errors import UserError
+
 
 class Quantity(StrEnum):
     """What is measured along the viewing ray."""
@@ -41,7 +43,7 @@ class DepthSpace:
         """Read "<ambiguity> <quantity>", for example "affine disparity".
 
         Raises:
-            ValueError: the text names no space; the sentence lists those that exist.
+            UserError: the text names no space; the sentence lists those that exist.
         """
         if isinstance(text, DepthSpace):
             return text
@@ -49,7 +51,7 @@ class DepthSpace:
         ambiguities, quantities = [a.value for a in Ambiguity], [q.value for q in Quantity]
         if len(words) != 2 or words[0] not in ambiguities or words[1] not in quantities:
             names = ", ".join(f"'{a} {q}'" for q in quantities for a in ambiguities)
-            raise ValueError(f"'{text}' is not a depth space; it would be one of {names}")
+            raise UserError(f"'{text}' is not a depth space; it would be one of {names}")
         return cls(Quantity(words[1]), Ambiguity(words[0]))
 
     @property
@@ -61,10 +63,10 @@ class DepthSpace:
         """The space of 1/x.
 
         Raises:
-            ValueError: values with an unknown offset cannot be inverted.
+            UserError: values with an unknown offset cannot be inverted.
         """
         if not self.invertible:
-            raise ValueError(f"'{self}' cannot be inverted: align it first, its offset is unknown")
+            raise UserError(f"'{self}' cannot be inverted: align it first, its offset is unknown")
         other = Quantity.DEPTH if self.quantity is Quantity.DISPARITY else Quantity.DISPARITY
         return DepthSpace(other, self.ambiguity)
 

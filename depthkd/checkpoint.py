@@ -1,6 +1,5 @@
 """How a run is saved: whole or not at all, on optimiser steps only, and read without unpickling."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from depthkd.batch import TrainingBatch
+from depthkd.formats.whole_files import whole_file
 from depthkd.runs import CHECKPOINT, read_checkpoint
 from depthkd.trained_on import TrainedOn
 
@@ -18,15 +18,9 @@ class SafeCheckpointIO(CheckpointIO):
     """Writes under a temporary name and renames, so that the last checkpoint is always a whole one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write, flush to disk, rename."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.writing")
-        with temporary.open("wb") as file:
+        """Write all of it, or leave the last one as it is."""
+        with whole_file(Path(path)) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None

@@ -5,12 +5,12 @@ import os
 import shlex
 import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depthkd.cluster import signals
 from depthkd.cluster.slurm import EveryRankError, current_job, this_rank
+from depthkd.errors import UserError, sentence, user_error
 
 if TYPE_CHECKING:
     from depthkd.composition import Command
@@ -35,15 +35,20 @@ def usage() -> str:
     return "\n".join(lines)
 
 
+def version() -> str:
+    """Of the installed package."""
+    from importlib import metadata
+
+    return metadata.version("depthkd")
+
+
 def main(arguments: list[str]) -> int:
     """Run one verb; returns the exit status: 0, or 2 after a sentence about a user's mistake."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
     if arguments[0] == "--version":
-        from importlib.metadata import version
-
-        print(f"depthkd {version('depthkd')}")
+        print(f"depthkd {version()}")
         return 0
     verb, *rest = arguments
     if verb not in VERBS:
@@ -60,12 +65,15 @@ def main(arguments: list[str]) -> int:
         return int(module.main(command.arguments))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
-    except (ValueError, OSError) as error:
-        sentence = mistake(error)
-        if sentence is None or os.environ.get("DEPTHKD_TRACEBACK"):
+    except Exception as error:
+        mistake = user_error(error)
+        if mistake is None:
+            error.add_note(f"This is a fault of depthkd {version()}, not yours: please report it.")
             raise
-        if not (isinstance(error, EveryRankError) and this_rank()):
-            print(f"depthkd {verb}: {sentence}", file=sys.stderr)
+        if os.environ.get("DEPTHKD_TRACEBACK"):
+            raise
+        if not (isinstance(mistake, EveryRankError) and this_rank()):
+            print(f"depthkd {verb}: {sentence(mistake)}", file=sys.stderr)
         return 2
     finally:
         if in_a_job:
@@ -88,27 +96,8 @@ def prepared(arguments: list[str]) -> "Command":
             )
         print(f"\ndepthkd {maker}   # makes {path}, which is not there yet", flush=True)
         if main(shlex.split(maker)) != 0:
-            raise ValueError(f"{path} could not be made by `depthkd {maker}`")
+            raise UserError(f"{path} could not be made by `depthkd {maker}`")
     return command
-
-
-def mistake(error: Exception) -> str | None:
-    """The sentence of an error that our own code raised; None for one from inside a library.
-
-    What depthkd raises as ValueError or OSError is written for the user, and a traceback would only
-    bury it; what a library raises is a fault of ours, and its traceback is wanted.
-    """
-    text = str(error)
-    if "Original Traceback (most recent call last)" in text:  # from a loader's worker process
-        return text.strip().splitlines()[-1].partition(": ")[2]
-    ours = str(Path(__file__).parent)
-    cause: BaseException | None = error
-    while cause is not None:  # jsonargparse wraps what a constructor of ours raised
-        frames = traceback.extract_tb(cause.__traceback__)
-        if frames and frames[-1].filename.startswith(ours):
-            return str(cause)
-        cause = cause.__cause__
-    return None
 
 
 def console() -> None:

@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from depthkd.errors import MissingFileError, UserError
+
 Tree = dict[str, Any]
 
 
@@ -36,24 +38,24 @@ def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
     """A config with its chain of bases merged in; a base is relative to the file that names it.
 
     Raises:
-        FileNotFoundError: the file, or one that it builds on, does not exist.
-        ValueError: it is not YAML, not a mapping, or builds on itself.
+        MissingFileError: the file, or one that it builds on, does not exist.
+        UserError: it is not YAML, not a mapping, or builds on itself.
     """
     if not path.is_file():
         named = f", which {above[-1]} names as its base," if above else ""
-        raise FileNotFoundError(f"the config {path}{named} does not exist")
+        raise MissingFileError(f"the config {path}{named} does not exist")
     if path.resolve() in [p.resolve() for p in above]:
-        raise ValueError(f"the config {path} builds on itself, by way of {above[-1]}")
+        raise UserError(f"the config {path} builds on itself, by way of {above[-1]}")
     try:
         tree = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         line = f" at line {place.line + 1}" if place is not None else ""
-        raise ValueError(
+        raise UserError(
             f"the config {path} is not valid YAML{line}: {getattr(error, 'problem', error)}"
         ) from error
     if not isinstance(tree, dict):
-        raise ValueError(
+        raise UserError(
             f"the config {path} holds {type(tree).__name__}, but it should hold keys such as 'model:'"
         )
     base = tree.pop("base", None)
@@ -84,7 +86,7 @@ def compose(arguments: list[str]) -> Command:
     not reach the parser.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_config`.
+        UserError, MissingFileError: see `load_config`.
     """
     tree: Tree = {}
     rest: list[str] = []
@@ -97,14 +99,14 @@ def compose(arguments: list[str]) -> Command:
             continue
         value = value if equals else next(words, "")
         if not value:
-            raise ValueError(f"{flag} wants a file, such as {flag} configs/cross_context.yaml")
+            raise UserError(f"{flag} wants a file, such as {flag} configs/cross_context.yaml")
         last = Path(value)
         tree = merge(tree, load_config(last))
     if last is None:
         return Command(rest)
     needs = tree.pop("needs", {})
     if not isinstance(needs, dict) or not all(isinstance(v, str) for v in needs.values()):
-        raise ValueError(f"the config {last}: 'needs' maps each path to the command that makes it")
+        raise UserError(f"the config {last}: 'needs' maps each path to the command that makes it")
     return Command(["--config", yaml.safe_dump(tree, sort_keys=False), *rest], run_name(last), needs)
 
 
@@ -133,7 +135,7 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the innermost line of what jsonargparse found."""
-        raise ValueError(innermost(message)) from ex
+        raise UserError(innermost(message)) from ex
 
 
 def parsed(verb: str, usage: str, function: Callable[..., Any], arguments: list[str]) -> Namespace:
@@ -146,7 +148,7 @@ def parsed(verb: str, usage: str, function: Callable[..., Any], arguments: list[
         arguments: the command line without the verb.
 
     Raises:
-        ValueError: a user's mistake, as a sentence.
+        UserError: a user's mistake, as a sentence.
     """
     parser = Parser(prog=f"depthkd {verb}", description=usage)
     parser.add_argument("--config", action="config", help="a YAML file of the options below")

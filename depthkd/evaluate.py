@@ -13,6 +13,7 @@ from depthkd.batch import DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet
 from depthkd.benchmarks.roots import holdings, listing
 from depthkd.composition import parsed
+from depthkd.errors import MissingFileError, UserError
 from depthkd.evaluation.answers import WrongAnswerError, device_of
 from depthkd.evaluation.certainty import certainty
 from depthkd.evaluation.comparison import overview, papers_own, reproductions, scatters
@@ -27,6 +28,7 @@ from depthkd.evaluation.results import everything, facts, looks, reasons, sectio
 from depthkd.evaluation.scoring import fingerprint
 from depthkd.evaluation.workers import Workers
 from depthkd.formats.sample import Sample
+from depthkd.formats.whole_files import write_whole
 from depthkd.models.model import DepthModel
 from depthkd.report.claims import Claim
 from depthkd.report.html import write_report
@@ -96,7 +98,7 @@ def evaluate(
         What results.json holds.
 
     Raises:
-        ValueError: nothing to test, or a model's space does not suit a benchmark's protocol.
+        UserError: nothing to test, or a model's space does not suit a benchmark's protocol.
     """
     left_out: list[str] = []
     for name in tables or []:
@@ -109,7 +111,7 @@ def evaluate(
     given: tuple[tuple[str, Mapping[str, object]], ...] = (("models", models), ("benchmarks", benchmarks))
     for what, things in given:
         if not things:
-            raise ValueError(f"there is nothing to test: give one or more {what}, such as --{what}.NAME ...")
+            raise UserError(f"there is nothing to test: give one or more {what}, such as --{what}.NAME ...")
     place = device_of(device)
     run_at = {"scale": scale, "flip": flip, "stand_in": stand_in}
     if resolution is not None:
@@ -139,7 +141,7 @@ def evaluate(
                 if not subject.trivial:
                     _look(subject, photos, outcomes[0], seed)
             results = everything(about, outcomes, place, seed)  # after each model: the next may take hours
-            (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+            write_whole(out / "results.json", json.dumps(results, indent=2) + "\n")
     records.save()
     for o in outcomes:
         o.certainty = certainty(records, o.name, [m for m in o.figures if m not in o.trivial])
@@ -148,7 +150,7 @@ def evaluate(
     beside, printed = [*overview(outcomes), *owns], reproductions(outcomes, about)
     absent = [f"Left out: {sentence}.\n" for sentence in left_out]
     each, remarks = [table(o, why[o.name]) for o in outcomes], [*printed, *absent]
-    (out / "table.md").write_text("\n".join([*each, *beside, *remarks]))
+    write_whole(out / "table.md", "\n".join([*each, *beside, *remarks]))
     print("\n".join([*each, *owns, *remarks]))
     rows = sheet_rows(outcomes) + photos
     if rows:
@@ -158,7 +160,7 @@ def evaluate(
     results = everything(about, outcomes, place, seed)
     results |= {"published": printed, "left_out": left_out}
     results["claims"] = {claim.sentence(figures): claim.met(figures) for claim in claims or []}
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_whole(out / "results.json", json.dumps(results, indent=2) + "\n")
     parts = [*(section(o, why[o.name]) for o in outcomes), *looks(photos)]
     write_report(
         out / "report.html",
@@ -250,7 +252,7 @@ def expand(arguments: list[str]) -> list[str]:
     unless `--benchmarks` or the composed config says what to test on.
 
     Raises:
-        FileNotFoundError: there is no such run.
+        MissingFileError: there is no such run.
     """
     config = arguments[:2] if arguments[:1] == ["--config"] else []
     words = arguments[len(config) :]
@@ -258,7 +260,7 @@ def expand(arguments: list[str]) -> list[str]:
     runs = [Path(word) for word in words[:count]]
     for run in runs:
         if not run.exists():
-            raise FileNotFoundError(f"there is no run at {run}")
+            raise MissingFileError(f"there is no run at {run}")
     validation = _validation(runs[0]) if runs else None
     benchmarks = json.dumps(validation or {})
     # Paths before classes: after a `--models.NAME.class_path` jsonargparse refuses a path.
@@ -276,7 +278,7 @@ def _run_name(run: Path) -> str:
 def _validation(run: Path) -> dict[str, Any] | None:
     config = (run if run.is_dir() else run.parent.parent) / CONFIG
     if not config.is_file():
-        raise FileNotFoundError(f"{run} is not of a run folder: there is no {config}")
+        raise MissingFileError(f"{run} is not of a run folder: there is no {config}")
     tree = yaml.safe_load(config.read_text())
     validation: dict[str, Any] | None = (tree.get("data") or {}).get("validation")
     return validation
@@ -287,7 +289,7 @@ def main(arguments: list[str]) -> int:
     a sample could not be read, or an answer was none.
 
     Raises:
-        ValueError, FileNotFoundError: a user's mistake, as a sentence.
+        UserError, MissingFileError: a user's mistake, as a sentence.
     """
     options = parsed("test", "depthkd test [RUN ...] [--config FILE] [options]", evaluate, expand(arguments))
     if options.root is not None and not options.models:

@@ -19,6 +19,7 @@ from depthkd.cluster.preflight import Plan, preflight
 from depthkd.cluster.slurm import current_job, is_same_job, mark, this_rank
 from depthkd.composition import innermost
 from depthkd.data.datamodule import ShardDataModule
+from depthkd.errors import MissingFileError, UserError
 from depthkd.methods.method import Method
 from depthkd.report.progress import ProgressLines
 from depthkd.runs import CHECKPOINT, CONFIG
@@ -102,7 +103,7 @@ class FitCLI(LightningCLI):
         if config.ckpt_path == "last":
             config.ckpt_path = str(self.folder / CHECKPOINT)
             if not Path(config.ckpt_path).is_file():
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f"--ckpt_path last: there is no {config.ckpt_path} to go on from; leave it out to start"
                 )
         elif config.ckpt_path is None and self.config.subcommand == "fit":
@@ -127,7 +128,7 @@ class FitCLI(LightningCLI):
         """A validation, and with it an epoch's end, must not cut an accumulation in two."""
         every, accumulated = self.trainer.val_check_interval, self.trainer.accumulate_grad_batches
         if self.config.subcommand == "fit" and isinstance(every, int) and every % accumulated:
-            raise ValueError(
+            raise UserError(
                 f"trainer.val_check_interval is {every} batches, but must be a multiple of "
                 f"trainer.accumulate_grad_batches, which is {accumulated}"
             )

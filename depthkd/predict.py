@@ -11,13 +11,15 @@ from tqdm import tqdm
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.composition import parsed
+from depthkd.errors import UserError
 from depthkd.evaluation.answers import device_of, image_tensor
 from depthkd.formats.images import IMAGE_SUFFIXES, decode_image
 from depthkd.formats.ply import encode_ply
 from depthkd.formats.sample import BadSample
-from depthkd.formats.tar import expand_paths
+from depthkd.formats.whole_files import whole_file
 from depthkd.geometry import back_project, focal_length, intrinsics_matrix
 from depthkd.models.model import DepthModel
+from depthkd.paths import expand_paths
 from depthkd.report.pictures import panel
 from depthkd.runs import load_student
 
@@ -63,17 +65,17 @@ def predict(
         The arrays' paths.
 
     Raises:
-        ValueError, FileNotFoundError: one sentence on what does not fit.
+        UserError, MissingFileError: one sentence on what does not fit.
     """
     if intrinsics is not None and (len(intrinsics) != 4 or min(intrinsics[:2]) <= 0):
-        raise ValueError(f"intrinsics {intrinsics} would be [fx, fy, cx, cy] in pixels, fx and fy above 0")
+        raise UserError(f"intrinsics {intrinsics} would be [fx, fy, cx, cy] in pixels, fx and fy above 0")
     if fov is not None and (intrinsics is not None or not 0.0 < fov < 180.0):
-        raise ValueError(f"fov would be degrees between 0 and 180, and not beside intrinsics; it is {fov}")
+        raise UserError(f"fov would be degrees between 0 and 180, and not beside intrinsics; it is {fov}")
     paths = [Path(path) for path in expand_paths(images, IMAGE_SUFFIXES)]
     network = load_student(model) if isinstance(model, str) else model
     metric = network.space == METRIC_DEPTH
     if points and not metric:
-        raise ValueError(f"only {METRIC_DEPTH} makes a point cloud, and this model gives {network.space}")
+        raise UserError(f"only {METRIC_DEPTH} makes a point cloud, and this model gives {network.space}")
     place = device_of(device)
     network = network.to(place).eval()
     written: list[Path] = []
@@ -89,14 +91,15 @@ def predict(
         pixels = image_tensor(image, place)
         camera = None if known is None else known.to(place)[None]
         depth = network.predict(pixels, resolution, scale, flip, camera)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        np.save(target.with_suffix(".npy"), depth[0].cpu().numpy())
-        Image.fromarray(panel(pixels[0], [(depth[0], network.space)])).save(target.with_suffix(".png"))
+        with whole_file(target.with_suffix(".npy"), sync=False) as file:
+            np.save(file, depth[0].cpu().numpy())
+        with whole_file(target.with_suffix(".png"), sync=False) as file:
+            Image.fromarray(panel(pixels[0], [(depth[0], network.space)])).save(file, format="PNG")
         if metric and points is not False:
             assumed = intrinsics_of(None, FIELD_OF_VIEW, height, width) if known is None else known
             assert assumed is not None
-            cloud = point_cloud(depth[0].cpu(), image, assumed, farthest)
-            target.with_suffix(".ply").write_bytes(cloud)
+            with whole_file(target.with_suffix(".ply"), sync=False) as file:
+                file.write(point_cloud(depth[0].cpu(), image, assumed, farthest))
         written.append(target.with_suffix(".npy"))
     if metric and points is not False and intrinsics is None and fov is None:
         print(f"point clouds assume a field of view of {FIELD_OF_VIEW:g} degrees: give --fov or --intrinsics")
@@ -135,14 +138,12 @@ def _targets(paths: list[Path], out: Path) -> list[tuple[Path, Path]]:
         names = ["-".join([*path.parent.parts, path.stem]).strip("/-") for path in paths]
     if len(set(names)) < len(names):
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"two images would both be called '{repeated}' below {out}; predict one at a time")
+        raise UserError(f"two images would both be called '{repeated}' below {out}; predict one at a time")
     given = {path.resolve() for path in paths}
     targets = [out / f"{name}.npy" for name in names]
     for target in targets:
         if (picture := target.with_suffix(".png")).resolve() in given:
-            raise ValueError(
-                f"{picture} is one of the images, and would be overwritten: choose another --out"
-            )
+            raise UserError(f"{picture} is one of the images, and would be overwritten: choose another --out")
     return list(zip(paths, targets, strict=True))
 
 
@@ -159,7 +160,7 @@ def main(arguments: list[str]) -> int:
     """Run `depthkd predict` with a composed command line; returns the exit status: 1 if one was left out.
 
     Raises:
-        ValueError, FileNotFoundError: a user's mistake, as a sentence.
+        UserError, MissingFileError: a user's mistake, as a sentence.
     """
     options = parsed("predict", "depthkd predict IMAGE ... --model RUN [options]", predict, expand(arguments))
     settings = options.as_dict()

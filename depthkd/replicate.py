@@ -35,7 +35,9 @@ from scipy.stats import t as student_t  # type: ignore[attr-defined]  # its stub
 from tqdm import tqdm
 
 from depthkd.composition import Tree, load_config, merge
+from depthkd.errors import MissingFileError, UserError
 from depthkd.evaluation.figures import higher_is_better
+from depthkd.formats.whole_files import write_whole
 from depthkd.report.table import COLUMNS, markdown_table
 
 RESULT = "figure.json"
@@ -99,7 +101,7 @@ class Replication:
         """Read the file.
 
         Raises:
-            FileNotFoundError, ValueError: there is none, or a claim names no row.
+            UserError, MissingFileError: there is none, or a claim names no row.
         """
         tree = load_config(path)
         try:
@@ -109,15 +111,15 @@ class Replication:
             remarks = tuple(tree.get("remarks", []))
             found = cls(tree["paper"], tree["common"], tree["benchmark"], rows, claims, figures, remarks)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is not a replication: {error} (see depthkd/replicate.py)") from error
+            raise UserError(f"{path} is not a replication: {error} (see depthkd/replicate.py)") from error
         for claim in claims:
             for name in (claim.better, claim.worse):
                 if name not in rows:
-                    raise ValueError(f"{path}: a claim names the row '{name}', which is none of {list(rows)}")
+                    raise UserError(f"{path}: a claim names the row '{name}', which is none of {list(rows)}")
             if claim.figure not in figures:
-                raise ValueError(f"{path}: a claim names '{claim.figure}', which is none of {list(figures)}")
+                raise UserError(f"{path}: a claim names '{claim.figure}', which is none of {list(figures)}")
             if claim.at_most != 1.0 and higher_is_better(claim.figure):
-                raise ValueError(f"{path}: of '{claim.figure}' more is better, so at_most claims nothing")
+                raise UserError(f"{path}: of '{claim.figure}' more is better, so at_most claims nothing")
         return found
 
     def tree(self, row: Row) -> Tree:
@@ -127,7 +129,7 @@ class Replication:
         if row.config is not None:
             path = Path(row.config)
             if not path.is_file():
-                raise FileNotFoundError(f"there is no config {path}")
+                raise MissingFileError(f"there is no config {path}")
             difference = yaml.safe_load(path.read_text()) or {}
             difference.pop("base", None)
             tree = merge(tree, difference)
@@ -174,7 +176,7 @@ def train_and_score(
     """Train one row with one seed, unless it is there already, and score it.
 
     Raises:
-        ValueError: it cannot be trained, or the benchmark has no such figures.
+        UserError: it cannot be trained, or the benchmark has no such figures.
     """
     place = Path(folder)
     result = place / RESULT
@@ -193,11 +195,11 @@ def train_and_score(
     place.mkdir(parents=True, exist_ok=True)
     if model is None:
         config = place / "row.yaml"
-        config.write_text(yaml.safe_dump(tree, sort_keys=False))
+        write_whole(config, yaml.safe_dump(tree, sort_keys=False))
         words = ["fit", "--config", str(config), "--run", str(place / "run"), "--seed_everything", str(seed)]
         words += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
         if main(words) != 0:
-            raise ValueError(f"{config} could not be trained; its log says why")
+            raise UserError(f"{config} could not be trained; its log says why")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--benchmark", type=Benchmark)
     parser.add_argument("--model", type=str | DepthModel)
@@ -211,8 +213,8 @@ def train_and_score(
     )  # fmt: skip
     figures: Figures = results["benchmarks"][benchmark]["figures"]["row"]
     if lacking := [name for name in wanted if name not in figures]:
-        raise ValueError(f"the benchmark '{benchmark}' has no {', '.join(lacking)}; it has {list(figures)}")
-    result.write_text(json.dumps(figures) + "\n")
+        raise UserError(f"the benchmark '{benchmark}' has no {', '.join(lacking)}; it has {list(figures)}")
+    write_whole(result, json.dumps(figures) + "\n")
     return figures
 
 
@@ -264,7 +266,7 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
         The table.
 
     Raises:
-        ValueError, FileNotFoundError: a user's mistake, as a sentence.
+        UserError, MissingFileError: a user's mistake, as a sentence.
     """
     replication = Replication.read(Path(file))
     from depthkd.cli import prepared
@@ -294,8 +296,7 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
             found[name] = dict.fromkeys(range(most), found[name][0])
     text = report(replication, found, f"depthkd replicate --file {file}")
     place = Path(table) if table else Path(out) / f"{Path(file).stem}.md"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(text)
+    write_whole(place, text)
     print(text)
     print(f"table: {place}")
     return text

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
+from depthkd.errors import MissingFileError, UserError
 from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
 
 CONFIG = "config.yaml"
@@ -24,21 +25,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's tensors and plain values, on the CPU; never unpickles anything else.
 
     Raises:
-        FileNotFoundError: there is none at this path.
-        ValueError: it is not a checkpoint of ours, or was cut short.
+        MissingFileError: there is none at this path.
+        UserError: it is not a checkpoint of ours, or was cut short.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint at {path}")
+        raise MissingFileError(f"there is no checkpoint at {path}")
     if not is_zipfile(path):
-        raise ValueError(f"{path} is not a checkpoint, or was cut short while it was copied")
+        raise UserError(f"{path} is not a checkpoint, or was cut short while it was copied")
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} holds more than tensors and plain values, so it was not loaded: it could run code"
         ) from error
     if not isinstance(content, dict) or "depthkd" not in content:
-        raise ValueError(f"{path} is not a checkpoint of depthkd: it has no entry 'depthkd'")
+        raise UserError(f"{path} is not a checkpoint of depthkd: it has no entry 'depthkd'")
     return content
 
 
@@ -51,8 +52,8 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
         settings: arguments of the student that are to be others than in the run's config.
 
     Raises:
-        FileNotFoundError: the folder has no config or no checkpoint.
-        ValueError: they do not fit each other.
+        MissingFileError: the folder has no config or no checkpoint.
+        UserError: they do not fit each other.
     """
     path = Path(path)
     checkpoint = path if path.is_file() else path / CHECKPOINT
@@ -67,7 +68,7 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
         student.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[1:2] or [str(error)]
-        raise ValueError(
+        raise UserError(
             f"the weights in {checkpoint} do not fit the student that {folder / CONFIG} describes: "
             f"{first[0].strip()}"
         ) from error
@@ -81,7 +82,7 @@ def build_student(folder: Path, settings: Settings | None = None) -> DepthModel:
     """The network that a run's config describes, with the weights that training would start from."""
     config = folder / CONFIG
     if not config.is_file():
-        raise FileNotFoundError(f"{folder} is not a run folder: it has no {CONFIG}")
+        raise MissingFileError(f"{folder} is not a run folder: it has no {CONFIG}")
     tree = yaml.safe_load(config.read_text())
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(DepthModel, "student", required=True)
@@ -93,7 +94,7 @@ def build_student(folder: Path, settings: Settings | None = None) -> DepthModel:
             parsed = parser.parse_object({"student": described})
             student = parser.instantiate(parsed).student
         except (ArgumentError, KeyError, TypeError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{config} does not describe a student (model.init_args.student): {error}"
             ) from error
     assert isinstance(student, DepthModel)
@@ -124,7 +125,7 @@ class TrainedDepth(DepthModel):
         metric: of a SharpDepth, another metric model than the one that it was trained with.
 
     Raises:
-        ValueError: `metric` is given for another student.
+        UserError: `metric` is given for another student.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class TrainedDepth(DepthModel):
 
             if not isinstance(self.network, SharpDepth):
                 kind = type(self.network).__name__
-                raise ValueError(f"the student of {path} is a {kind}; only a SharpDepth takes `metric`")
+                raise UserError(f"the student of {path} is a {kind}; only a SharpDepth takes `metric`")
             self.network.make_metric = metric
         self.space = self.network.space
         self.multiple = self.network.multiple

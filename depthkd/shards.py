@@ -17,13 +17,16 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from depthkd.batch import DepthSpace
+from depthkd.errors import ExistingFileError, UserError
 from depthkd.formats.depth import CODECS, Number
 from depthkd.formats.images import IMAGE_SUFFIXES, image_size
 from depthkd.formats.packing import Layout, Packer, RawDepth, find_pairs
 from depthkd.formats.sample import BadSample
 from depthkd.formats.samples import decode_label, decode_sample, encode_sample
-from depthkd.formats.tar import TarIndex, expand_urls, index_tar
+from depthkd.formats.tar import TarIndex, index_tar
+from depthkd.formats.whole_files import write_whole
 from depthkd.formats.writing import Member, write_shards, write_tar
+from depthkd.paths import expand_urls
 
 MANIFEST = "scenes.json"
 SHOWN = 20  # bad samples that are printed one by one
@@ -72,22 +75,22 @@ def pack(
         overwrite: replace tars of the same name.
 
     Raises:
-        ValueError, FileNotFoundError, FileExistsError: one sentence on what does not fit.
+        UserError, MissingFileError, ExistingFileError: one sentence on what does not fit.
     """
     if (format == "labelled") != (depth is not None):
-        raise ValueError(
+        raise UserError(
             "--depth and --format labelled go together; without depth, choose sa1b or img2dataset"
         )
     if codec not in CODECS:
-        raise ValueError(f"codec '{codec}' does not exist; it would be one of {', '.join(CODECS)}")
+        raise UserError(f"codec '{codec}' does not exist; it would be one of {', '.join(CODECS)}")
     raw = None
     if depth is not None:
         if scale is None:
-            raise ValueError("--scale is missing: value = number * scale, such as 0.001 for millimetres")
+            raise UserError("--scale is missing: value = number * scale, such as 0.001 for millimetres")
         raw = RawDepth(DepthSpace.parse(space), _fraction(scale), offset, _numbers(invalid, "invalid"), codec)
     camera = None if intrinsics is None else _numbers(intrinsics, "intrinsics")
     if camera is not None and (len(camera) != 4 or min(camera[:2]) <= 0):
-        raise ValueError(f"intrinsics {intrinsics} would be fx,fy,cx,cy in pixels, fx and fy above 0")
+        raise UserError(f"intrinsics {intrinsics} would be fx,fy,cx,cy in pixels, fx and fy above 0")
     packer = Packer(find_pairs(images, depth), format, raw, camera, max_bad)
     if not packer.pairs.by_name:
         print("No names agree: images and depth files are paired in sorted order.")
@@ -95,7 +98,7 @@ def pack(
     paths = write_shards(iter(progress), out, samples_per_shard, overwrite)
     samples = len(packer) - len(packer.bad)
     if not samples:
-        raise ValueError(f"none of {len(packer)} samples can be used: {packer.bad[0]}")
+        raise UserError(f"none of {len(packer)} samples can be used: {packer.bad[0]}")
     print(f"{samples} samples, {len(paths)} tars: {paths[0]} first")
     _print_bad(packer.bad, len(packer))
     return Packed(paths, samples, packer.bad)
@@ -129,7 +132,7 @@ def verify(urls: str | list[str], workers: int = 2) -> list[str]:
         for path in expand_urls(urls):
             try:
                 index = index_tar(path, images=False)
-            except ValueError as error:
+            except UserError as error:
                 bad.append(str(error))
                 total += 1
                 continue
@@ -170,11 +173,11 @@ def scenes(
         samples_per_shard: how many samples go into a tar.
 
     Raises:
-        ValueError: a setting is out of range.
-        FileExistsError: the folder has something else in it.
+        UserError: a setting is out of range.
+        ExistingFileError: the folder has something else in it.
     """
     if min(count, samples_per_shard) < 1:
-        raise ValueError(f"count ({count}) and samples_per_shard ({samples_per_shard}) must be at least 1")
+        raise UserError(f"count ({count}) and samples_per_shard ({samples_per_shard}) must be at least 1")
     settings = {
         "style": str(style),
         "seed": seed,
@@ -188,7 +191,7 @@ def scenes(
     names = [f"{style}-{shard:06d}.tar" for shard in range(math.ceil(count / samples_per_shard))]
     if folder.is_dir() and any(folder.iterdir()):
         if _manifest(folder) != settings:
-            raise FileExistsError(
+            raise ExistingFileError(
                 f"{folder} holds other files or other scenes; remove it, or choose another --out"
             )
         print(f"{folder} has these {count} scenes already")
@@ -198,7 +201,7 @@ def scenes(
         for file in draft.iterdir():
             file.unlink()
     draft.mkdir(parents=True, exist_ok=True)
-    (draft / MANIFEST).write_text(json.dumps(settings, indent=2) + "\n")
+    write_whole(draft / MANIFEST, json.dumps(settings, indent=2) + "\n")
     done = next((at for at, name in enumerate(names) if not (draft / name).exists()), len(names))
     generate = partial(_scene, str(style), seed, height, width, format)
     with ExitStack() as stack:
@@ -304,11 +307,11 @@ def _fraction(value: str | Number) -> float:
     try:
         return float(Fraction(str(value)))
     except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"scale '{value}' is not a number such as 0.001 or 1/256") from error
+        raise UserError(f"scale '{value}' is not a number such as 0.001 or 1/256") from error
 
 
 def _numbers(value: str | list[Number], name: str) -> list[Number]:
     try:
         return [float(word) for word in (value.split(",") if isinstance(value, str) else value)]
     except ValueError as error:
-        raise ValueError(f"{name} '{value}' is not a list of numbers such as 0,65535") from error
+        raise UserError(f"{name} '{value}' is not a list of numbers such as 0,65535") from error

@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt64
 
+from depthkd.errors import UserError
+from depthkd.formats.whole_files import whole_file
+
 FOLDER = "trained_on"
 MOST = 20_000_000  # images, 160 MB; of more, those with the smallest digests are kept
 
@@ -16,7 +19,7 @@ def read_digests(run: Path) -> Digests:
     """The digests of all ranks of a run folder (or of a checkpoint's), sorted; none where it kept none.
 
     Raises:
-        ValueError: a file of them is broken.
+        UserError: a file of them is broken.
     """
     folder = (run if run.is_dir() else run.parent.parent) / FOLDER
     parts = [_read(path) for path in sorted(folder.glob("*.npy"))]
@@ -41,20 +44,17 @@ class TrainedOn:
         self.fresh.update(digests)
 
     def save(self) -> None:
-        """Write what has been noted, under a temporary name first."""
+        """Write what has been noted."""
         if not self.fresh:
             return
         both = np.union1d(self.known, np.fromiter(self.fresh, np.uint64, len(self.fresh)))
         self.known, self.fresh = both[:MOST], set()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.writing")
-        with temporary.open("wb") as file:
+        with whole_file(self.path) as file:
             np.save(file, self.known)
-        temporary.replace(self.path)
 
 
 def _read(path: Path) -> Digests:
     try:
         return np.asarray(np.load(path, allow_pickle=False), np.uint64).ravel()
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} does not hold the digests of images: {error}; remove it") from error
+        raise UserError(f"{path} does not hold the digests of images: {error}; remove it") from error

@@ -10,7 +10,8 @@ import depthkd
 
 PACKAGE = Path(depthkd.__file__).parent
 FLOORS = [
-    {"lazy", "batch", "pixels"},
+    {"errors", "lazy"},
+    {"batch", "paths", "pixels"},
     {"geometry", "alignment"},
     {"formats", "losses", "metrics", "models", "report"},
     {"benchmarks"},

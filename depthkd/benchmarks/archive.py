@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from depthkd.errors import UserError
 from depthkd.formats.sample import BadSample
 
 ZIP_MAGIC = b"PK"
@@ -34,7 +35,7 @@ class Archive:
         try:
             return zipfile.ZipFile(self.root)
         except zipfile.BadZipFile as error:
-            raise ValueError(f"{self.root} begins like a zip, but is broken: {error}") from error
+            raise UserError(f"{self.root} begins like a zip, but is broken: {error}") from error
 
     @cached_property
     def _members(self) -> list[tuple[str, Place]]:
@@ -45,7 +46,7 @@ class Archive:
             with tarfile.open(self.root, "r:") as tar:
                 return [(m.name, (m.offset_data, m.size)) for m in tar if m.isfile()]
         except tarfile.ReadError as error:
-            raise ValueError(
+            raise UserError(
                 f"{self.root} is no folder, no zip and no plain tar ({error}); a compressed tar has to be "
                 "unpacked first"
             ) from error
@@ -64,7 +65,7 @@ class Archive:
         """The paths of all files, sorted, as `read` takes them.
 
         Raises:
-            ValueError: the root is a file, but no zip or plain tar.
+            UserError: the root is a file, but no zip or plain tar.
         """
         if self.root.is_dir():
             return sorted(p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file())
@@ -80,7 +81,7 @@ class Archive:
 
         Raises:
             BadSample: there is none, or it is cut off or broken; the sentence names it.
-            ValueError: the root is a file, but no zip or plain tar.
+            UserError: the root is a file, but no zip or plain tar.
         """
         if self.root.is_dir():
             try:

@@ -22,6 +22,7 @@ from depthkd.alignment import (
     unchanged,
 )
 from depthkd.batch import DepthSpace, Quantity
+from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.metrics.depth import depth_metrics
 from depthkd.pixels import Pixels, clamp_, narrowed, reciprocal_
@@ -86,48 +87,48 @@ class Protocol:
     def __post_init__(self) -> None:
         lowest = SMALLEST_DEPTH if self.min_depth is None else self.min_depth
         if lowest <= 0 or (self.max_depth is not None and self.max_depth <= lowest):
-            raise ValueError(
+            raise UserError(
                 f"protocol '{self.name}': depths must lie in 0 < min_depth < max_depth, not "
                 f"min_depth={self.min_depth}, max_depth={self.max_depth}"
             )
         if self.min_disparity <= 0:
-            raise ValueError(
+            raise UserError(
                 f"protocol '{self.name}': min_disparity must be above 0, not {self.min_disparity}"
             )
         if self.resolution is not None and self.resolution < 1:
-            raise ValueError(
+            raise UserError(
                 f"protocol '{self.name}': resolution must be at least 1 pixel, not {self.resolution}"
             )
         if self.scale <= 0:
-            raise ValueError(f"protocol '{self.name}': scale must be above 0, not {self.scale}")
+            raise UserError(f"protocol '{self.name}': scale must be above 0, not {self.scale}")
 
     @classmethod
     def named(cls, name: "str | Protocol", **changes: Any) -> "Protocol":
         """The preset of that name (see `PROTOCOLS`), with some of its fields changed.
 
         Raises:
-            ValueError: there is none; the sentence lists those that exist.
+            UserError: there is none; the sentence lists those that exist.
         """
         if isinstance(name, Protocol):
             return replace(name, **changes)
         if name not in PROTOCOLS:
             known = ", ".join(f"'{n}'" for n in PROTOCOLS)
-            raise ValueError(f"'{name}' is not a protocol; it would be one of {known}")
+            raise UserError(f"'{name}' is not a protocol; it would be one of {known}")
         return replace(PROTOCOLS[name], **changes)
 
     def check(self, prediction_space: DepthSpace, truth_space: DepthSpace) -> None:
         """Whether predictions in that space can be scored under this protocol.
 
         Raises:
-            ValueError: they cannot; the sentence names the protocol, both spaces and the reason.
+            UserError: they cannot; the sentence names the protocol, both spaces and the reason.
         """
         try:
             check_alignment(prediction_space, truth_space, self.fit, self._fit_quantity(prediction_space))
             for quantity in Quantity:
                 if truth_space.quantity is not quantity:
                     truth_space.inverse()
-        except ValueError as error:
-            raise ValueError(f"protocol '{self.name}': {error}") from error
+        except UserError as error:
+            raise UserError(f"protocol '{self.name}': {error}") from error
 
     def valid(self, truth: Map, truth_space: DepthSpace, mask: Mask) -> Mask:
         """The mask's pixels whose truth is finite, positive and strictly within the range of depths."""
@@ -157,7 +158,7 @@ class Protocol:
         """The prediction as depth in the truth's unit: fitted, inverted where it was disparity, clipped.
 
         Raises:
-            ValueError: the spaces do not fit the protocol, or the maps have different sizes.
+            UserError: the spaces do not fit the protocol, or the maps have different sizes.
         """
         return map_pixels(self._alignment(prediction, prediction_space, truth, truth_space, mask), prediction)
 
@@ -171,7 +172,7 @@ class Protocol:
     ) -> Step:
         self.check(prediction_space, truth_space)
         if prediction.shape != truth.shape:
-            raise ValueError(
+            raise UserError(
                 f"protocol '{self.name}': the prediction is {list(prediction.shape)}, but the truth "
                 f"is {list(truth.shape)}; resize the prediction first"
             )
@@ -211,7 +212,7 @@ class Protocol:
         `truth` and `mask` are the sample's; the range of depths is applied here.
 
         Raises:
-            ValueError: the spaces do not fit the protocol, or the maps have different sizes.
+            UserError: the spaces do not fit the protocol, or the maps have different sizes.
         """
         step = self._alignment(prediction, prediction_space, truth, truth_space, mask)
         return self._compare(prediction, truth, truth_space, mask, step)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from depthkd.benchmarks.files import Decoded, FileBenchmark
+from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.datasets import measured
 from depthkd.formats.depth import read_depth_npy
 from depthkd.formats.images import decode_image
@@ -62,21 +63,21 @@ class Booster(FileBenchmark):
     def __init__(self, root: str | Path, factor: int = 4, **settings: Any) -> None:
         super().__init__(root, **settings)
         if factor < 1:
-            raise ValueError(f"benchmark '{self.name}': factor must be at least 1, not {factor}")
+            raise UserError(f"benchmark '{self.name}': factor must be at least 1, not {factor}")
         self.factor = factor
 
     def listed(self) -> list[str]:
         """See `ListedBenchmark.listed`.
 
         Raises:
-            FileNotFoundError: the root holds no images with disparity.
+            MissingFileError: the root holds no images with disparity.
         """
         if self.split is not None:
             return super().listed()
         found = [(name, match) for name in self.archive.names() if (match := IMAGE.fullmatch(name))]
         lines = [f"{n} {m['scene']}disp_{m['camera']}.npy {m['scene']}{CALIBRATION}" for n, m in found]
         if not lines:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"benchmark '{self.name}': {self.root} has no images; it would hold {self.layout}"
             )
         return lines

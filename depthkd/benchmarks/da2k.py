@@ -10,6 +10,7 @@ from jaxtyping import Int64
 
 from depthkd.benchmarks.benchmark import FigureSet, Protocol
 from depthkd.benchmarks.files import ListedBenchmark
+from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.images import decode_image
 from depthkd.formats.sample import AnnotatedSample, BadSample
 
@@ -84,11 +85,11 @@ class DA2K(ListedBenchmark):
         """Image -> its pairs, as they stand in the file.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no JSON object.
+            MissingFileError: there is no such file.
+            UserError: it is no JSON object.
         """
         if self.split is None and ANNOTATIONS not in self.archive:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"benchmark '{self.name}': {self.root} has no {ANNOTATIONS}; it would hold {self.layout}"
             )
         text = self.archive.read(ANNOTATIONS) if self.split is None else "\n".join(self.listed())
@@ -96,9 +97,9 @@ class DA2K(ListedBenchmark):
         try:
             found = json.loads(text)
         except ValueError as error:
-            raise ValueError(f"benchmark '{self.name}': {where} is not JSON: {error}") from error
+            raise UserError(f"benchmark '{self.name}': {where} is not JSON: {error}") from error
         if not isinstance(found, dict):
-            raise ValueError(f"benchmark '{self.name}': {where} would map images to lists of pairs")
+            raise UserError(f"benchmark '{self.name}': {where} would map images to lists of pairs")
         return found
 
     @cached_property

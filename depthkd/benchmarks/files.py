@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 from depthkd.batch import METRIC_DEPTH
 from depthkd.benchmarks.archive import Archive
 from depthkd.benchmarks.benchmark import Benchmark, Protocol
+from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.sample import BadSample, Sample, content_digest
 
 Decoded = tuple[
@@ -41,7 +42,7 @@ class ListedBenchmark(Benchmark):
         limit: at most so many samples, spread evenly over all.
 
     Raises:
-        FileNotFoundError: (on first use) there is no root, or no list; the sentence says what is
+        MissingFileError: (on first use) there is no root, or no list; the sentence says what is
             expected where.
     """
 
@@ -73,14 +74,14 @@ class ListedBenchmark(Benchmark):
             resolution=resolution or self.own_resolution,
         )
         if limit is not None and limit < 1:
-            raise ValueError(f"benchmark '{self.name}': limit must be at least 1, not {limit}")
+            raise UserError(f"benchmark '{self.name}': limit must be at least 1, not {limit}")
         self.limit = limit
 
     @cached_property
     def archive(self) -> Archive:
         """The files, looked for on first use."""
         if not self.root.exists():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"benchmark '{self.name}': there is no {self.root}; it would be a folder, a tar or a zip "
                 f"with {self.layout}"
             )
@@ -96,12 +97,12 @@ class ListedBenchmark(Benchmark):
         """The lines of the list as they stand in it, blank ones left out.
 
         Raises:
-            FileNotFoundError: `split` names no file.
+            MissingFileError: `split` names no file.
         """
         if self.split is None:
             return shipped_split(self.split_name)
         if not self.split.is_file():
-            raise FileNotFoundError(f"benchmark '{self.name}': there is no list {self.split}")
+            raise MissingFileError(f"benchmark '{self.name}': there is no list {self.split}")
         return [line for line in self.split.read_text().splitlines() if line.strip()]
 
     def has_truth(self, line: list[str]) -> bool:
@@ -116,7 +117,7 @@ class ListedBenchmark(Benchmark):
         """The first missing file of each sample that lacks one, by names alone: nothing is read.
 
         Raises:
-            FileNotFoundError: there is no root, or no list.
+            MissingFileError: there is no root, or no list.
         """
         absent = ([p for p in self.paths(line) if p not in self.archive] for line in self.lines)
         return [paths[0] for paths in absent if paths]

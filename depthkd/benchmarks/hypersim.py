@@ -9,6 +9,7 @@ from jaxtyping import Float64
 
 from depthkd.benchmarks.benchmark import FigureSet, Unmeasured
 from depthkd.benchmarks.files import Decoded, FileBenchmark
+from depthkd.errors import MissingFileError
 from depthkd.formats.datasets import hypersim_intrinsics, read_hypersim
 from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
@@ -72,7 +73,7 @@ class Hypersim(FileBenchmark):
         """See `ListedBenchmark.listed`.
 
         Raises:
-            FileNotFoundError: the root holds neither naming's images.
+            MissingFileError: the root holds neither naming's images.
         """
         if self.split is not None:
             return super().listed()
@@ -81,7 +82,7 @@ class Hypersim(FileBenchmark):
         pairs = [(name, truth_of(name)) for name in self.archive.names()]
         lines = [f"{image} {truth}" for image, truth in pairs if truth]
         if not lines:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"benchmark '{self.name}': {self.root} has no images; it would hold {self.layout}"
             )
         return lines

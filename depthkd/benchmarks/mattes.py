@@ -15,6 +15,7 @@ from depthkd.alignment import Fit
 from depthkd.batch import Quantity
 from depthkd.benchmarks.benchmark import FigureSet, Protocol
 from depthkd.benchmarks.files import ListedBenchmark
+from depthkd.errors import MissingFileError
 from depthkd.formats.images import decode_image
 from depthkd.formats.sample import AnnotatedSample, BadSample
 
@@ -90,7 +91,7 @@ class MatteBenchmark(ListedBenchmark):
         """See `ListedBenchmark.listed`.
 
         Raises:
-            FileNotFoundError: the root holds no images or mattes of the part.
+            MissingFileError: the root holds no images or mattes of the part.
         """
         if self.split is not None:
             return super().listed()
@@ -98,7 +99,7 @@ class MatteBenchmark(ListedBenchmark):
         files = [PurePosixPath(name) for name in self.archive.names()]
         stems = {f.stem for f in files if (*f.parts[-3:-1], f.suffix) in expected and f.name[0] != "."}
         if not stems:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"benchmark '{self.name}': {self.root} has no {self.part}/{self.images}/*.jpg; it would hold "
                 f"{self.layout}"
             )

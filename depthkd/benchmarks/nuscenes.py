@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from depthkd.benchmarks.files import Decoded, FileBenchmark
+from depthkd.errors import MissingFileError
 from depthkd.formats.datasets import camera_matrix
 from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
@@ -37,14 +38,14 @@ class NuScenes(FileBenchmark):
         """See `ListedBenchmark.listed`.
 
         Raises:
-            FileNotFoundError: the root holds no images with depth.
+            MissingFileError: the root holds no images with depth.
         """
         if self.split is not None:
             return super().listed()
         names = [name for name in self.archive.names() if IMAGE.fullmatch(name) and "samples/" in name]
         lines = [f"{name} {self._truth(name)}" for name in names if self._truth(name) in self.archive]
         if not lines:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"benchmark '{self.name}': {self.root} has no images with depth; it would hold {self.layout}"
             )
         count = min(SAMPLES, len(lines))

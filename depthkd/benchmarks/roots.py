@@ -20,6 +20,7 @@ from depthkd.benchmarks.sintel import Sintel
 from depthkd.benchmarks.spring import Spring
 from depthkd.benchmarks.unrealstereo4k import UnrealStereo4K
 from depthkd.benchmarks.vkitti import VirtualKITTI2
+from depthkd.errors import MissingFileError, UserError
 from depthkd.report.table import markdown_table
 
 # Marigold's tar, the folder that it unpacks to, then the owners' names.
@@ -83,18 +84,16 @@ def holdings(
         splits: name -> another list than the one that comes with depthkd.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: a name is not one of the benchmarks'.
+        MissingFileError: there is no such folder.
+        UserError: a name is not one of the benchmarks'.
     """
     folder = Path(root)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder; benchmarks are looked for in one")
+        raise MissingFileError(f"{folder} is no folder; benchmarks are looked for in one")
     names = [kind.name for kind in PLACES]
     for name in [*(only or []), *(splits or {})]:
         if name not in names:
-            raise ValueError(
-                f"'{name}' is not a benchmark that a root can hold; these are {', '.join(names)}"
-            )
+            raise UserError(f"'{name}' is not a benchmark that a root can hold; these are {', '.join(names)}")
     wanted = {kind: places for kind, places in PLACES.items() if only is None or kind.name in only}
     return [_holding(folder, kind, places, (splits or {}).get(kind.name)) for kind, places in wanted.items()]
 
@@ -139,7 +138,7 @@ def _inspected(kind: type[ListedBenchmark], place: Path, split: str | None) -> H
     benchmark = kind(place, split=split)
     try:
         samples, missing = len(benchmark.lines), benchmark.missing()
-    except (ValueError, OSError) as error:
+    except UserError as error:
         return Holding(benchmark.name, kind, place, sentence=str(error))
     sentence = None
     if missing:
@@ -154,7 +153,7 @@ def _absent(kind: type[ListedBenchmark], root: Path, places: tuple[str, ...]) ->
     benchmark = kind(root / places[0])
     try:
         samples = len(benchmark.lines)
-    except FileNotFoundError:  # its list is its data
+    except MissingFileError:  # its list is its data
         samples = None
     sentence = (
         f"benchmark '{benchmark.name}': none of {', '.join(places)} is in {root}; one would hold "

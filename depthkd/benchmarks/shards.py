@@ -7,9 +7,11 @@ from itertools import accumulate
 from pathlib import Path
 
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol
+from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.formats.samples import decode_sample
-from depthkd.formats.tar import TarIndex, expand_urls, index_tar
+from depthkd.formats.tar import TarIndex, index_tar
+from depthkd.paths import expand_urls
 
 
 class ShardBenchmark(Benchmark):
@@ -28,7 +30,7 @@ class ShardBenchmark(Benchmark):
         data_set: the public data set that the shards hold, by its common name.
 
     Raises:
-        ValueError, FileNotFoundError: (on first use) the urls name no shards that can be read.
+        UserError, MissingFileError: (on first use) the urls name no shards that can be read.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class ShardBenchmark(Benchmark):
         if resolution is not None:
             self.protocol = replace(self.protocol, resolution=resolution)
         if limit is not None and limit < 1:
-            raise ValueError(f"benchmark '{self.name}': limit must be at least 1, not {limit}")
+            raise UserError(f"benchmark '{self.name}': limit must be at least 1, not {limit}")
         self.limit = limit
 
     @cached_property

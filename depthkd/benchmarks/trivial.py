@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from depthkd.batch import AFFINE_DISPARITY, Ambiguity, Quantity
 from depthkd.benchmarks.benchmark import Benchmark
+from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.models.model import DepthModel, DepthOutput, resize_map
 
@@ -82,7 +83,7 @@ def mean_disparity_map(
     absolute deviation instead. Pixels that no sample knows get the mean of the others.
 
     Raises:
-        ValueError: no sample has a valid pixel, or a label is affine depth.
+        UserError: no sample has a valid pixel, or a label is affine depth.
     """
     total, count = np.zeros((height, width)), np.zeros((height, width))
     for sample in samples:
@@ -94,7 +95,7 @@ def mean_disparity_map(
         total += cv2.resize(disparity, size, interpolation=cv2.INTER_AREA)
         count += weight
     if not count.any():
-        raise ValueError("the mean disparity map needs labelled samples, but none has a valid pixel")
+        raise UserError("the mean disparity map needs labelled samples, but none has a valid pixel")
     known = count > 0
     mean = total / np.where(known, count, 1.0)
     return np.where(known, mean, mean[known].mean()).astype(np.float32)
@@ -109,7 +110,7 @@ def spread(benchmark: Benchmark, limit: int) -> Iterator[Sample]:
 def _normalised_disparity(sample: Sample) -> Float[np.ndarray, "height width"]:
     assert sample.depth is not None and sample.mask is not None
     if sample.space is None:
-        raise ValueError(f"sample '{sample.key}' has a depth map, but no space says what it holds")
+        raise UserError(f"sample '{sample.key}' has a depth map, but no space says what it holds")
     depth = np.where(sample.mask, sample.depth, 1.0).astype(np.float64)
     if sample.space.quantity is Quantity.DEPTH:
         sample.space.inverse()

@@ -15,6 +15,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch's 
 from depthkd.cluster.precision import Capability, choose_precision, local_capabilities
 from depthkd.cluster.processors import processors
 from depthkd.cluster.slurm import EveryRankError, Job, current_job, this_rank
+from depthkd.errors import UserError
 
 GIB = 2**30
 LOW_DISK, LOW_SHARED_MEMORY = 2 * GIB, 1 * GIB
@@ -73,14 +74,14 @@ def preflight(plan: Plan) -> str:
     """Look, let the ranks of a SLURM job compare, print, and return the precision that suits them all.
 
     Raises:
-        ValueError: something is set wrong; one sentence for each thing.
+        UserError: something is set wrong; one sentence for each thing.
     """
     job = current_job()
     if job is not None:
         if mistakes := layout_mistakes(job, plan):
             raise EveryRankError("; ".join(mistakes))
         if mistakes := master_mistakes(job):
-            raise ValueError("; ".join(mistakes))
+            raise UserError("; ".join(mistakes))
     found = look(plan, job)
     everyone = [found] if job is None or job.tasks == 1 else compare(found, job)
     capabilities = [(major, minor) for f in everyone for major, minor in f.capabilities]
@@ -226,7 +227,7 @@ def compare(found: Found, job: Job) -> list[Found]:
     """What every rank found, on every rank.
 
     Raises:
-        ValueError: some ranks did not come.
+        UserError: some ranks did not come.
     """
     store = None
     try:
@@ -241,7 +242,7 @@ def compare(found: Found, job: Job) -> list[Found]:
             store.wait([f"read {rank}" for rank in range(job.tasks)])
     except RuntimeError as error:
         absent = [r for r in range(job.tasks) if store is None or not store.check([f"found {r}"])]
-        raise ValueError(
+        raise UserError(
             f"rank {job.rank} on {job.node} waited {MEETING:.0f} s at {job.master}:{job.port + PORT_OFFSET}, "
             f"but of {job.tasks} ranks, these did not come: {', '.join(map(str, absent)) or 'none'}"
         ) from error

@@ -5,11 +5,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from depthkd.errors import UserError
+from depthkd.formats.whole_files import write_whole
+
 INTERACTIVE = ("bash", "interactive")  # names of jobs, as Lightning knows them
 MARKER = "slurm_job"  # in a run's folder: the job that made it
 
 
-class EveryRankError(ValueError):
+class EveryRankError(UserError):
     """A mistake that all ranks find alike, so that rank 0 alone says it."""
 
 
@@ -98,5 +101,4 @@ def mark(folder: Path) -> None:
     """Leave the job's number in the run's folder."""
     job = current_job()
     if job is not None and job.rank == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARKER).write_text(f"{job.identifier}\n")
+        write_whole(folder / MARKER, f"{job.identifier}\n")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from depthkd.batch import Batch
+from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 
 
@@ -21,7 +22,7 @@ def collate(samples: Sequence[Sample], where: str) -> Batch:
         where: the config key that the sentences name.
 
     Raises:
-        ValueError: sizes or spaces differ, or only some samples have depth.
+        UserError: sizes or spaces differ, or only some samples have depth.
     """
     _same(samples, [f"{s.image.shape[0]} x {s.image.shape[1]} pixels" for s in samples], where)
     _same(samples, ["labelled" if s.depth is not None else "not labelled" for s in samples], where)
@@ -48,7 +49,7 @@ def collate(samples: Sequence[Sample], where: str) -> Batch:
 def _same(samples: Sequence[Sample], facts: Sequence[str], where: str) -> None:
     for sample, fact in zip(samples, facts, strict=True):
         if fact != facts[0]:
-            raise ValueError(
+            raise UserError(
                 f"{where}: a batch must be alike, but '{samples[0].key}' is {facts[0]} and '{sample.key}' is "
                 f"{fact}; a transform that ends in one size, or a source of its own for each kind, would do"
             )

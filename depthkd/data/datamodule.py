@@ -10,6 +10,7 @@ from depthkd.batch import Batch, TrainingBatch
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet
 from depthkd.data.loaders import BenchmarkLoader, StreamLoader
 from depthkd.data.stream import OpenSource, ShardSource, StreamBatches, places_per_rank
+from depthkd.errors import UserError
 
 ENOUGH_TO_JUDGE = 100  # samples, before the share of bad ones stops a run
 
@@ -44,12 +45,12 @@ class ShardDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if workers < 0:
-            raise ValueError(f"data.workers must be 0 or more, not {workers}")
+            raise UserError(f"data.workers must be 0 or more, not {workers}")
         if seed < 0:
-            raise ValueError(f"data.seed must be 0 or more, not {seed}")
+            raise UserError(f"data.seed must be 0 or more, not {seed}")
         for name, benchmark in (validation or {}).items():
             if FigureSet.DEPTH not in benchmark.figures:
-                raise ValueError(
+                raise UserError(
                     f"data.validation.{name} has no depth to validate on: only `depthkd test` can score it"
                 )
         # a rank without a sample of a small benchmark waits for the others
@@ -70,7 +71,7 @@ class ShardDataModule(LightningDataModule):
         """Check the shares and open the training shards, before a run that trains.
 
         Raises:
-            ValueError, FileNotFoundError: a sentence that names `data.train.<name>.share` or `.urls`.
+            UserError, MissingFileError: a sentence that names `data.train.<name>.share` or `.urls`.
         """
         if stage != "fit":
             return
@@ -105,7 +106,7 @@ class ShardDataModule(LightningDataModule):
         """Say every bad sample of this rank once, and count.
 
         Raises:
-            ValueError: after 100 samples, more than `max_bad_fraction` were bad.
+            UserError: after 100 samples, more than `max_bad_fraction` were bad.
         """
         for part in batch.values():
             self._good += len(part)
@@ -116,7 +117,7 @@ class ShardDataModule(LightningDataModule):
                     log.warning("skipped a bad sample: %s", sentence)
         seen = self._good + self._bad
         if seen >= ENOUGH_TO_JUDGE and self._bad > self.max_bad_fraction * seen:
-            raise ValueError(
+            raise UserError(
                 f"{self._bad} of {seen} samples were bad, more than data.max_bad_fraction="
                 f"{self.max_bad_fraction:g}: mend the shards, or raise it to train without them"
             )
@@ -136,7 +137,7 @@ class ShardDataModule(LightningDataModule):
         """Check that the stream is the one that the checkpoint was trained on.
 
         Raises:
-            ValueError: it is another one, and `allow_changed_stream` is not set.
+            UserError: it is another one, and `allow_changed_stream` is not set.
         """
         before, now = state_dict["fingerprint"], self.fingerprint()
         keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
@@ -144,7 +145,7 @@ class ShardDataModule(LightningDataModule):
             return
         changes = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys)
         if not self.allow_changed_stream:
-            raise ValueError(
+            raise UserError(
                 f"the checkpoint was trained on another stream: {changes}; restore that, or set "
                 "data.allow_changed_stream=true to go on with the new stream at batch "
                 f"{state_dict['processed']}"

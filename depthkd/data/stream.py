@@ -17,9 +17,11 @@ from depthkd.batch import Batch, TrainingBatch
 from depthkd.data.collate import collate
 from depthkd.data.order import Recent, ShardOrder
 from depthkd.data.transforms import Transform
+from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.samples import decode_sample
-from depthkd.formats.tar import TarIndex, expand_urls, index_tar
+from depthkd.formats.tar import TarIndex, index_tar
+from depthkd.paths import expand_urls
 
 ATTEMPTS = 20  # redraws of a bad sample before the source is given up
 SUM_TOLERANCE = 1e-3  # lets thirds be written as 0.3333
@@ -54,7 +56,7 @@ class ShardSource:
         cameras: bool = False,
     ) -> None:
         if shuffle_window < 1:
-            raise ValueError(f"shuffle_window counts shards and must be 1 or more, not {shuffle_window}")
+            raise UserError(f"shuffle_window counts shards and must be 1 or more, not {shuffle_window}")
         self.urls = urls
         self.share = share
         self.labelled = labelled
@@ -68,8 +70,8 @@ class ShardSource:
         """Index the shards.
 
         Raises:
-            ValueError: a shard is broken or empty; the sentence names `data.train.<name>.urls`.
-            FileNotFoundError: a shard is missing; the same.
+            UserError: a shard is broken or empty; the sentence names `data.train.<name>.urls`.
+            MissingFileError: a shard is missing; the same.
         """
         return OpenSource(self, name, seed)
 
@@ -88,10 +90,10 @@ class OpenSource:
         try:
             self.paths = expand_urls(source.urls)
             counts = [len(index_tar(path, source.cache)) for path in self.paths]
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{key}: {error}") from error
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{key}: {error}") from error
+        except MissingFileError as error:
+            raise MissingFileError(f"{key}: {error}") from error
+        except UserError as error:
+            raise UserError(f"{key}: {error}") from error
         self._seed = (seed, zlib.crc32(name.encode()))
         self.order = ShardOrder(counts, source.shuffle_window, self._seed)
         self._indexes: Recent[int, TarIndex] = Recent(2 * source.shuffle_window)
@@ -112,7 +114,7 @@ class OpenSource:
         """The sample at `position`, and a sentence for every bad one that stood in its place.
 
         Raises:
-            ValueError: 20 samples in a row were bad.
+            UserError: 20 samples in a row were bad.
         """
         skipped: list[str] = []
         shard, index = self.order(position)
@@ -122,7 +124,7 @@ class OpenSource:
             except BadSample as error:
                 skipped.append(str(error))
             shard, index = self.order.any(np.random.default_rng([*self._seed, 2, position, attempt]))
-        raise ValueError(
+        raise UserError(
             f"data.train.{self.name}: {ATTEMPTS} samples in a row could not be used, so its shards are not "
             f"what its settings say; the last: {skipped[-1]}"
         )
@@ -130,7 +132,7 @@ class OpenSource:
     def _decode(self, shard: int, index: int, position: int) -> Sample:
         tar = self._indexes.get(shard, lambda: index_tar(self.paths[shard], self.source.cache))
         if len(tar) != self.order.counts[shard]:
-            raise ValueError(f"{self.paths[shard]} changed while the run was reading it; start the run again")
+            raise UserError(f"{self.paths[shard]} changed while the run was reading it; start the run again")
         key = tar.keys[index]
         sample = decode_sample(
             key,
@@ -160,7 +162,7 @@ class StreamBatches(IterableDataset[TrainingBatch]):
         start: number of the first global batch.
 
     Raises:
-        ValueError: the shares do not divide the batch (see `places_per_rank`).
+        UserError: the shares do not divide the batch (see `places_per_rank`).
     """
 
     def __init__(
@@ -201,17 +203,17 @@ def places_per_rank(shares: Mapping[str, float], batch_size: int, world_size: in
     """How many samples of each source every rank contributes to every batch.
 
     Raises:
-        ValueError: no sources; shares that are not positive or do not sum to 1; a share that is no
+        UserError: no sources; shares that are not positive or do not sum to 1; a share that is no
             whole number of samples for every rank. The sentence names `data.train.<name>.share`
             and the next larger batch size that would do.
     """
     if not shares:
-        raise ValueError("data.train names no sources; it would map a name of yours to a ShardSource")
+        raise UserError("data.train names no sources; it would map a name of yours to a ShardSource")
     if batch_size < 1:
-        raise ValueError(f"data.batch_size must be 1 or more, not {batch_size}")
+        raise UserError(f"data.batch_size must be 1 or more, not {batch_size}")
     named = ", ".join(f"data.train.{name}.share={share:g}" for name, share in shares.items())
     if min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > SUM_TOLERANCE:
-        raise ValueError(f"shares must be positive and sum to 1, but {named} sum to {sum(shares.values()):g}")
+        raise UserError(f"shares must be positive and sum to 1, but {named} sum to {sum(shares.values()):g}")
     places = _places(shares, batch_size, world_size)
     if isinstance(places, dict):
         return places
@@ -219,7 +221,7 @@ def places_per_rank(shares: Mapping[str, float], batch_size: int, world_size: in
     larger = (size for size in range(batch_size + 1, batch_size + 100_000))
     fits = next((size for size in larger if isinstance(_places(shares, size, world_size), dict)), None)
     advice = f"batch_size={fits} would do" if fits else "no batch_size would do: choose rounder shares"
-    raise ValueError(
+    raise UserError(
         f"data.train.{places}.share={shares[places]:g} of data.batch_size={batch_size} is no whole number of "
         f"samples{ranks}: {advice}"
     )

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 
+from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.geometry import crop_intrinsics, flip_intrinsics, resize_intrinsics
 
@@ -124,21 +125,21 @@ class CrossContextCrop(SquareCrop):
     ) -> None:
         super().__init__(size, smallest, flip)
         if windows < 1:
-            raise ValueError(f"a CrossContextCrop needs windows of 1 or more, not {windows}")
+            raise UserError(f"a CrossContextCrop needs windows of 1 or more, not {windows}")
         if not 1 <= window <= smallest:
-            raise ValueError(
+            raise UserError(
                 f"a CrossContextCrop's window of {window} pixels must fit into its smallest region of "
                 f"{smallest}: window would be 1 to {smallest}"
             )
         if placement not in ("random", "grid"):
-            raise ValueError(f"'{placement}' is not a placement of windows; it would be 'random' or 'grid'")
+            raise UserError(f"'{placement}' is not a placement of windows; it would be 'random' or 'grid'")
         if overlap is not None and (placement != "grid" or not 0.0 <= overlap < 1.0):
-            raise ValueError(
+            raise UserError(
                 f"overlap is a part of a window's side, 0 to less than 1, of a grid: not {overlap} with "
                 f"placement '{placement}'"
             )
         if placement == "grid" and overlap is None and round(windows**0.5) ** 2 != windows:
-            raise ValueError(
+            raise UserError(
                 f"{windows} windows make no square grid; windows would be 1, 4, 9 or another square number"
             )
         self.windows = windows
@@ -245,11 +246,11 @@ def _moved(sample: Sample, move: Any, *arguments: Any) -> Any:
 
 def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
     if min(size) < 1:
-        raise ValueError(f"a transform's sizes must be 1 pixel or more, not {size[0]} x {size[1]}")
+        raise UserError(f"a transform's sizes must be 1 pixel or more, not {size[0]} x {size[1]}")
     return size[0], size[1]
 
 
 def _checked_flip(flip: float) -> float:
     if not 0.0 <= flip <= 1.0:
-        raise ValueError(f"flip is a probability between 0 and 1, not {flip}")
+        raise UserError(f"flip is a probability between 0 and 1, not {flip}")
     return flip

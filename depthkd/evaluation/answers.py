@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from depthkd.formats.sample import Sample
+from depthkd.formats.whole_files import whole_file, write_whole
 from depthkd.models.model import DepthModel
 
 IDENTITY = "identity.json"
@@ -90,10 +91,8 @@ class Answers:
                 f"{sample.image.shape[1]} pixels with {list(depth.shape)}; it would be [1, height, width]"
             )
         if path is not None:
-            temporary = path.with_name(f".{path.name}.writing")
-            with temporary.open("wb") as file:
+            with whole_file(path, sync=False) as file:
                 np.save(file, depth[0].cpu().numpy())
-            temporary.replace(path)
         return depth
 
 
@@ -104,7 +103,7 @@ class AnswersOfTruth(Answers):
         """The truth, encoded and decoded.
 
         Raises:
-            ValueError: the sample has no truth.
+            UserError: the sample has no truth.
         """
         if sample.depth is None or sample.mask is None or sample.space is None:
             raise ValueError(f"sample '{sample.key}' has no truth")
@@ -149,4 +148,4 @@ def _claim(folder: Path, facts: dict[str, object]) -> None:
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    path.write_text(json.dumps(facts, indent=2) + "\n")
+    write_whole(path, json.dumps(facts, indent=2) + "\n")

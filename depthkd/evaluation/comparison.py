@@ -94,7 +94,7 @@ def papers_own(wanted: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
             cells are thought to be measured under.
 
     Raises:
-        ValueError: there is no such table.
+        UserError: there is no such table.
     """
     tables = []
     for name in wanted:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from depthkd.batch import METRIC_DEPTH, DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol
+from depthkd.errors import UserError
 from depthkd.evaluation.answers import Answers, WrongAnswerError
 from depthkd.evaluation.certainty import Certainty
 from depthkd.evaluation.provenance import MARK
@@ -112,15 +113,15 @@ class Outcome:
         """Whether the protocol can score a model; one that is optional and cannot be gets a note.
 
         Raises:
-            ValueError: it cannot, and the model is not optional.
+            UserError: it cannot, and the model is not optional.
         """
         if not self.fitted:
             return True
         try:
             self.protocol.check(space, truth_space(self.benchmark))
-        except ValueError as error:
+        except UserError as error:
             if not optional:
-                raise ValueError(f"model '{name}' on benchmark '{self.title}': {error}") from error
+                raise UserError(f"model '{name}' on benchmark '{self.title}': {error}") from error
             self.notes.append(f"No row for {name}: {error}.")
             return False
         return True

@@ -21,7 +21,7 @@ def chosen(benchmark: Benchmark, names: Sequence[str] | None, changes: Mapping[s
         changes: fields that are the same under all of them, such as `resolution`.
 
     Raises:
-        ValueError: there is no preset of a name, or a changed field makes no sense.
+        UserError: there is no preset of a name, or a changed field makes no sense.
     """
     own = replace(benchmark.protocol, **changes)
     if FigureSet.DEPTH not in benchmark.figures:

@@ -1,12 +1,14 @@
 """Figures of every sample, on disk as they come, so that an interrupted test goes on where it stopped."""
 
 import csv
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.evaluation.figures import names_of
+from depthkd.formats.whole_files import write_whole
 
 FIGURES = names_of(FigureSet)
 HEADER = ["benchmark", "model", "index", "sample", "group", "trained_on", "fault", *FIGURES]
@@ -79,16 +81,16 @@ class Records:
         return len(self._rows.get(key, {}))
 
     def save(self) -> None:
-        """Write the whole table, pair by pair and in the samples' order, under a temporary name first."""
-        temporary = self.table.with_name(f".{self.table.name}.writing")
-        with temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(HEADER)
-            for key, rows in self._rows.items():
-                for index in sorted(rows):
-                    writer.writerow([*key, index, *rows[index].cells()])
-        self.facts.write_text(json.dumps(self.identities, indent=2) + "\n")
-        temporary.replace(self.table)
+        """Write the whole table, pair by pair and in the samples' order, and what it was measured with."""
+        table = io.StringIO(newline="")
+        writer = csv.writer(table)
+        writer.writerow(HEADER)
+        for key, rows in self._rows.items():
+            for index in sorted(rows):
+                writer.writerow([*key, index, *rows[index].cells()])
+        # The table first: a kill in between must not leave old rows under a new identity.
+        write_whole(self.table, table.getvalue())
+        write_whole(self.facts, json.dumps(self.identities, indent=2) + "\n")
 
     def add(self, benchmark: str, model: str, index: int, row: Row) -> None:
         """Keep one sample's figures; they are on disk when this returns."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from depthkd.alignment import convert
 from depthkd.batch import DepthSpace, Quantity
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol, Unmeasured
+from depthkd.errors import UserError
 from depthkd.evaluation.figures import SLOW, UNFITTED, SlowJob
 from depthkd.formats.sample import AnnotatedSample, BadSample, Sample
 from depthkd.metrics.boundary import SMALLEST_DEPTH
@@ -52,7 +53,7 @@ def fitted(raw: Map, space: DepthSpace, sample: Sample, protocol: Protocol) -> F
     """Fit a model's answer to a sample's truth.
 
     Raises:
-        ValueError: the sample has no truth, or the spaces do not suit the protocol.
+        UserError: the sample has no truth, or the spaces do not suit the protocol.
     """
     if sample.depth is None or sample.mask is None or sample.space is None:
         raise ValueError(f"sample '{sample.key}' has no truth")
@@ -178,7 +179,7 @@ def truth_space(benchmark: Benchmark) -> DepthSpace:
     """The space of the benchmark's truth, from its first readable sample.
 
     Raises:
-        ValueError: no sample can be read.
+        UserError: no sample can be read.
     """
     reasons = []
     for _, sample in ahead(benchmark, range(len(benchmark))):
@@ -187,7 +188,7 @@ def truth_space(benchmark: Benchmark) -> DepthSpace:
         elif sample.space is not None:
             return sample.space
     why = f", the first: {reasons[0]}" if reasons else ""
-    raise ValueError(f"benchmark '{benchmark.name}': none of its {len(benchmark)} samples can be read{why}")
+    raise UserError(f"benchmark '{benchmark.name}': none of its {len(benchmark)} samples can be read{why}")
 
 
 def ahead(benchmark: Benchmark, indices: Sequence[int]) -> Iterator[tuple[int, Sample | BadSample]]:

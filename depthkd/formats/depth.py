@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from numpy.lib import format as npy_format
 
+from depthkd.errors import UserError
 from depthkd.formats.images import MAX_PIXELS, decode_grey_png, encode_png
 from depthkd.formats.sample import BadSample
 
@@ -35,13 +36,13 @@ def encode_depth(depth: Depth, mask: Mask | None, codec: str = "png16") -> tuple
     Values that are not finite are invalid, like those outside `mask`.
 
     Raises:
-        ValueError: the codec is unknown, or no pixel is valid.
+        UserError: the codec is unknown, or no pixel is valid.
     """
     if codec not in CODECS:
-        raise ValueError(f"'{codec}' is not a depth codec; it would be one of {', '.join(CODECS)}")
+        raise UserError(f"'{codec}' is not a depth codec; it would be one of {', '.join(CODECS)}")
     valid = np.isfinite(depth) if mask is None else mask & np.isfinite(depth)
     if not valid.any():
-        raise ValueError("a depth map without a valid pixel cannot be encoded")
+        raise UserError("a depth map without a valid pixel cannot be encoded")
     low, high = float(depth[valid].min()), float(depth[valid].max())
     meta = {"codec": codec, "range": [low, high]}
     if codec == "npy":

@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from depthkd.batch import DepthSpace
+from depthkd.errors import UserError
 from depthkd.formats.depth import Depth, Mask, Number, read_depth_npy, read_depth_png
 from depthkd.formats.images import IMAGE_SUFFIXES, decode_image, image_format
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.samples import encode_label
-from depthkd.formats.tar import expand_paths
 from depthkd.formats.writing import Member
+from depthkd.paths import expand_paths
 
 Layout = Literal["sa1b", "img2dataset", "labelled"]
 
@@ -88,7 +89,7 @@ class Packer:
         """The samples' keys and members, one after the other.
 
         Raises:
-            ValueError: more are bad than `max_bad` allows.
+            UserError: more are bad than `max_bad` allows.
         """
         allowed = int(np.ceil(self.max_bad * len(self)))
         number = 0
@@ -100,7 +101,7 @@ class Packer:
                 self.bad.append(str(error))
                 if len(self.bad) > allowed:
                     counted = f"{len(self.bad)} of {len(self)} samples are bad, and max_bad allows {allowed}"
-                    raise ValueError(f"{counted}: {error}") from error
+                    raise UserError(f"{counted}: {error}") from error
                 continue
             number += 1
             yield sample
@@ -145,8 +146,8 @@ def find_pairs(images: str | Sequence[str], depths: str | Sequence[str] | None =
     first dot; where that is not unique, the folders that tell the images apart come before it.
 
     Raises:
-        FileNotFoundError: a pattern matches nothing.
-        ValueError: files cannot be paired; the sentence names one.
+        MissingFileError: a pattern matches nothing.
+        UserError: files cannot be paired; the sentence names one.
     """
     pictures = _files(images, IMAGE_SUFFIXES)
     keys = _keys(pictures)
@@ -161,9 +162,9 @@ def find_pairs(images: str | Sequence[str], depths: str | Sequence[str] | None =
             return Pairs(keys, pictures, [by_stem[stem] for stem in stems])
         if not by_stem.keys().isdisjoint(stems):
             lone = lone or next(path for stem, path in by_stem.items() if stem not in stems)
-            raise ValueError(f"{lone} has no partner: an image and its depth agree up to the first dot")
+            raise UserError(f"{lone} has no partner: an image and its depth agree up to the first dot")
     if len(maps) != len(pictures):
-        raise ValueError(
+        raise UserError(
             f"{len(pictures)} images and {len(maps)} depth files cannot be paired: "
             "give as many of each, or names that agree up to the first dot"
         )
@@ -181,10 +182,10 @@ def _files(patterns: str | Sequence[str], suffixes: tuple[str, ...]) -> list[Pat
             listed.append(pattern)
     paths = [Path(path) for path in expand_paths(listed, suffixes)]
     if not paths:
-        raise ValueError("no images are given; name a file, a folder or a pattern")
+        raise UserError("no images are given; name a file, a folder or a pattern")
     repeated = [path for path, times in Counter(paths).items() if times > 1]
     if repeated:
-        raise ValueError(f"{repeated[0]} is given {Counter(paths)[repeated[0]]} times")
+        raise UserError(f"{repeated[0]} is given {Counter(paths)[repeated[0]]} times")
     return paths
 
 
@@ -201,7 +202,7 @@ def _keys(paths: list[Path]) -> list[str]:
     ):
         if len(set(names)) == len(names):
             return names
-    raise ValueError("two images have the same name up to their suffixes; rename one of them")
+    raise UserError("two images have the same name up to their suffixes; rename one of them")
 
 
 def _below(paths: list[Path]) -> list[Path]:

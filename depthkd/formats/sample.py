@@ -7,11 +7,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from depthkd.batch import DepthSpace
+from depthkd.errors import UserError
 
 END = 65536  # bytes
 
 
-class BadSample(ValueError):  # noqa: N818 - it is what it says: a sample, and bad
+class BadSample(UserError):  # noqa: N818 - it is what it says: a sample, and bad
     """A sample that cannot be used; the sentence names the file, the sample and the reason."""
 
 

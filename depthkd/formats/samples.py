@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float64
 
 from depthkd.batch import Ambiguity, DepthSpace, Quantity
+from depthkd.errors import UserError
 from depthkd.formats.depth import CODECS, Depth, Mask, decode_depth, encode_depth
 from depthkd.formats.images import (
     IMAGE_SUFFIXES,
@@ -47,10 +48,10 @@ def encode_sample(
     The depth's mask goes into the codec. A sample without depth gets its image and a json.
 
     Raises:
-        ValueError: `codec` or `image` is unknown, or the depth has no space or no valid pixel.
+        UserError: `codec` or `image` is unknown, or the depth has no space or no valid pixel.
     """
     if image not in ("jpg", "png"):
-        raise ValueError(f"'{image}' is not an image format that shards are written in; take jpg or png")
+        raise UserError(f"'{image}' is not an image format that shards are written in; take jpg or png")
     pixels = encode_jpeg(sample.image) if image == "jpg" else encode_png(sample.image)
     return {image: pixels, **encode_label(sample, codec, extra)}
 
@@ -61,17 +62,17 @@ def encode_label(
     """All members of a sample but its image: the depth, if it has one, and the json.
 
     Raises:
-        ValueError: as `encode_sample`.
+        UserError: as `encode_sample`.
     """
     members: dict[str, bytes] = {}
     record: dict[str, Any] = dict(extra or {})
     if sample.depth is not None:
         if sample.space is None:
-            raise ValueError(f"sample '{sample.key}' has depth without a space; give one, as 'metric depth'")
+            raise UserError(f"sample '{sample.key}' has depth without a space; give one, as 'metric depth'")
         try:
             suffix, data, meta = encode_depth(sample.depth, sample.mask, codec)
-        except ValueError as error:
-            raise ValueError(f"sample '{sample.key}': {error}") from error
+        except UserError as error:
+            raise UserError(f"sample '{sample.key}': {error}") from error
         members[suffix] = data
         record["depth"] = {"space": str(sample.space), "unit": unit_of(sample.space), **meta}
     if sample.intrinsics is not None:
@@ -195,7 +196,7 @@ def _camera(
 def _space(meta: dict[str, Any], name: str) -> DepthSpace:
     try:
         space = DepthSpace.parse(str(meta.get("space")))
-    except ValueError as error:
+    except UserError as error:
         raise BadSample(f"{name}: {error}") from error
     if meta.get("unit") != unit_of(space):
         raise BadSample(

@@ -3,27 +3,23 @@
 import hashlib
 import json
 import os
-import re
-import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from glob import glob
 from pathlib import Path
 
 import numpy as np
-from braceexpand import braceexpand
 from jaxtyping import Int64
 
+from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.images import IMAGE_SUFFIXES
 from depthkd.formats.sample import BadSample
 from depthkd.formats.tar_headers import tar_members
+from depthkd.formats.whole_files import whole_file
 
 OPEN_TARS = 64  # kept open in a process
 VERSION = 1  # of the cache's layout
 COLUMNS = ("starts", "kinds", "offsets", "sizes")
-SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-REMOTE = ("http", "https", "ftp", "s3", "gs", "gcs", "az", "abfs", "hdfs", "hf", "ssh", "sftp")
 
 
 @dataclass
@@ -84,12 +80,12 @@ def index_tar(path: str | Path, cache: Path | None = None, images: bool = True) 
     are in it too.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no plain tar, is cut short, or has no sample.
+        MissingFileError: there is no such file.
+        UserError: it is no plain tar, is cut short, or has no sample.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not a file; a shard is a tar")
+        raise MissingFileError(f"{path} is not a file; a shard is a tar")
     status = path.stat()
     stamp = (status.st_size, status.st_mtime_ns)
     places = _cache_places(path, cache)
@@ -103,59 +99,8 @@ def index_tar(path: str | Path, cache: Path | None = None, images: bool = True) 
         index = _with_images(index)
     if not index.keys:
         kind = "sample with an image" if images else "sample"
-        raise ValueError(f"{path} holds no {kind}; expected members like 000001.jpg")
+        raise UserError(f"{path} holds no {kind}; expected members like 000001.jpg")
     return index
-
-
-def expand_urls(urls: str | Path | Sequence[str | Path]) -> list[str]:
-    """Paths of the shards that patterns stand for, each pattern's in order.
-
-    A pattern is a path, possibly with braces ({000000..000019}), wildcards, or a leading file:// or
-    ~, or a folder, which stands for the tars in it.
-
-    Raises:
-        ValueError: a scheme is remote or unknown, or runs a program (pipe:).
-        FileNotFoundError: a pattern stands for nothing, or a path in it does not exist.
-    """
-    paths = expand_paths(urls, ("tar",))
-    if not paths:
-        raise ValueError("no urls are given; name at least one tar")
-    return paths
-
-
-def expand_paths(patterns: str | Path | Sequence[str | Path], suffixes: Collection[str]) -> list[str]:
-    """As `expand_urls`, but a folder stands for the files in it that have one of `suffixes`."""
-    several = [patterns] if isinstance(patterns, str | Path) else patterns
-    return [path for pattern in several for path in _expand(str(pattern), suffixes)]
-
-
-def _expand(pattern: str, suffixes: Collection[str]) -> list[str]:
-    plain = pattern.removeprefix("file://")
-    if plain.startswith("~"):  # a shell leaves it alone in quotes, which braces need
-        plain = str(Path(plain).expanduser())
-    scheme = SCHEME.match(plain)
-    if scheme and scheme[1].lower() == "pipe":
-        raise ValueError(f"'{pattern}' would run a program; depthkd reads from files only")
-    if scheme and scheme[1].lower() in REMOTE:
-        raise ValueError(
-            f"'{pattern}' is remote, and shards are read by offset: copy it to a local folder first"
-        )
-    if scheme:
-        raise ValueError(
-            f"'{pattern}' has the unknown scheme '{scheme[1]}:'; give a path, or file:// and a path"
-        )
-    paths = []
-    for path in braceexpand(plain) if "{" in plain else [plain]:
-        if Path(path).is_dir():
-            files = sorted(Path(path).iterdir())
-            found = [str(file) for file in files if file.suffix[1:].lower() in suffixes]
-        else:
-            found = [path] if Path(path).exists() else sorted(glob(path, recursive=True))  # noqa: PTH207
-        if not found:
-            within = "" if path == pattern else f" (from '{pattern}')"
-            raise FileNotFoundError(f"'{path}'{within} matches no .{' or .'.join(suffixes)} file")
-        paths += found
-    return paths
 
 
 class _Tar:
@@ -257,14 +202,9 @@ def _save(index: TarIndex, place: Path) -> bool:
         "keys": index.keys,
         **{name: getattr(index, name).tolist() for name in COLUMNS},
     }
-    draft = place.with_name(f".{place.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            draft.write_text(json.dumps(record))
-            draft.replace(place)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError:
+        with whole_file(place, several_writers=True, sync=False) as file:
+            file.write(json.dumps(record).encode())
+    except UserError:
         return False
     return True

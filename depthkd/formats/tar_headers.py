@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from depthkd.errors import UserError
+
 BLOCK = 512
 PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=]+)=")
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"(\xb5/\xfd")  # gzip, bzip2, xz, zstd
@@ -14,7 +16,7 @@ def tar_members(path: Path) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of every plain file in a tar; reads nothing but its headers.
 
     Raises:
-        ValueError: it is not a tar, is compressed, damaged or cut short, or has a sparse file.
+        UserError: it is not a tar, is compressed, damaged or cut short, or has a sparse file.
     """
     with path.open("rb", buffering=0) as file:
         yield from _scan(file.fileno(), path, os.fstat(file.fileno()).st_size)
@@ -27,9 +29,9 @@ def _scan(file: int, path: Path, total: int) -> Iterator[tuple[str, int, int]]:
     while True:
         header = os.pread(file, BLOCK, position)
         if position == 0 and len(header) < BLOCK:
-            raise ValueError(f"{path} is empty or not a tar: it has {total} bytes")
+            raise UserError(f"{path} is empty or not a tar: it has {total} bytes")
         if len(header) < BLOCK:
-            raise ValueError(
+            raise UserError(
                 f"{cut_short}its end-of-archive mark is missing at byte {position}; copy it again"
             )
         if not header.strip(b"\0"):
@@ -41,7 +43,7 @@ def _scan(file: int, path: Path, total: int) -> Iterator[tuple[str, int, int]]:
         except ValueError:
             size = -1
         if size < 0:
-            raise ValueError(
+            raise UserError(
                 f"{path} is a broken tar: the size of the member at byte {position} is unreadable"
             )
         if kind in b"123456":  # links, folders and devices have no data
@@ -49,7 +51,7 @@ def _scan(file: int, path: Path, total: int) -> Iterator[tuple[str, int, int]]:
         position += BLOCK
         after = position + -(-size // BLOCK) * BLOCK
         if after > total:
-            raise ValueError(f"{cut_short}it has {total} bytes, but a member ends at {after}; copy it again")
+            raise UserError(f"{cut_short}it has {total} bytes, but a member ends at {after}; copy it again")
         match kind:
             case b"L":
                 long_name = os.pread(file, size, position).split(b"\0")[0].decode(errors="replace")
@@ -59,7 +61,7 @@ def _scan(file: int, path: Path, total: int) -> Iterator[tuple[str, int, int]]:
                 pass
             case _:
                 if kind == b"S" or any(word.startswith("GNU.sparse") for word in pax):
-                    raise ValueError(f"{path} holds a sparse file, which cannot be read by offset; repack it")
+                    raise UserError(f"{path} holds a sparse file, which cannot be read by offset; repack it")
                 if kind in (b"0", b"\0", b"7"):
                     name = pax.get("path") or long_name or _name(header)
                     yield name.removeprefix("./"), position, size
@@ -75,10 +77,10 @@ def _check(header: bytes, path: Path, position: int) -> None:
     if sum(header) - sum(header[148:156]) + 8 * 32 == expected:
         return
     if header.startswith(COMPRESSED):
-        raise ValueError(f"{path} is compressed, and shards are read by offset: decompress it to a plain tar")
+        raise UserError(f"{path} is compressed, and shards are read by offset: decompress it to a plain tar")
     if position == 0:
-        raise ValueError(f"{path} is not a tar")
-    raise ValueError(f"{path} is a broken tar: no valid header at byte {position}")
+        raise UserError(f"{path} is not a tar")
+    raise UserError(f"{path} is a broken tar: no valid header at byte {position}")
 
 
 def _number(text: bytes) -> int:
@@ -103,7 +105,7 @@ def _pax(data: bytes, path: Path) -> dict[str, str]:
         found = PAX_RECORD.match(data, position)
         length = int(found[1]) if found else 0
         if not found or position + length <= found.end():
-            raise ValueError(f"{path} is a broken tar: it has an unreadable PAX header")
+            raise UserError(f"{path} is a broken tar: it has an unreadable PAX header")
         value = data[found.end() : position + length - 1]
         records[found[2].decode(errors="replace")] = value.decode(errors="replace")
         position += length

@@ -4,6 +4,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, count, islice
 from pathlib import Path
+from typing import BinaryIO
+
+from depthkd.errors import ExistingFileError, UserError
+from depthkd.formats.whole_files import draft_of, whole_file
 
 NUMBER = re.compile(r"%0?\d*d")
 Member = tuple[str, Mapping[str, bytes]]
@@ -16,13 +20,8 @@ def write_tar(samples: Iterable[Member], path: Path) -> int:
     Returns:
         how many samples are in it.
     """
-    draft = _draft(path)
-    try:
-        written = _write(samples, draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return written
+    with whole_file(path) as file:
+        return _write(samples, file)
 
 
 def write_shards(
@@ -34,14 +33,14 @@ def write_shards(
     new, and what it would have replaced is still there.
 
     Raises:
-        ValueError: the pattern is not one, or `samples_per_shard` is not positive.
-        FileExistsError: there are such tars already, and `overwrite` is false.
+        UserError: the pattern is not one, or `samples_per_shard` is not positive.
+        ExistingFileError: there are such tars already, and `overwrite` is false.
     """
     if samples_per_shard < 1:
-        raise ValueError(f"samples_per_shard must be at least 1, not {samples_per_shard}")
+        raise UserError(f"samples_per_shard must be at least 1, not {samples_per_shard}")
     existing = _existing(pattern)
     if existing and not overwrite:
-        raise FileExistsError(
+        raise ExistingFileError(
             f"{existing[0]} exists already; --overwrite true replaces it, or choose another name"
         )
     numbered = NUMBER.search(pattern) is not None
@@ -54,12 +53,13 @@ def write_shards(
                 break
             paths.append(_numbered(pattern, number))
             rest = islice(samples, samples_per_shard - 1) if numbered else samples
-            _write(chain([first], rest), _draft(paths[-1]))
+            with draft_of(paths[-1]).open("wb") as file:
+                _write(chain([first], rest), file)
         for path in paths:
-            _draft(path).replace(path)
+            draft_of(path).replace(path)
     finally:
         for path in paths:
-            _draft(path).unlink(missing_ok=True)
+            draft_of(path).unlink(missing_ok=True)
     for path in set(existing) - set(paths) if paths else ():
         path.unlink()
         path.with_name(f"{path.name}.index.json").unlink(missing_ok=True)
@@ -69,7 +69,7 @@ def write_shards(
 def _existing(pattern: str) -> list[Path]:
     path = Path(pattern)
     if path.suffix != ".tar" or len(NUMBER.findall(path.name)) > 1 or NUMBER.search(str(path.parent)):
-        raise ValueError(f"'{pattern}' is no pattern for shards; it would be like 'shards/photos-%06d.tar'")
+        raise UserError(f"'{pattern}' is no pattern for shards; it would be like 'shards/photos-%06d.tar'")
     if not path.parent.is_dir():
         return []
     name = re.compile(r"\d+".join(re.escape(part) for part in NUMBER.split(path.name)))
@@ -80,15 +80,11 @@ def _numbered(pattern: str, number: int) -> Path:
     return Path(NUMBER.sub(lambda found: found[0] % number, pattern))
 
 
-def _draft(path: Path) -> Path:
-    return path.with_name(f"{path.name}.partial")
-
-
-def _write(samples: Iterable[Member], path: Path) -> int:
+def _write(samples: Iterable[Member], file: BinaryIO) -> int:
     from webdataset.writer import TarWriter  # seconds to import
 
     written = 0
-    with path.open("wb") as file, TarWriter(file, encoder=False, mtime=0, format="GNU_FORMAT") as tar:
+    with TarWriter(file, encoder=False, mtime=0, format="GNU_FORMAT") as tar:
         for key, members in samples:
             tar.write({"__key__": key, **members})
             written += 1

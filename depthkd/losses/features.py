@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from depthkd.errors import UserError
+
 Tokens = Float[Tensor, "batch tokens channels"]
 PerImage = Float[Tensor, " batch"]
 Grid: TypeAlias = tuple[int, int]
@@ -36,11 +38,11 @@ def feature_alignment_loss(
         margin: the paper's alpha; None counts all tokens.
 
     Raises:
-        ValueError: the two do not have as many tokens, or as many channels.
+        UserError: the two do not have as many tokens, or as many channels.
     """
     if student.shape != teacher.shape:
         (tokens, channels), (their_tokens, their_channels) = student.shape[1:], teacher.shape[1:]
-        raise ValueError(
+        raise UserError(
             f"features of {tokens} tokens and {channels} channels cannot be aligned with features of "
             f"{their_tokens} tokens and {their_channels} channels: resample the tokens, and take a "
             "teacher's encoder of the student's width or project the student's features to it"
@@ -63,11 +65,11 @@ def resample_tokens(tokens: Tokens, grid: Grid, target: Grid) -> Float[Tensor, "
         target: rows and columns of the result.
 
     Raises:
-        ValueError: the grid does not have as many places as there are tokens.
+        UserError: the grid does not have as many places as there are tokens.
     """
     batch, count, channels = tokens.shape
     if grid[0] * grid[1] != count:
-        raise ValueError(
+        raise UserError(
             f"{count} tokens are not a grid of {grid[0]} x {grid[1]} = {grid[0] * grid[1]}: give the rows "
             "and columns of the patch tokens, and leave out class and register tokens"
         )

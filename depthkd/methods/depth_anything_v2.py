@@ -7,6 +7,7 @@ from torch import Tensor
 
 from depthkd.alignment import convert
 from depthkd.batch import METRIC_DEPTH, Batch, TrainingBatch
+from depthkd.errors import UserError
 from depthkd.losses.gradient import normalized_gradient_matching
 from depthkd.losses.normalization import Normalization, NormalizationName, distillation_loss
 from depthkd.losses.scale_invariant_log import scale_invariant_log_loss
@@ -40,7 +41,7 @@ class SupervisedDepth(Method):
         seed: of everything random in training.
 
     Raises:
-        ValueError: a source has no labels, or labels that cannot become the student's quantity.
+        UserError: a source has no labels, or labels that cannot become the student's quantity.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class SupervisedDepth(Method):
 
     def _per_image(self, name: str, part: Batch) -> dict[str, Tensor]:
         if part.depth is None or part.mask is None or part.space is None:
-            raise ValueError(
+            raise UserError(
                 f"data.train.{name} has no depth, but SupervisedDepth learns from labels: use labelled shards"
             )
         truth = convert(part.depth, part.space, self.student.space.quantity)
@@ -98,7 +99,7 @@ class MetricFineTune(Method):
         seed: of everything random in training.
 
     Raises:
-        ValueError: the student is not metric, or a source has no metric labels.
+        UserError: the student is not metric, or a source has no metric labels.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class MetricFineTune(Method):
     ) -> None:
         super().__init__(student, optimization, MetricWeights(), {}, seed)
         if student.space != METRIC_DEPTH:
-            raise ValueError(
+            raise UserError(
                 f"model.init_args.student predicts {student.space}; MetricFineTune trains {METRIC_DEPTH}, "
                 "such as a depthkd.models.DepthAnything with metric_max_depth"
             )
@@ -122,7 +123,7 @@ class MetricFineTune(Method):
 
     def _per_image(self, name: str, part: Batch) -> dict[str, Tensor]:
         if part.depth is None or part.mask is None or part.space != METRIC_DEPTH:
-            raise ValueError(
+            raise UserError(
                 f"data.train.{name} has no {METRIC_DEPTH}, but {part.space}: MetricFineTune learns from that"
             )
         image = part.images()

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from depthkd.batch import Ambiguity, Batch, TrainingBatch
+from depthkd.errors import UserError
 from depthkd.geometry import crop_boxes, paste_boxes
 from depthkd.losses.anchor import magnitude_anchor
 from depthkd.losses.disagreement import agreement_weighted_mean
@@ -108,7 +109,7 @@ class CrossContext(Method):
         seed: of everything random in training.
 
     Raises:
-        ValueError: teachers and student predict different quantities, no teacher has features for
+        UserError: teachers and student predict different quantities, no teacher has features for
             the feature term, or the data has no windows.
     """
 
@@ -141,7 +142,7 @@ class CrossContext(Method):
         super().setup(stage)
         for name, teacher in self.teachers.items():
             if name != ENCODER and teacher.space.quantity is not self.student.space.quantity:
-                raise ValueError(
+                raise UserError(
                     f"the teacher ({teacher.model.source}) predicts '{teacher.space}' and the student "
                     f"({self.student.source}) '{self.student.space}': distillation needs one quantity, so "
                     "take a teacher or a student of the other kind"
@@ -159,7 +160,7 @@ class CrossContext(Method):
         if ours is None or len(theirs) != 1:
             whose = "the student has none" if ours is None else "no teacher has any"
             whose = f"the teachers' widths are {sorted(theirs)}" if len(theirs) > 1 else whose
-            raise ValueError(
+            raise UserError(
                 f"feature alignment needs encoder features of one width on either side, but {whose} "
                 f"({self.student.source}: {ours}; {', '.join(f'{n}: {w}' for n, w in widths.items())}): "
                 "set model.init_args.weights.features to 0, or name a feature_encoder"
@@ -251,7 +252,7 @@ class CrossContext(Method):
     def window_labels(self, name: str, part: Batch) -> tuple[Windows, Boxes]:
         """Pseudo-labels of all windows of all images, in one call of the teacher."""
         if part.windows is None or part.boxes is None:
-            raise ValueError(
+            raise UserError(
                 f"data.train.{name} has no windows, but local-global distillation needs them: give it "
                 "`transform: depthkd.data.CrossContextCrop`, or set model.init_args.weights.local_global to 0"
             )
@@ -286,7 +287,7 @@ class AssistantGuided(CrossContext):
         settings: see `CrossContext`.
 
     Raises:
-        ValueError: probabilities and teachers do not go together, or a loss without normalisation
+        UserError: probabilities and teachers do not go together, or a loss without normalisation
             would mix the scales of several teachers.
     """
 
@@ -301,12 +302,12 @@ class AssistantGuided(CrossContext):
     ) -> None:
         super().__init__(student, teachers, **settings)
         if set(probabilities) != set(teachers) or min(probabilities.values(), default=0.0) <= 0.0:
-            raise ValueError(
+            raise UserError(
                 "model.init_args.probabilities must name every teacher with a number above 0: the teachers "
                 f"are {', '.join(teachers) or 'none'}, the probabilities {probabilities}"
             )
         if strategy == "average" and len(teachers) < 2:
-            raise ValueError("model.init_args.strategy: an average needs two teachers or more")
+            raise UserError("model.init_args.strategy: an average needs two teachers or more")
         self.probabilities = {name: probabilities[name] for name in teachers}
         self.strategy = strategy
         self.mixed_scales = mixed_scales
@@ -324,7 +325,7 @@ class AssistantGuided(CrossContext):
         ]
         loose = [n for n in self.probabilities if self._ambiguous(n)]
         if stage == "fit" and raw and loose and len(self.probabilities) > 1 and not self.mixed_scales:
-            raise ValueError(
+            raise UserError(
                 f"model.init_args.{raw[0]}_normalization is 'none', but the teachers' scales have nothing to "
                 f"do with each other ({', '.join(f'{n}: {self.teachers[n].space}' for n in loose)}): take "
                 "another normalisation, one teacher, or set mixed_scales to true"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from depthkd.alignment import convert, masked_mean
 from depthkd.batch import Batch, TrainingBatch
+from depthkd.errors import UserError
 from depthkd.losses.gradient import gradient_difference
 from depthkd.methods.method import Image, Method, Teacher
 from depthkd.methods.optimization import Optimization
@@ -110,7 +111,7 @@ class FiffDepthFeedForward(Method):
         seed: of everything random in training.
 
     Raises:
-        ValueError: the student is no FiffDepth, or a source's labels are none of these.
+        UserError: the student is no FiffDepth, or a source's labels are none of these.
     """
 
     def __init__(
@@ -127,12 +128,12 @@ class FiffDepthFeedForward(Method):
         teachers = {} if teacher is None else {"teacher": teacher}
         super().__init__(student, optimization, weights, teachers, seed)
         if not isinstance(student, FiffDepth):
-            raise ValueError(
+            raise UserError(
                 f"model.init_args.student is {type(student).__name__}; FiffDepthFeedForward trains a "
                 "depthkd.models.FiffDepth"
             )
         if not 0.0 <= gamma <= 1.0:
-            raise ValueError(f"model.init_args.gamma must be between 0 and 1, not {gamma}")
+            raise UserError(f"model.init_args.gamma must be between 0 and 1, not {gamma}")
         self.gamma = gamma
         self.real_step = real_step
         self.percentiles = percentiles
@@ -160,7 +161,7 @@ class FiffDepthFeedForward(Method):
         for b, h, a, said in zip(blends, kept, schedule, answers[len(taught) :], strict=True):
             terms.append({"keep": keeping_loss(said, velocity(b, h.noise, a), h.mask)})
         if not terms:
-            raise ValueError(
+            raise UserError(
                 f"no source of data.train ({', '.join(batch)}) is of a kind that has a weight in "
                 f"model.init_args.weights ({self.weights}): synthetic ones have metric depth, real ones none"
             )
@@ -221,7 +222,7 @@ class FiffDepthFeedForward(Method):
         label, mask, space = part.depth, part.mask, part.space
         if label is None or mask is None or space is None:
             if not self.teachers:
-                raise ValueError(
+                raise UserError(
                     f"data.train.{name} has no depth, and there is no model.init_args.teacher to label it"
                 )
             teacher = self.teachers["teacher"]

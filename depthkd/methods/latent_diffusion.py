@@ -7,6 +7,7 @@ from torch import Tensor
 
 from depthkd.alignment import convert, masked_mean
 from depthkd.batch import Batch, TrainingBatch
+from depthkd.errors import UserError
 from depthkd.methods.method import Image, Map, Method
 from depthkd.methods.optimization import Optimization
 from depthkd.models.denoiser import LAST, DepthDenoiser, noised, velocity
@@ -38,7 +39,7 @@ class LatentDiffusion(Method):
         seed: of everything random in training.
 
     Raises:
-        ValueError: the student is another network, or a source has no labels for it.
+        UserError: the student is another network, or a source has no labels for it.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class LatentDiffusion(Method):
     ) -> None:
         super().__init__(student, optimization, weights, {}, seed)
         if not isinstance(student, DepthDenoiser) or not student.generative:
-            raise ValueError(
+            raise UserError(
                 f"model.init_args.student is {type(student).__name__}, or a Lotus without noise; "
                 "LatentDiffusion trains a Marigold or a Lotus-G"
             )
@@ -69,7 +70,7 @@ class LatentDiffusion(Method):
 
     def _per_image(self, name: str, part: Batch) -> dict[str, Tensor]:
         if part.depth is None or part.mask is None or part.space is None:
-            raise ValueError(
+            raise UserError(
                 f"data.train.{name} has no depth, but LatentDiffusion learns from labels: use labelled shards"
             )
         network, quantity = self.network, self.student.space.quantity

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from depthkd.batch import Batch, TrainingBatch
+from depthkd.errors import UserError
 from depthkd.methods.optimization import Optimization, averaged_copy, update_average
 from depthkd.methods.validation import Validation
 from depthkd.models.frozen import Frozen
@@ -104,13 +105,13 @@ class Method(LightningModule):
         """A source's images, of a size that the student runs at.
 
         Raises:
-            ValueError: they are of another.
+            UserError: they are of another.
         """
         image = part.images()
         size = (image.shape[-2], image.shape[-1])
         multiple = self.student.multiple
         if any(side % multiple for side in size):
-            raise ValueError(
+            raise UserError(
                 f"data.train.{name}: images are {size[0]} x {size[1]} pixels, but "
                 f"{type(self.student).__name__} learns from sides that are multiples of {multiple}: set the "
                 "transform's size to such"
@@ -171,7 +172,7 @@ class Method(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW and its schedule over `trainer.max_steps`."""
         if self.trainer.max_steps < 1:
-            raise ValueError(
+            raise UserError(
                 "trainer.max_steps is not set: the stream has no end, so say how many steps to train"
             )
         others = [p for name, child in self.named_children() for p in self._own(name, child)]

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from depthkd.errors import UserError
+
 Image = Float[Tensor, "batch 3 height width"]
 PerImage = Float[Tensor, " batch"]
 
@@ -30,9 +32,9 @@ class ColourPerturbation:
     def __init__(self, jitter: float = 0.5, blur: float = 2.0, noise: float = 0.0) -> None:
         for name, value in (("jitter", jitter), ("blur", blur), ("noise", noise)):
             if value < 0:
-                raise ValueError(f"a perturbation's {name} must be 0 or more, not {value}")
+                raise UserError(f"a perturbation's {name} must be 0 or more, not {value}")
         if jitter >= 1:
-            raise ValueError(f"a perturbation's jitter is relative and must be below 1, not {jitter}")
+            raise UserError(f"a perturbation's jitter is relative and must be below 1, not {jitter}")
         self.jitter = jitter
         self.blur = blur
         self.noise = noise

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from depthkd.batch import AFFINE_DEPTH, Batch, TrainingBatch
+from depthkd.errors import UserError
 from depthkd.methods.method import HALF, Image, Method, Teacher
 from depthkd.methods.optimization import Optimization
 from depthkd.models.denoiser import LAST, DepthDenoiser, noised
@@ -138,7 +139,7 @@ class SharpDepthRefiner(Method):
         seed: of everything random in training.
 
     Raises:
-        ValueError: the student is no SharpDepth or has no metric model, or f_G is no network of which it
+        UserError: the student is no SharpDepth or has no metric model, or f_G is no network of which it
             could be a copy.
     """
 
@@ -159,12 +160,12 @@ class SharpDepthRefiner(Method):
         seed: int = 0,
     ) -> None:
         if not isinstance(student, SharpDepth):
-            raise ValueError(
+            raise UserError(
                 f"model.init_args.student is {type(student).__name__}; SharpDepthRefiner trains a "
                 "depthkd.models.SharpDepth"
             )
         if student.make_metric is None:
-            raise ValueError(
+            raise UserError(
                 "model.init_args.student.init_args.metric is missing: it would be the metric model to "
                 "sharpen, such as {class_path: depthkd.models.ZoeDepth, init_args: {source: "
                 "Intel/zoedepth-nyu-kitti}}"
@@ -174,7 +175,7 @@ class SharpDepthRefiner(Method):
         chosen = optimization or reading.optimization
         super().__init__(student, chosen, weights or reading.weights, teachers, seed)
         if difference_source == "ema" and chosen.ema_decay is None:
-            raise ValueError(
+            raise UserError(
                 "model.init_args.difference_source is 'ema', but model.init_args.optimization.ema_decay is "
                 "not set: the paper's code has 0.9999"
             )
@@ -215,13 +216,13 @@ class SharpDepthRefiner(Method):
         model, student = self.teachers["diffusion"].model.unwrapped(), self.network
         who = f"model.init_args.diffusion_teacher ({model.source})"
         if not isinstance(model, DepthDenoiser) or not model.generative or model.space != AFFINE_DEPTH:
-            raise ValueError(
+            raise UserError(
                 f"{who} is a {type(model).__name__} of {model.space}; it would be a Lotus-G or a Marigold of "
                 f"{AFFINE_DEPTH}"
             )
         shapes = [{k: v.shape for k, v in m.unet.state_dict().items()} for m in (model, student)]
         if shapes[0] != shapes[1] or model.prediction != student.prediction:
-            raise ValueError(
+            raise UserError(
                 f"{who} is another network than the student ({student.source}), which could not become its "
                 "copy: give both the same source, or the same size and prediction"
             )

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from depthkd.alignment import solve_scale_and_shift
+from depthkd.errors import UserError
 from depthkd.metrics.mean import MeanByName
 
 Map = Float[Tensor, "batch height width"]
@@ -82,12 +83,12 @@ def window_errors(
     far smaller than what is measured mean little.
 
     Raises:
-        ValueError: a grid has more windows than the map has rows or columns, or none.
+        UserError: a grid has more windows than the map has rows or columns, or none.
     """
     height, width = mask.shape[1:]
     for n in divisions:
         if not 1 <= n <= min(height, width):
-            raise ValueError(f"a map of {height} x {width} pixels cannot be cut into {n} x {n} windows")
+            raise UserError(f"a map of {height} x {width} pixels cannot be cut into {n} x {n} windows")
     p, t = (torch.where(mask, x, 0.0).double() for x in (prediction, target))
     m = mask.double()
     whole = _fitted(p, t, m, Grid(height, width, 1, mask.device))

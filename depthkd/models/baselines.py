@@ -8,6 +8,7 @@ from torchvision.transforms.v2.functional import gaussian_blur  # type: ignore[i
 
 from depthkd.alignment import Fit, align
 from depthkd.batch import METRIC_DEPTH, Quantity
+from depthkd.errors import UserError
 from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
 
 SMALLEST_DEPTH = 1e-3  # m
@@ -25,7 +26,7 @@ class AlignedDepth(DepthModel):
         intrinsics: whether known cameras reach the metric model.
 
     Raises:
-        ValueError: `metric` is not metric.
+        UserError: `metric` is not metric.
     """
 
     own_size = True
@@ -40,7 +41,7 @@ class AlignedDepth(DepthModel):
     ) -> None:
         super().__init__()
         if metric.space != METRIC_DEPTH:
-            raise ValueError(f"AlignedDepth needs {METRIC_DEPTH} of `metric`, which gives {metric.space}")
+            raise UserError(f"AlignedDepth needs {METRIC_DEPTH} of `metric`, which gives {metric.space}")
         self.relative, self.metric = relative, metric
         self.metric_resolution = metric_resolution
         self.takes_camera = intrinsics and metric.takes_camera
@@ -90,7 +91,7 @@ class UnsharpMask(DepthModel):
         resolution: the shorter side at which the model runs; the image's own where None.
 
     Raises:
-        ValueError: `model` is not metric, or `radius` or `amount` is not above 0.
+        UserError: `model` is not metric, or `radius` or `amount` is not above 0.
     """
 
     own_size = True
@@ -101,9 +102,9 @@ class UnsharpMask(DepthModel):
     ) -> None:
         super().__init__()
         if model.space != METRIC_DEPTH:
-            raise ValueError(f"UnsharpMask needs {METRIC_DEPTH} of `model`, which gives {model.space}")
+            raise UserError(f"UnsharpMask needs {METRIC_DEPTH} of `model`, which gives {model.space}")
         if radius <= 0 or amount <= 0:
-            raise ValueError(f"radius and amount must be above 0, not {radius} and {amount}")
+            raise UserError(f"radius and amount must be above 0, not {radius} and {amount}")
         self.model, self.radius, self.amount, self.resolution = model, radius, amount, resolution
         self.takes_camera = model.takes_camera
         self.source = f"{model.source}, unsharp mask {radius:g} {amount:g}"

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from depthkd.errors import UserError
 from depthkd.models.huggingface import read_json
 from depthkd.models.latent import Latent, LatentDepth
 from depthkd.models.latent_files import empty_text, load_autoencoder, load_unet
@@ -66,7 +67,7 @@ class DepthDenoiser(LatentDepth):
             resolution that is asked for.
 
     Raises:
-        ValueError: the parts do not fit each other.
+        UserError: the parts do not fit each other.
     """
 
     def __init__(self, parts: Parts, longest: int | None = None) -> None:
@@ -77,7 +78,7 @@ class DepthDenoiser(LatentDepth):
         self.alphas_cumprod: Tensor
         self.register_buffer("alphas_cumprod", alphas_cumprod(parts.schedule), persistent=False)
         if parts.prediction == "epsilon" and float(self.alphas_cumprod[-1]) == 0.0:
-            raise ValueError("of a last timestep that is all noise, no epsilon tells the depth")
+            raise UserError("of a last timestep that is all noise, no epsilon tells the depth")
 
     @property
     def timesteps(self) -> tuple[int, int]:
@@ -131,8 +132,8 @@ def load_parts(
         prediction: of one with random weights; with "sample" it is a Lotus.
 
     Raises:
-        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
-        ValueError: it holds another model, or the weights are pickled or do not fit.
+        MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
+        UserError: it holds another model, or the weights are pickled or do not fit.
     """
     codec = None if vae is None else load_autoencoder(vae, folder=".")
     if size is not None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from transformers import Dinov2Backbone
 
+from depthkd.errors import UserError
 from depthkd.models.huggingface import (
     HuggingFaceDepth,
     Initialise,
@@ -69,8 +70,8 @@ class DepthAnything(HuggingFaceDepth):
         initialise: "encoder" takes the encoder alone from the weights; neck and head begin at random.
 
     Raises:
-        ValueError: no such size or version, or weights that do not fit.
-        FileNotFoundError: the weights cannot be found.
+        UserError: no such size or version, or weights that do not fit.
+        MissingFileError: the weights cannot be found.
     """
 
     def __init__(
@@ -102,12 +103,12 @@ def depth_anything_config(
     """The transformers configuration of one row of the table.
 
     Raises:
-        ValueError: no such size or version.
+        UserError: no such size or version.
     """
     if size not in SHAPES:
-        raise ValueError(f"Depth Anything has no size '{size}'; it would be one of {', '.join(SHAPES)}")
+        raise UserError(f"Depth Anything has no size '{size}'; it would be one of {', '.join(SHAPES)}")
     if version not in (1, 2):
-        raise ValueError(f"Depth Anything has no version {version}; it would be 1 or 2")
+        raise UserError(f"Depth Anything has no version {version}; it would be 1 or 2")
     shape = SHAPES[size]
     patch = patch or shape.patch
     last_four = range(shape.layers - 3, shape.layers + 1)
@@ -149,7 +150,7 @@ def fill_from(network: Any, weights: str, known: Official | None = None, encoder
         Whether neck and head were filled too.
 
     Raises:
-        ValueError: they are of another architecture or size, or of another version or head by what
+        UserError: they are of another architecture or size, or of another version or head by what
             their configuration or the file's name says.
     """
     if is_file(weights):
@@ -164,11 +165,11 @@ def fill_from(network: Any, weights: str, known: Official | None = None, encoder
         if encoder_only or _other_head(network, weights, _version(source), _max_depth(source)):
             target, source = network.backbone, source.backbone
     else:
-        raise ValueError(f"the weights '{weights}' are a '{kind}'; it would be depth_anything or dinov2")
+        raise UserError(f"the weights '{weights}' are a '{kind}'; it would be depth_anything or dinov2")
     try:
         target.load_state_dict(source.state_dict())
     except RuntimeError as error:
-        raise ValueError(
+        raise UserError(
             f"the weights '{weights}' are of another size: {str(error).splitlines()[1].strip()}"
         ) from error
     return target is network
@@ -180,12 +181,12 @@ def _other_head(network: Any, weights: str, version: int, max_depth: int | None)
     if ours is not None and max_depth is None:
         return True
     if ours != max_depth:
-        raise ValueError(
+        raise UserError(
             f"the weights '{weights}' are metric up to {max_depth} m: set metric_max_depth: {max_depth}, or "
             "initialise: encoder for a head of another kind"
         )
     if version != _version(network):
-        raise ValueError(
+        raise UserError(
             f"the weights '{weights}' are of version {version}, whose head reads other layers of the "
             f"encoder: set version: {version}, or initialise: encoder"
         )

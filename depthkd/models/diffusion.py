@@ -9,6 +9,7 @@ from diffusers.pipelines.marigold.marigold_image_processing import MarigoldImage
 from torch import Tensor
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, Ambiguity, DepthSpace, Quantity
+from depthkd.errors import UserError
 from depthkd.models.denoiser import LAST, DepthDenoiser, load_parts
 from depthkd.models.huggingface import read_json, read_licence
 from depthkd.models.latent import Latent, LatentDepth, Pictures, noise_like
@@ -40,8 +41,8 @@ class GenPercept(LatentDepth):
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
     Raises:
-        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
-        ValueError: it holds another model, or the weights are pickled or do not fit.
+        MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
+        UserError: it holds another model, or the weights are pickled or do not fit.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class GenPercept(LatentDepth):
     ) -> None:
         name = f"{PurePath(source).name}/{unet}"
         if "dpt_head" in name or "dpt-head" in name:
-            raise ValueError(
+            raise UserError(
                 f"'{name}' is GenPercept with a DPT head: take depthkd.models.GenPerceptDPT, or "
                 "unet_disparity_v2 of guangkaixu/genpercept-models, which has none"
             )
@@ -96,8 +97,8 @@ class Lotus(DepthDenoiser):
         size: random weights instead of a source: a Lotus-G for `LatentDiffusion` to train.
 
     Raises:
-        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
-        ValueError: it holds another model, or the weights are pickled or do not fit.
+        MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
+        UserError: it holds another model, or the weights are pickled or do not fit.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Lotus(DepthDenoiser):
         meaning = DepthSpace.parse(space) if space else space_by_name(PurePath(source).name)
         parts = load_parts(source, size, None, text, revision, (4, 8))
         if parts.unet.config.class_embed_type != "projection":
-            raise ValueError(
+            raise UserError(
                 f"the UNet in '{source}' has no class embedding of type 'projection', so it is not Lotus's"
             )
         super().__init__(parts, longest)
@@ -154,8 +155,8 @@ class Marigold(DepthDenoiser):
             Stable Diffusion 2.1 does, and depth in one step.
 
     Raises:
-        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
-        ValueError: it holds another model, the weights are pickled or do not fit, or `steps` or
+        MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
+        UserError: it holds another model, the weights are pickled or do not fit, or `steps` or
             `ensemble` is not above 0.
     """
 
@@ -177,7 +178,7 @@ class Marigold(DepthDenoiser):
             index = read_json(source, "model_index.json", revision)
         chosen = index.get("default_denoising_steps") if steps is None else steps
         if not chosen or chosen < 1 or ensemble < 1:
-            raise ValueError(f"Marigold's steps and ensemble must be above 0, not {chosen} and {ensemble}")
+            raise UserError(f"Marigold's steps and ensemble must be above 0, not {chosen} and {ensemble}")
         super().__init__(load_parts(source, size, None, text, revision, prediction="v_prediction"), longest)
         self.steps, self.ensemble = int(chosen), ensemble
         self.scheduler = random_scheduler() if size else load_scheduler(source, revision)
@@ -233,15 +234,15 @@ def load_scheduler(source: str, revision: str | None = None) -> Any:
     """The DDIM or LCM scheduler of a hub id or folder.
 
     Raises:
-        FileNotFoundError: there is none, or the hub cannot be reached.
-        ValueError: it is another one.
+        MissingFileError: there is none, or the hub cannot be reached.
+        UserError: it is another one.
     """
     name = "scheduler/scheduler_config.json"
     locate(source, name, revision)
     config = read_json(source, name, revision)
     kind = str(config.get("_class_name"))
     if kind not in SCHEDULERS:
-        raise ValueError(
+        raise UserError(
             f"{name} of '{source}' says '{kind}'; for Marigold it would be {' or '.join(SCHEDULERS)}"
         )
     return SCHEDULERS[kind].from_config(config)
@@ -259,13 +260,13 @@ def space_by_name(name: str) -> DepthSpace:
     """Affine disparity or affine depth, whichever a checkpoint is called after.
 
     Raises:
-        ValueError: neither.
+        UserError: neither.
     """
     if "disparity" in name:
         return AFFINE_DISPARITY
     if "depth" in name:
         return AFFINE_DEPTH
-    raise ValueError(
+    raise UserError(
         f"'{name}' is called after neither depth nor disparity: set space to '{AFFINE_DEPTH}' or "
         f"'{AFFINE_DISPARITY}'"
     )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from depthkd.batch import DepthSpace
+from depthkd.errors import UserError
 from depthkd.models.huggingface import read_json, read_licence
 from depthkd.models.latent import Latent, LatentDepth
 from depthkd.models.latent_files import STABLE_DIFFUSION, empty_text, load_autoencoder, load_unet
@@ -38,8 +39,8 @@ class FiffDepth(LatentDepth):
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
     Raises:
-        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
-        ValueError: it holds another model, the weights are pickled or do not fit, or `step` or
+        MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
+        UserError: it holds another model, the weights are pickled or do not fit, or `step` or
             `space` is neither of the two.
     """
 
@@ -59,10 +60,10 @@ class FiffDepth(LatentDepth):
         training_sets: list[str] | None = None,
     ) -> None:
         if step not in (0, -1):
-            raise ValueError(f"FiffDepth answers at step 0 or -1, not {step}")
+            raise UserError(f"FiffDepth answers at step 0 or -1, not {step}")
         meaning = DepthSpace.parse(space)
         if meaning.invertible:
-            raise ValueError(f"FiffDepth learns maps of unknown scale and offset; space cannot be '{space}'")
+            raise UserError(f"FiffDepth learns maps of unknown scale and offset; space cannot be '{space}'")
         codec = None if vae is None else load_autoencoder(vae, folder=".")
         if size is None:
             unet = load_unet(source, "unet", (4,), revision)
@@ -76,7 +77,7 @@ class FiffDepth(LatentDepth):
             self_named, noise = f"random weights ({size})", NOISE
         super().__init__(unet, codec, embedding, longest)
         if unet.config.in_channels != codec.config.latent_channels:
-            raise ValueError(
+            raise UserError(
                 f"the UNet of '{source}' takes latents of {unet.config.in_channels} channels, and "
                 f"the autoencoder '{vae}' gives {codec.config.latent_channels}"
             )

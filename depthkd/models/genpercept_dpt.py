@@ -12,6 +12,7 @@ from transformers import DPTConfig
 from transformers.models.dpt.modeling_dpt import DPTDepthEstimationHead, DPTNeck
 
 from depthkd.batch import DepthSpace
+from depthkd.errors import UserError
 from depthkd.models.diffusion import space_by_name
 from depthkd.models.huggingface import keep_precise, read_licence
 from depthkd.models.latent import Latent, UNetDepth
@@ -58,8 +59,8 @@ class GenPerceptDPT(UNetDepth):
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
     Raises:
-        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
-        ValueError: it holds another model, or the weights are pickled, incomplete or do not fit.
+        MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
+        UserError: it holds another model, or the weights are pickled, incomplete or do not fit.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class GenPerceptDPT(UNetDepth):
         training_sets: list[str] | None = None,
     ) -> None:
         if HEADLESS.fullmatch(unet):
-            raise ValueError(f"'{unet}' is GenPercept without a DPT head: take depthkd.models.GenPercept")
+            raise UserError(f"'{unet}' is GenPercept without a DPT head: take depthkd.models.GenPercept")
         meaning = DepthSpace.parse(space) if space else space_by_name(f"{PurePath(source).name}/{unet}")
         network = load_unet(source, unet, (4,), revision, base, UNNEEDED)
         network.conv_norm_out, network.conv_out = None, nn.Identity()
@@ -178,8 +179,8 @@ def load_head(source: str, folder: str, channels: Sequence[int], revision: str |
         revision: of the source.
 
     Raises:
-        FileNotFoundError: there is none, or the hub cannot be reached.
-        ValueError: its weights are incomplete, or another head's or UNet's.
+        MissingFileError: there is none, or the hub cannot be reached.
+        UserError: its weights are incomplete, or another head's or UNet's.
     """
     path = str(locate(source, inside(folder, HEAD), revision))
     tensors = {name: tensor.float() for name, tensor in read_weights(path).items()}
@@ -195,21 +196,21 @@ def check(path: str, tensors: dict[str, Tensor], expected: dict[str, Tensor]) ->
     """Refuse a head's file unless it holds just what is expected.
 
     Raises:
-        ValueError: tensors lack, are too many, or have other shapes.
+        UserError: tensors lack, are too many, or have other shapes.
     """
     lacking, unknown = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
     if lacking:
-        raise ValueError(
+        raise UserError(
             f"'{path}' lacks {len(lacking)} tensors of GenPercept's DPT head, '{lacking[0]}' among them"
         )
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"'{path}' is of another network: {len(unknown)} tensors have no place in GenPercept's DPT "
             f"head, '{unknown[0]}' among them"
         )
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
-            raise ValueError(
+            raise UserError(
                 f"'{path}' does not fit the UNet: '{name}' is {list(tensor.shape)}, and would be "
                 f"{list(expected[name].shape)}"
             )

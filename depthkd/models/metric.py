@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import DepthProForDepthEstimation, ZoeDepthForDepthEstimation
 
 from depthkd.batch import METRIC_DEPTH, Ambiguity, DepthSpace, Quantity
+from depthkd.errors import UserError
 from depthkd.models.huggingface import load_safetensors, read_config, read_json, read_licence
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized, resize_map
 from depthkd.models.provenance import stated_or_known
@@ -38,7 +39,7 @@ class MetricDepth(DepthModel):
         super().__init__()
         kind = read_config(source, revision).get("model_type")
         if kind != self.model_type:
-            raise ValueError(
+            raise UserError(
                 f"'{source}' has model_type '{kind}'; for {type(self).__name__} it would be {self.model_type}"
             )
         self.network = load_safetensors(self.network_class, source, revision)
@@ -78,8 +79,8 @@ class ZoeDepth(MetricDepth):
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
     Raises:
-        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
-        ValueError: it holds another model, or the weights are pickled or do not fit.
+        MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
+        UserError: it holds another model, or the weights are pickled or do not fit.
     """
 
     model_type = "zoedepth"
@@ -143,8 +144,8 @@ class DepthPro(MetricDepth):
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
     Raises:
-        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
-        ValueError: it holds another model, or the weights are pickled or do not fit.
+        MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
+        UserError: it holds another model, or the weights are pickled or do not fit.
     """
 
     model_type = "depth_pro"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from depthkd.alignment import convert
 from depthkd.batch import DepthSpace
+from depthkd.errors import UserError
 from depthkd.geometry import flip_intrinsics, resize_intrinsics
 
 Image = Float[Tensor, "batch 3 height width"]
@@ -123,10 +124,10 @@ class DepthModel(nn.Module):
                 None, where they are not known. Only networks that take them hear of them.
 
         Raises:
-            ValueError: the scale is not above 0.
+            UserError: the scale is not above 0.
         """
         if not scale > 0:
-            raise ValueError(f"the scale of the network's side must be above 0, not {scale}")
+            raise UserError(f"the scale of the network's side must be above 0, not {scale}")
         height, width = image.shape[-2:]
         was_training = self.training
         self.eval()

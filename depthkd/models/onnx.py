@@ -13,6 +13,7 @@ from onnxruntime.capi.onnxruntime_inference_collection import InferenceSession
 from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
+from depthkd.errors import MissingFileError, UserError
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized, resize_image
 
 FAILURES = (
@@ -52,8 +53,8 @@ class OnnxDepth(DepthModel):
         training_sets: the data sets that the network has learned from; not known where None.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no ONNX graph, or its inputs, outputs or size are others than said.
+        MissingFileError: there is no such file.
+        UserError: the file is no ONNX graph, or its inputs, outputs or size are others than said.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class OnnxDepth(DepthModel):
         super().__init__()
         path = str(Path(path).expanduser())
         if not Path(path).is_file():
-            raise FileNotFoundError(f"there is no ONNX file '{path}'")
+            raise MissingFileError(f"there is no ONNX file '{path}'")
         self.path, self.source, self.licence = path, path, licence
         self.training_sets = None if training_sets is None else tuple(training_sets)
         self.space = DepthSpace.parse(space)
@@ -87,13 +88,13 @@ class OnnxDepth(DepthModel):
         outputs = [o.name for o in session.get_outputs()]
         self.output = output or outputs[0]
         if self.output not in outputs:
-            raise ValueError(f"'{path}' has no output '{output}'; it has {', '.join(outputs)}")
+            raise UserError(f"'{path}' has no output '{output}'; it has {', '.join(outputs)}")
 
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> float32 depth, on the image's device, at the size that the graph answers.
 
         Raises:
-            ValueError: the graph cannot run at this size, or does not answer with one map an image.
+            UserError: the graph cannot run at this size, or does not answer with one map an image.
         """
         inner = (0, 0)
         if self.keep_aspect and self.fixed_size is not None:
@@ -129,11 +130,11 @@ class OnnxDepth(DepthModel):
             answer = session.run([self.output], {entry.name: array})[0]
         except FAILURES as error:
             shape = "x".join(str(n) for n in array.shape)
-            raise ValueError(f"'{self.path}' cannot run on {shape}: {_first_line(error)}") from error
+            raise UserError(f"'{self.path}' cannot run on {shape}: {_first_line(error)}") from error
         if answer.ndim == 4 and answer.shape[1] == 1:
             answer = answer[:, 0]
         if answer.ndim != 3 or len(answer) != len(array):
-            raise ValueError(
+            raise UserError(
                 f"the output '{self.output}' of '{self.path}' has shape {list(answer.shape)}; depth would be "
                 f"[{len(array)}, height, width] or [{len(array)}, 1, height, width]"
             )
@@ -146,7 +147,7 @@ class OnnxDepth(DepthModel):
             try:
                 self._session = InferenceSession(self.path, options, providers=[provider])
             except FAILURES as error:
-                raise ValueError(
+                raise UserError(
                     f"'{self.path}' is not an ONNX graph that runs: {_first_line(error)}"
                 ) from error
             self._provider = provider
@@ -159,14 +160,14 @@ class OnnxDepth(DepthModel):
         shape = inputs[0].shape if len(inputs) == 1 else []
         if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
             found = "; ".join(f"'{i.name}' {i.shape}" for i in inputs)
-            raise ValueError(f"'{self.path}' would have one input [batch, 3, height, width]; it has {found}")
+            raise UserError(f"'{self.path}' would have one input [batch, 3, height, width]; it has {found}")
         if inputs[0].type not in TYPES:
-            raise ValueError(f"the input of '{self.path}' is {inputs[0].type}; it would be float or float16")
+            raise UserError(f"the input of '{self.path}' is {inputs[0].type}; it would be float or float16")
         batch, _, height, width = shape
         static = (height, width) if isinstance(height, int) and isinstance(width, int) else None
         chosen = None if size is None else (int(size[0]), int(size[1]))
         if chosen is not None and static is not None and chosen != static:
-            raise ValueError(f"'{self.path}' runs at {list(static)} only; size is {list(chosen)}")
+            raise UserError(f"'{self.path}' runs at {list(static)} only; size is {list(chosen)}")
         return (batch if isinstance(batch, int) else None), chosen or static
 
     def __getstate__(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
+from depthkd.errors import MissingFileError, UserError
 from depthkd.models.huggingface import UNUSED
 from depthkd.models.weights import SUFFIXES, read_weights
 
@@ -84,7 +85,7 @@ def find_file(weights: str) -> str:
     """The path of a file that is here, or in a hub repository (OWNER/NAME/FILE), fetched at first use.
 
     Raises:
-        FileNotFoundError: it is neither.
+        MissingFileError: it is neither.
     """
     if Path(weights).expanduser().is_file():
         return str(Path(weights).expanduser())
@@ -99,7 +100,7 @@ def find_file(weights: str) -> str:
         )
         if fetched:
             return str(fetched)
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"there is no file of weights '{weights}', and no such file in a hub repository that can be reached"
     )
 
@@ -141,14 +142,14 @@ def fill_from_file(network: Any, path: str, encoder_only: bool) -> bool:
         Whether neck and head were filled too.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is another network's or of another size, is incomplete, or holds more than tensors.
+        MissingFileError: there is no such file.
+        UserError: it is another network's or of another size, is incomplete, or holds more than tensors.
     """
     tensors = read_weights(path)
     state = hub_state(tensors)
     if f"{ENCODER}embeddings.cls_token" not in state:
         some = f"; it holds '{next(iter(tensors))}', for example" if tensors else ""
-        raise ValueError(
+        raise UserError(
             f"'{path}' is no Depth Anything or DINOv2: its tensors' names begin neither with pretrained. nor "
             f"with backbone.{some}"
         )
@@ -176,16 +177,16 @@ def fill_from_file(network: Any, path: str, encoder_only: bool) -> bool:
 
 def _check(path: str, info: dict[str, Any]) -> None:
     for name, is_here, would_be in sorted(info["mismatched_keys"]):
-        raise ValueError(
+        raise UserError(
             f"the weights '{path}' are of another size: '{name}' is {list(is_here)}, and would be "
             f"{list(would_be)}"
         )
     missing = sorted(n for n in info["missing_keys"] if not n.startswith(UNUSED) and "mask_token" not in n)
     if missing:
-        raise ValueError(f"the weights '{path}' lack {len(missing)} tensors, '{missing[0]}' among them")
+        raise UserError(f"the weights '{path}' lack {len(missing)} tensors, '{missing[0]}' among them")
     unexpected = sorted(info["unexpected_keys"])
     if unexpected:
-        raise ValueError(
+        raise UserError(
             f"the weights '{path}' are of another network: {len(unexpected)} tensors have no place in this "
             f"one, '{unexpected[0]}' among them"
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from depthkd.alignment import Fit, fit_scale_and_shift
 from depthkd.batch import METRIC_DEPTH, DepthSpace
+from depthkd.errors import UserError
 from depthkd.losses.disagreement import relative_disagreement
 from depthkd.models.denoiser import LAST, DepthDenoiser, Prediction, load_parts, noised
 from depthkd.models.depth_codec import as_picture, depth_range
@@ -82,8 +83,8 @@ class SharpDepth(DepthDenoiser):
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
     Raises:
-        FileNotFoundError: there is no such folder or hub repository, or the hub cannot be reached.
-        ValueError: it holds another model, or the weights are pickled or do not fit; or there is no
+        MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
+        UserError: it holds another model, or the weights are pickled or do not fit; or there is no
             metric model when it is asked, or one whose depth is not metric.
     """
 
@@ -112,7 +113,7 @@ class SharpDepth(DepthDenoiser):
         training_sets: list[str] | None = None,
     ) -> None:
         if size is None and "disparity" in source:
-            raise ValueError(
+            raise UserError(
                 f"'{source}' predicts disparity; SharpDepth sharpens depth, as that of "
                 "jingheya/lotus-depth-g-v1-0"
             )
@@ -140,11 +141,11 @@ class SharpDepth(DepthDenoiser):
         """f_D, built on first use; never part of the weights.
 
         Raises:
-            ValueError: there is none, or its depth is not metric.
+            UserError: there is none, or its depth is not metric.
         """
         if self._metric is None:
             if self.make_metric is None:
-                raise ValueError(
+                raise UserError(
                     "SharpDepth sharpens a metric model's depth and has none: give `metric`, such as "
                     "{class_path: depthkd.models.ZoeDepth, init_args: {source: Intel/zoedepth-nyu-kitti}}"
                 )
@@ -155,9 +156,7 @@ class SharpDepth(DepthDenoiser):
     @metric.setter
     def metric(self, teacher: Frozen) -> None:
         if teacher.space != METRIC_DEPTH:
-            raise ValueError(
-                f"SharpDepth sharpens {METRIC_DEPTH}, but its metric model gives {teacher.space}"
-            )
+            raise UserError(f"SharpDepth sharpens {METRIC_DEPTH}, but its metric model gives {teacher.space}")
         self._metric = teacher
 
     def companions(self) -> list[DepthModel]:

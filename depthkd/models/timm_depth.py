@@ -14,6 +14,7 @@ from transformers.models.depth_anything.modeling_depth_anything import (
 )
 
 from depthkd.batch import AFFINE_DISPARITY
+from depthkd.errors import MissingFileError, UserError
 from depthkd.models.huggingface import UNUSED, keep_precise, randomise_head
 from depthkd.models.model import DepthModel, DepthOutput, Image
 
@@ -39,8 +40,8 @@ class TimmDepth(DepthModel):
         gradient_checkpointing: recompute the backbone's activations in the backward pass.
 
     Raises:
-        ValueError: timm has no such backbone, or it gives no four maps, or there are no weights for it.
-        FileNotFoundError: the weights cannot be fetched.
+        UserError: timm has no such backbone, or it gives no four maps, or there are no weights for it.
+        MissingFileError: the weights cannot be fetched.
     """
 
     space = AFFINE_DISPARITY
@@ -138,14 +139,14 @@ def create_backbone(name: str, pretrained: bool, options: dict[str, Any]) -> tup
     """timm's network without a classifier, and whether it runs at any size.
 
     Raises:
-        ValueError: timm has no such network or no weights for it, or it gives no four maps.
-        FileNotFoundError: its weights cannot be fetched.
+        UserError: timm has no such network or no weights for it, or it gives no four maps.
+        MissingFileError: its weights cannot be fetched.
     """
     architecture = name.split(".")[0]
     if not timm.is_model(architecture):
         close = get_close_matches(architecture, timm.list_models(), n=3)
         hint = f"; it has {', '.join(close)}" if close else ""
-        raise ValueError(f"timm has no backbone '{name}'{hint}")
+        raise UserError(f"timm has no backbone '{name}'{hint}")
     arguments = {"pretrained": pretrained, "num_classes": 0, **options}
     network: Any
     try:
@@ -158,15 +159,15 @@ def create_backbone(name: str, pretrained: bool, options: dict[str, Any]) -> tup
             network = timm.create_model(name, **arguments)
             any_size = not network.pretrained_cfg.get("fixed_input_size", False)
     except OSError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"timm's weights of '{name}' cannot be fetched: check the network and HF_HUB_OFFLINE"
         ) from error
     except (RuntimeError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"timm cannot build '{name}': {reason}") from error
+        raise UserError(f"timm cannot build '{name}': {reason}") from error
     stages = len(getattr(network, "feature_info", ()))
     if stages < STAGES or not hasattr(network, "forward_intermediates"):
-        raise ValueError(f"the backbone '{name}' gives {stages} maps; DPT's head reads four")
+        raise UserError(f"the backbone '{name}' gives {stages} maps; DPT's head reads four")
     return network, any_size
 
 

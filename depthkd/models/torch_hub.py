@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depthkd.batch import METRIC_DEPTH
+from depthkd.errors import MissingFileError, UserError
 from depthkd.geometry import crop_intrinsics, focal_length, intrinsics_matrix
 from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
 from depthkd.models.provenance import stated_or_known
@@ -68,8 +69,8 @@ class UniDepth(HubDepth):
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
     Raises:
-        FileNotFoundError: there is no such clone, or no such file of weights.
-        ValueError: the clone's code does not run, lacks a package or has another interface; or the
+        MissingFileError: there is no such clone, or no such file of weights.
+        UserError: the clone's code does not run, lacks a package or has another interface; or the
             weights hold more than tensors or do not fit.
     """
 
@@ -87,7 +88,7 @@ class UniDepth(HubDepth):
     ) -> None:
         options = {"version": version, "backbone": backbone, "pretrained": False}
         if resolution_level is not None and not 0 <= resolution_level <= 9:
-            raise ValueError(f"UniDepth's resolution_level must be 0 to 9, not {resolution_level}")
+            raise UserError(f"UniDepth's resolution_level must be 0 to 9, not {resolution_level}")
         super().__init__(repo, "UniDepth", options, weights, trust)
         if resolution_level is not None:
             self.network.resolution_level = resolution_level
@@ -118,7 +119,7 @@ class UniDepth(HubDepth):
         depths = [answer["depth"].float() for answer in answers]
         for depth in depths:
             if depth.numel() != height * width:
-                raise ValueError(
+                raise UserError(
                     f"{self.source} answered {list(depth.shape)} to an image of {height}x{width}; it would "
                     f"be [1, 1, {height}, {width}]"
                 )
@@ -146,8 +147,8 @@ class Metric3D(HubDepth):
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
     Raises:
-        FileNotFoundError: there is no such clone, or no such file of weights.
-        ValueError: both of focal_length and fov, or neither when an image's camera is not known; the
+        MissingFileError: there is no such clone, or no such file of weights.
+        UserError: both of focal_length and fov, or neither when an image's camera is not known; the
             clone's code does not run, lacks a package or has another interface; or the weights hold
             more than tensors or do not fit.
     """
@@ -165,7 +166,7 @@ class Metric3D(HubDepth):
         training_sets: list[str] | None = None,
     ) -> None:
         if focal_length is not None and fov is not None:
-            raise ValueError("Metric3D takes one of focal_length and fov, not both")
+            raise UserError("Metric3D takes one of focal_length and fov, not both")
         super().__init__(repo, entry, {"pretrain": False}, weights, trust)
         height, width = size or ((544, 1216) if "convnext" in entry else (616, 1064))
         self.fixed_size = (int(height), int(width))
@@ -192,7 +193,7 @@ class Metric3D(HubDepth):
         pixels = pixels.to(next(self.network.parameters()).dtype)
         depth: Tensor = self.network.inference({"input": pixels})[0].float()
         if depth.numel() != len(image) * whole_height * whole_width:
-            raise ValueError(
+            raise UserError(
                 f"{self.source} answered {list(depth.shape)} to {list(pixels.shape)}; it would be "
                 f"[{len(image)}, 1, {whole_height}, {whole_width}]"
             )
@@ -213,7 +214,7 @@ class Metric3D(HubDepth):
         if self.focal_length is not None:
             return self.focal_length
         if self.fov is None:
-            raise ValueError(
+            raise UserError(
                 "Metric3D's depth is metric for one focal length, and an image's camera is not known: give "
                 "focal_length, in pixels of the images, or fov, the horizontal field of view in degrees"
             )
@@ -224,26 +225,26 @@ def find_clone(repo: str, trust: bool = False) -> Path:
     """The folder of a clone: the one named, or one in torch.hub's cache if its code is trusted.
 
     Raises:
-        FileNotFoundError: there is none with a hubconf.py.
-        ValueError: it is in the cache, but not trusted.
+        MissingFileError: there is none with a hubconf.py.
+        UserError: it is in the cache, but not trusted.
     """
     folder = Path(repo).expanduser()
     if folder.is_dir():
         if not (folder / "hubconf.py").is_file():
-            raise FileNotFoundError(f"the folder '{repo}' is no torch.hub repository: it has no hubconf.py")
+            raise MissingFileError(f"the folder '{repo}' is no torch.hub repository: it has no hubconf.py")
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise FileNotFoundError(f"there is no folder '{repo}'; it would be a clone with a hubconf.py")
+        raise MissingFileError(f"there is no folder '{repo}'; it would be a clone with a hubconf.py")
     prefix = repo.lower().replace("/", "_") + "_"
     cache = Path(torch.hub.get_dir())
     cached = [f.parent for f in cache.glob("*/hubconf.py") if f.parent.name.lower().startswith(prefix)]
     if not cached:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"there is no folder '{repo}', and no such repository in {cache}; depthkd fetches no code: "
             f"clone https://github.com/{repo} and give the clone's folder"
         )
     if not trust:
-        raise ValueError(
+        raise UserError(
             f"'{repo}' is in {cache}, but loading it runs its code: read it, then set trust: true, or give "
             "a clone of your own"
         )
@@ -254,21 +255,21 @@ def build(folder: Path, entry: str, options: dict[str, Any]) -> Any:
     """The network that an entry point of a clone's hubconf.py builds, with random weights.
 
     Raises:
-        ValueError: its code does not run or lacks a package, or there is no such entry point.
+        UserError: its code does not run or lacks a package, or there is no such entry point.
     """
     load: Any = torch.hub.load
     try:
         network = load(str(folder), entry, source="local", **options)
     except ModuleNotFoundError as error:
-        raise ValueError(
+        raise UserError(
             f"the code in '{folder}' needs the package '{error.name}', which is not installed: install "
             "what its README lists"
         ) from error
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"the code in '{folder}' could not build '{entry}': {reason}") from error
+        raise UserError(f"the code in '{folder}' could not build '{entry}': {reason}") from error
     if not isinstance(network, nn.Module):
-        raise ValueError(f"'{entry}' in '{folder}' is a {type(network).__name__}; it would be a torch module")
+        raise UserError(f"'{entry}' in '{folder}' is a {type(network).__name__}; it would be a torch module")
     return network
 
 
@@ -276,7 +277,7 @@ def fill(network: nn.Module, tensors: dict[str, Tensor], path: str) -> None:
     """Copy the tensors into the network; they may hold more than it has, but every parameter of it.
 
     Raises:
-        ValueError: a parameter is missing, or of another shape.
+        UserError: a parameter is missing, or of another shape.
     """
     absent = sorted(
         name
@@ -284,10 +285,10 @@ def fill(network: nn.Module, tensors: dict[str, Tensor], path: str) -> None:
         if name not in tensors and not name.endswith("mask_token")
     )
     if absent:
-        raise ValueError(f"the weights '{path}' lack {len(absent)} parameters, '{absent[0]}' among them")
+        raise UserError(f"the weights '{path}' lack {len(absent)} parameters, '{absent[0]}' among them")
     try:
         network.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise ValueError(
+        raise UserError(
             f"the weights '{path}' are of another network: {str(error).splitlines()[1].strip()}"
         ) from error

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from depthkd.errors import UserError
+
 Pictures = Float[Tensor, "batch 3 height width"]
 Latents = Float[Tensor, "batch channels latent_height latent_width"]
 
@@ -39,7 +41,7 @@ class TransformCodec(nn.Module):
     def __init__(self, block: int = 8, keep: int = 4, scaling_factor: float = 0.25) -> None:
         super().__init__()
         if block < 1 or block & (block - 1) or not 1 <= keep <= block:
-            raise ValueError(f"block must be a power of 2 and keep at most that, not {block} and {keep}")
+            raise UserError(f"block must be a power of 2 and keep at most that, not {block} and {keep}")
         kept = (keep, max(1, keep // 2), max(1, keep // 2))
         patterns = []
         for colour, count in zip(COLOURS / COLOURS.norm(dim=1, keepdim=True), kept, strict=True):

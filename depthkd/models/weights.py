@@ -9,6 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from depthkd.errors import MissingFileError, UserError
+
 WRAPPERS = ("model_state_dict", "state_dict", "model")  # under which checkpoints keep their tensors
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -17,26 +19,26 @@ def read_weights(path: str) -> dict[str, Tensor]:
     """The tensors of a .safetensors or .pth file by name, without running anything in it.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read, or holds more than tensors and plain values.
+        MissingFileError: there is no such file.
+        UserError: it cannot be read, or holds more than tensors and plain values.
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise FileNotFoundError(f"there is no file of weights '{path}'")
+        raise MissingFileError(f"there is no file of weights '{path}'")
     try:
         if file.suffix == ".safetensors":
             return dict(load_file(file))
         content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise ValueError(
+        raise UserError(
             f"'{path}' holds more than tensors and plain values, so it was not loaded: it could run code; "
             "convert it to safetensors where you trust it"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"'{path}' is no file of weights, or was cut short") from error
+        raise UserError(f"'{path}' is no file of weights, or was cut short") from error
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"'{path}' holds no state dict: no tensors by name, not under {', '.join(WRAPPERS)}")
+        raise UserError(f"'{path}' holds no state dict: no tensors by name, not under {', '.join(WRAPPERS)}")
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from depthkd.errors import UserError
+
 Figures = Mapping[str, Mapping[str, Mapping[str, float]]]  # benchmark -> row -> figure
 
 
@@ -28,12 +30,12 @@ class Claim:
         """The multiple that came out.
 
         Raises:
-            ValueError: there is no such row or figure.
+            UserError: there is no such row or figure.
         """
         try:
             ours, theirs = (figures[self.benchmark][row][self.figure] for row in (self.row, self.of))
         except KeyError as error:
-            raise ValueError(
+            raise UserError(
                 f"a claim about '{self.row}' and '{self.of}' on '{self.benchmark}' needs {error}: test it too"
             ) from error
         return ours / theirs

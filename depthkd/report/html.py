@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from depthkd.formats.whole_files import write_whole
 from depthkd.report.pictures import LARGEST_ERROR, Cell, Picture, SheetRow, row_cells
 from depthkd.report.table import COLUMNS, number, shown_together
 
@@ -94,7 +95,7 @@ def write_report(
     parts.append("<h1>What was tested</h1><table>")
     parts += [f"<tr><td>{escape(name)}<td>{escape(value)}" for name, value in facts.items()]
     parts.append("</table>")
-    path.write_text("\n".join(parts), encoding="utf-8")
+    write_whole(path, "\n".join(parts))
 
 
 def _from_markdown(text: str) -> str:

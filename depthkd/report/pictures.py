@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from depthkd.batch import DepthSpace, Quantity
+from depthkd.formats.whole_files import whole_file
 from depthkd.metrics.edges import depth_edges
 
 Map = Float[np.ndarray, "height width"]
@@ -183,8 +184,8 @@ def _draw(
             draw.text((left, top + row_height + 2), caption, FAINT, caption_font)
         top += row_height + foot
     draw.text((GAP, top + GAP), legend, INK, caption_font)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    with whole_file(path) as file:
+        sheet.save(file, format="PNG")
 
 
 def _cell_height(picture: Picture) -> int:

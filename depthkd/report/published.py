@@ -12,6 +12,8 @@ from functools import cache
 from importlib.resources import files
 from math import isfinite
 
+from depthkd.errors import UserError
+
 ABS_REL_TOLERANCE = 0.005
 DELTA1_TOLERANCE = 0.01
 NAMES = {"abs_rel": "AbsRel", "delta1": "δ1"}
@@ -72,12 +74,12 @@ def paper_table(name: str) -> list[PublishedFigure]:
     """All cells of one table, such as "SharpDepth, Table 1", in its order.
 
     Raises:
-        ValueError: there is none of that name; the sentence lists those that exist.
+        UserError: there is none of that name; the sentence lists those that exist.
     """
     cells = [f for f in _figures() if f"{f.paper}, {f.table}" == name]
     if not cells:
         known = dict.fromkeys(f"'{f.paper}, {f.table}'" for f in _figures())
-        raise ValueError(f"no paper's table is called '{name}'; it would be one of {', '.join(known)}")
+        raise UserError(f"no paper's table is called '{name}'; it would be one of {', '.join(known)}")
     return cells
 
 

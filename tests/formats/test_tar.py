@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from depthkd.formats.sample import BadSample
-from depthkd.formats.tar import expand_urls, index_tar
+from depthkd.formats.tar import index_tar
+from depthkd.paths import expand_urls
 
 
 def make(path: Path, members: dict[str, bytes], form: int = tarfile.GNU_FORMAT) -> Path:

@@ -17,6 +17,7 @@ from depthkd.data.scenes.appearance import Style, develop
 from depthkd.data.scenes.layout import draw_layout
 from depthkd.data.scenes.render import cast
 from depthkd.data.scenes.shading import shade
+from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 
 __all__ = ["FARTHEST", "Scene", "Style", "scene", "scenes"]
@@ -46,14 +47,14 @@ def scene(
     The camera, and so the geometry, does not depend on the size in pixels.
 
     Raises:
-        ValueError: the style does not exist, the size is not positive, or seed or index are negative.
+        UserError: the style does not exist, the size is not positive, or seed or index are negative.
     """
     if style not in list(Style):
-        raise ValueError(f"'{style}' is not a style of scenes; it would be one of {', '.join(Style)}")
+        raise UserError(f"'{style}' is not a style of scenes; it would be one of {', '.join(Style)}")
     if min(height, width) < 1:
-        raise ValueError(f"a scene of {height}x{width} pixels has none; height and width must be at least 1")
+        raise UserError(f"a scene of {height}x{width} pixels has none; height and width must be at least 1")
     if min(seed, index) < 0:
-        raise ValueError(f"scenes have a seed and an index from 0 on, and not seed {seed} and index {index}")
+        raise UserError(f"scenes have a seed and an index from 0 on, and not seed {seed} and index {index}")
     style = Style(style)
     layout = draw_layout(np.random.default_rng([seed, index, 0]))
     hits = cast(layout.shapes, layout.camera, height, width)

@@ -1,0 +1,74 @@
+"""Files that are either whole or not there: written under another name, then renamed."""
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from depthkd.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # whoever writes meets these
+
+
+@contextmanager
+def whole_file(path: Path, several_writers: bool = False, sync: bool = True) -> Iterator[BinaryIO]:
+    """A file to write, which gets its name, in place of an older one, when the block ends without error.
+
+    After a kill a draft beside it may be left, which the next writer replaces.
+
+    Args:
+        path: of the file; its folder is made where it is missing.
+        several_writers: whether other processes may write it at the same time; the last one counts.
+        sync: whether to wait until it is on the disk, so that it outlives a failure of the machine; for
+            thousands of small files that takes long.
+
+    Raises:
+        UserError: it cannot be written; the sentence says why.
+    """
+    draft = draft_of(path, several_writers)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = draft.open("wb")
+    try:
+        with file:
+            try:
+                yield file
+            except OSError as error:
+                if error.errno in FULL:
+                    raise UserError(f"{path} cannot be written: {error.strerror}") from error
+                raise
+            with _writing(path):
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+        with _writing(path):
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """`whole_file` with this content; text as UTF-8.
+
+    Raises:
+        UserError: it cannot be written; the sentence says why.
+    """
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def draft_of(path: Path, several_writers: bool = False) -> Path:
+    """Where a file is written before it gets its name."""
+    whose = f".{os.getpid()}-{threading.get_ident()}" if several_writers else ""
+    return path.with_name(f".{path.name}{whose}.writing")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
