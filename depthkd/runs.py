@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import is_zipfile
 
 import torch
 import yaml
@@ -15,6 +13,8 @@ from torch import Tensor, nn
 from depthkd.batch import DepthSpace
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
+from depthkd.models.weights import read_content, refuse_broken
+from depthkd.paths import user_path
 
 CONFIG = "config.yaml"
 Settings = dict[str, Any]
@@ -26,21 +26,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         MissingFileError: there is none at this path.
-        UserError: it is not a checkpoint of ours, or was cut short.
+        UserError: it is not a checkpoint of ours, was cut short, or has weights that are not finite.
     """
     if not path.is_file():
         raise MissingFileError(f"there is no checkpoint at {path}")
-    if not is_zipfile(path):
-        raise UserError(f"{path} is not a checkpoint, or was cut short while it was copied")
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise UserError(
-            f"{path} holds more than tensors and plain values, so it was not loaded: it could run code"
-        ) from error
+    content = read_content(path, str(path), "not a checkpoint")
     if not isinstance(content, dict) or "depthkd" not in content:
         raise UserError(f"{path} is not a checkpoint of depthkd: it has no entry 'depthkd'")
-    return content
+    refuse_broken(content["state_dict"], str(path))
+    checkpoint: dict[str, Any] = content
+    return checkpoint
 
 
 def load_student(path: Path | str, fresh: bool = False, settings: Settings | None = None) -> DepthModel:
@@ -55,7 +50,7 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
         MissingFileError: the folder has no config or no checkpoint.
         UserError: they do not fit each other.
     """
-    path = Path(path)
+    path = user_path(path)
     checkpoint = path if path.is_file() else path / CHECKPOINT
     folder = checkpoint.parent.parent
     student = build_student(folder, settings)

@@ -1,6 +1,5 @@
 """The DPT family through transformers: Depth Anything, Distill Any Depth, DPT and MiDaS."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -24,6 +23,8 @@ from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.model import DepthModel, DepthOutput, Image, resize_map
 from depthkd.models.provenance import LICENCES, hub_id, stated_or_known
+from depthkd.models.weights import read_json_file, refuse_broken, refuse_run, why_unreadable
+from depthkd.paths import local_or_hub, user_path
 
 FAMILIES = {
     "depth_anything": (DepthAnythingConfig, DepthAnythingForDepthEstimation),
@@ -38,6 +39,7 @@ UNUSED = (
     "dpt.layernorm.",
 )
 Initialise = Literal["all", "encoder"]  # what is taken of weights; the rest begins at random
+PICKLED = "pickled weights (.bin, .pth, .ckpt) are refused, so convert them to safetensors first"
 ELSEWHERE = {"zoedepth": "ZoeDepth", "depth_pro": "DepthPro"}
 
 
@@ -152,13 +154,8 @@ class HuggingFaceDepth(DepthModel):
         return self._encoder().parameters()
 
     def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
-        """Write config.json, model.safetensors and preprocessor_config.json.
-
-        Args:
-            folder: made where it is missing.
-            image_size: the shorter side at which the pipeline will run it, in pixels; the
-                encoder's own where None.
-        """
+        """Write config.json, model.safetensors and preprocessor_config.json."""
+        folder = user_path(folder)
         self.config.depth_space = str(self.space)
         self.network.save_pretrained(folder)
         side = image_size or _first(self._encoder_config().image_size)
@@ -271,7 +268,7 @@ def load_safetensors(network_class: Any, source: str, revision: str | None = Non
     Raises:
         UserError: the weights are pickled or incomplete.
     """
-    inside = f"{folder}/" if folder else ""
+    inside, source = f"{folder}/" if folder else "", local_or_hub(source)
     try:
         network, info = network_class.from_pretrained(
             source,
@@ -282,10 +279,9 @@ def load_safetensors(network_class: Any, source: str, revision: str | None = Non
             output_loading_info=True,
         )
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"'{source}' has no readable {inside}model.safetensors; pickled weights (.bin, .pth) are "
-            "refused, so convert them to safetensors first"
-        ) from error
+        config = _optional_file(source, f"{inside}config.json", revision)
+        why = why_unreadable(config.parent, "model.safetensors") if config else None
+        raise UserError(f"'{source}' has no readable {inside}model.safetensors: {why or PICKLED}") from error
     except RuntimeError as error:
         raise UserError(f"the weights of '{source}' do not fit its {inside}config.json: {error}") from error
     missing = sorted(
@@ -293,6 +289,7 @@ def load_safetensors(network_class: Any, source: str, revision: str | None = Non
     )
     if missing:
         raise UserError(f"the weights of '{source}' lack {len(missing)} tensors, '{missing[0]}' among them")
+    refuse_broken(network.state_dict(), f"{inside}model.safetensors of '{source}'")
     return network
 
 
@@ -302,23 +299,26 @@ def read_config(source: str, revision: str | None = None) -> dict[str, Any]:
     Raises:
         MissingFileError: there is none, or the hub cannot be reached.
     """
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
-        raise MissingFileError(f"the folder '{source}' has no config.json")
+    source = local_or_hub(source)
+    folder = Path(source)
+    if folder.is_file():
+        raise UserError(f"'{source}' is a file; it would be a hub id, or a folder with config.json")
+    if folder.is_dir():
+        refuse_run(folder)
+        if not (folder / "config.json").is_file():
+            raise MissingFileError(f"the folder '{source}' has no config.json")
+        read_json_file(folder / "config.json")
     try:
         config: dict[str, Any] = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
     except OSError as error:
-        raise MissingFileError(
-            f"'{source}' is no folder here, and no hub repository that can be reached: check the name, the "
-            "network, HF_HUB_OFFLINE and, for gated models, your login"
-        ) from error
+        raise MissingFileError(nowhere(source)) from error
     return config
 
 
 def read_json(source: str, name: str, revision: str | None = None) -> dict[str, Any]:
     """A JSON file of a hub id or folder; empty where there is none."""
     path = _optional_file(source, name, revision)
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path else {}
-    return values
+    return read_json_file(path) if path else {}
 
 
 def read_licence(source: str, revision: str | None = None) -> str:
@@ -334,15 +334,26 @@ def read_licence(source: str, revision: str | None = None) -> str:
 
 
 def _optional_file(source: str, name: str, revision: str | None) -> Path | None:
-    found = cached_file(
-        source,
-        name,
-        revision=revision,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    try:
+        found = cached_file(
+            local_or_hub(source),
+            name,
+            revision=revision,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except OSError as error:
+        raise MissingFileError(nowhere(source)) from error
     return Path(found) if found else None
+
+
+def nowhere(source: str) -> str:
+    """The sentence about a source that is neither a folder nor a hub repository."""
+    return (
+        f"'{source}' is no folder here, and no hub repository that can be reached: check the name, the "
+        "network, HF_HUB_OFFLINE and, for gated models, your login"
+    )
 
 
 def _family(config: dict[str, Any], whose: str) -> tuple[Any, Any]:

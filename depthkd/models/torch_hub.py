@@ -20,7 +20,8 @@ from depthkd.errors import MissingFileError, UserError
 from depthkd.geometry import crop_intrinsics, focal_length, intrinsics_matrix
 from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
 from depthkd.models.provenance import stated_or_known
-from depthkd.models.weights import read_weights
+from depthkd.models.weights import bare_names, read_weights
+from depthkd.paths import user_path
 
 CANONICAL_FOCAL_LENGTH = 1000.0  # Metric3D's, in pixels
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -228,7 +229,7 @@ def find_clone(repo: str, trust: bool = False) -> Path:
         MissingFileError: there is none with a hubconf.py.
         UserError: it is in the cache, but not trusted.
     """
-    folder = Path(repo).expanduser()
+    folder = user_path(repo)
     if folder.is_dir():
         if not (folder / "hubconf.py").is_file():
             raise MissingFileError(f"the folder '{repo}' is no torch.hub repository: it has no hubconf.py")
@@ -279,6 +280,9 @@ def fill(network: nn.Module, tensors: dict[str, Tensor], path: str) -> None:
     Raises:
         UserError: a parameter is missing, or of another shape.
     """
+    own = network.state_dict()
+    named = dict(zip(bare_names(own), own, strict=True))  # `tensors` have lost what may stand before all
+    tensors = {named.get(name, name): tensor for name, tensor in tensors.items()}
     absent = sorted(
         name
         for name, _ in network.named_parameters()

@@ -225,7 +225,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     torch.save(model.network.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"no readable model.safetensors; pickled weights .* are refused"):
+    with pytest.raises(ValueError, match=r"no readable model.safetensors: pickled weights .* are refused"):
         HuggingFaceDepth(str(tmp_path))
 
 
