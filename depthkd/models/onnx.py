@@ -1,5 +1,6 @@
 """Any ONNX depth network, as a teacher or a test subject."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,30 +16,35 @@ from torch import Tensor, nn
 from depthkd.batch import DepthSpace
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized, resize_image
+from depthkd.models.weights import sign_of
+from depthkd.paths import user_path
 
-FAILURES = (
-    reasons.Fail,
-    reasons.EPFail,
-    reasons.InvalidArgument,
-    reasons.InvalidGraph,
-    reasons.InvalidProtobuf,
-    reasons.NotImplemented,
-    reasons.RuntimeException,
-)
-TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+FAILURES = tuple(e for e in vars(reasons).values() if isinstance(e, type) and issubclass(e, Exception))
+TYPES: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+}
+# Where a graph names the files that hold its tensors: a key, then a value with its length before it.
+LOCATION = re.compile(rb"\n\x08location\x12(?P<length>[\x01-\x7f])")
+SILENT = 4  # onnxruntime's severity "fatal": what else it would print is in the error's sentence
+SAME = 0.01  # of the map's range: by so much may an answer differ from the one given to the image alone
 
 
 class OnnxDepth(DepthModel):
-    """A depth network in onnxruntime: one RGB input [batch, 3, height, width], float32 or float16.
+    """A depth network in onnxruntime, with one input of RGB images.
 
-    It has no parameters and passes no gradients. It runs on the GPU when the image is there and
-    onnxruntime has its CUDA provider, and on the CPU otherwise. A static batch size of N takes the
-    images N at a time. Copies and pickles open the file anew.
+    The input is [batch, 3, height, width] or [batch, height, width, 3], of float32, float16 or bytes. It
+    has no parameters and passes no gradients. It runs on the GPU when the image is there and onnxruntime
+    has its CUDA provider, and on the CPU otherwise. A static batch size of N takes the images N at a
+    time. A graph whose batch size seems free is asked its first batch image by image too, and if it then
+    answers otherwise or cannot, as one with a size of 1 built in does, it gets single images for ever.
+    Copies and pickles open the file anew.
 
     Args:
-        path: the .onnx file.
+        path: the .onnx file; external data lies beside it.
         space: what its output means.
-        input_range: the value of white in the network's input, 1.0 or 255.0.
+        input_range: the value of white in the network's input, 1.0 or 255.0; bytes are always up to 255.
         mean: subtracted from RGB in [0, input_range], one value a channel; nothing where None.
         std: what that is then divided by; nothing where None.
         size: [height, width] at which it runs; where None the graph's own, if static, or else each
@@ -46,14 +52,14 @@ class OnnxDepth(DepthModel):
         multiple: of the sides, in pixels, where the size is free.
         keep_aspect: at a fixed size, shrink the image into it and repeat its border pixels, rather
             than stretch it; the depth is then cropped to the image.
-        output: the name of the depth output, [batch, height, width] or with one channel; the
-            graph's first where None.
+        output: the name of the depth output, [batch, height, width] or with one channel, or of a single
+            image [height, width]; the graph's first where None.
         licence: of the weights.
         threads: of onnxruntime on the CPU; as many as torch's where None.
         training_sets: the data sets that the network has learned from; not known where None.
 
     Raises:
-        MissingFileError: there is no such file.
+        MissingFileError: there is no such file, or none with its external data.
         UserError: the file is no ONNX graph, or its inputs, outputs or size are others than said.
     """
 
@@ -73,9 +79,8 @@ class OnnxDepth(DepthModel):
         training_sets: list[str] | None = None,
     ) -> None:
         super().__init__()
-        path = str(Path(path).expanduser())
-        if not Path(path).is_file():
-            raise MissingFileError(f"there is no ONNX file '{path}'")
+        path = str(user_path(path))
+        check_file(Path(path))
         self.path, self.source, self.licence = path, path, licence
         self.training_sets = None if training_sets is None else tuple(training_sets)
         self.space = DepthSpace.parse(space)
@@ -83,12 +88,22 @@ class OnnxDepth(DepthModel):
         self.multiple, self.keep_aspect, self.threads = multiple, keep_aspect, threads
         self._session: Any = None
         self._provider = ""
+        self._batches: bool | None = (
+            None  # whether it takes several images, of a free batch size; None: not known
+        )
         session = self._open("CPUExecutionProvider")
-        self.batch_size, self.fixed_size = self._check_input(session.get_inputs(), size)
+        self.batch_size, self.fixed_size, self.channels_last = self._check_input(session.get_inputs(), size)
+        self.bytes = session.get_inputs()[0].type == "tensor(uint8)"
+        self._check_arguments()
         outputs = [o.name for o in session.get_outputs()]
         self.output = output or outputs[0]
         if self.output not in outputs:
             raise UserError(f"'{path}' has no output '{output}'; it has {', '.join(outputs)}")
+
+    def files(self) -> list[Path]:
+        """The graph, and its external data."""
+        graph = Path(self.path)
+        return [graph, *(graph.parent / name for name in external_data(graph))]
 
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> float32 depth, on the image's device, at the size that the graph answers.
@@ -101,10 +116,9 @@ class OnnxDepth(DepthModel):
             image, inner = letterbox(image, self.fixed_size)
         else:
             image = self.fit_input(image)
-        pixels = image.float() * self.input_range
+        pixels = image.float() * (255.0 if self.bytes else self.input_range)
         mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
-        count = self.batch_size or max(1, len(image))
-        depth = torch.cat([self._run(part) for part in torch.split((pixels - mean) / std, count)])
+        depth = self._run_all((pixels - mean) / std)
         if inner != (0, 0):
             # The graph may answer at a fraction of its input's size.
             rows, columns = (
@@ -118,6 +132,33 @@ class OnnxDepth(DepthModel):
         """None: nothing here can be trained."""
         return iter(())
 
+    def _run_all(self, pixels: Float[Tensor, "batch 3 height width"]) -> Answer:
+        """Any number of images, as many at a time as the graph takes."""
+        if self.batch_size is None and self._batches is None and len(pixels) > 1:
+            return self._try_batch(pixels)
+        count = self.batch_size or (len(pixels) if self._batches else 1)
+        return torch.cat([self._run(part) for part in torch.split(pixels, max(1, count))])
+
+    def _try_batch(self, pixels: Float[Tensor, "batch 3 height width"]) -> Answer:
+        """The answer to each image alone; and find out whether the graph takes several at a time.
+
+        A batch size that is built in may end in an error, in one map, or in maps that mix the images.
+        """
+        together, refused = None, None
+        try:
+            together = self._run(pixels)
+        except UserError as error:
+            refused = error
+        try:
+            alone = torch.cat([self._run(part) for part in torch.split(pixels, 1)])
+        except UserError as error:
+            raise refused or error from error
+        self._batches = False
+        if together is not None and together.shape == alone.shape:
+            largest = (together - alone).abs().max()
+            self._batches = bool(largest <= SAME * (alone.max() - alone.min()))
+        return alone
+
     def _run(self, pixels: Float[Tensor, "batch 3 height width"]) -> Answer:
         on_gpu = pixels.is_cuda and "CUDAExecutionProvider" in reasons.get_available_providers()
         session = self._open("CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider")
@@ -125,53 +166,127 @@ class OnnxDepth(DepthModel):
         wanted = len(pixels)
         if self.batch_size is not None and wanted < self.batch_size:
             pixels = torch.cat([pixels, pixels[-1:].expand(self.batch_size - wanted, -1, -1, -1)])
-        array = pixels.detach().cpu().numpy().astype(TYPES[entry.type])
+        array = (pixels.round().clamp(0, 255) if self.bytes else pixels).detach().cpu().numpy()
+        array = (array.transpose(0, 2, 3, 1) if self.channels_last else array).astype(TYPES[entry.type])
         try:
-            answer = session.run([self.output], {entry.name: array})[0]
+            answer = session.run([self.output], {entry.name: np.ascontiguousarray(array)})[0]
         except FAILURES as error:
             shape = "x".join(str(n) for n in array.shape)
-            raise UserError(f"'{self.path}' cannot run on {shape}: {_first_line(error)}") from error
-        if answer.ndim == 4 and answer.shape[1] == 1:
-            answer = answer[:, 0]
-        if answer.ndim != 3 or len(answer) != len(array):
+            free = "" if self.fixed_size else "; where its size is built in, give `size` or `multiple`"
+            raise UserError(f"'{self.path}' cannot run on {shape}: {reason(error)}{free}") from error
+        maps = maps_of(answer, len(array))
+        if maps is None:
+            others = [one.name for one in session.get_outputs() if one.name != self.output]
+            advice = f"; `output` may name another one: {', '.join(others)}" if others else ""
+            shape = f"shape {list(answer.shape)}" if isinstance(answer, np.ndarray) else type(answer).__name__
             raise UserError(
-                f"the output '{self.output}' of '{self.path}' has shape {list(answer.shape)}; depth would be "
-                f"[{len(array)}, height, width] or [{len(array)}, 1, height, width]"
+                f"the output '{self.output}' of '{self.path}' has {shape}; depth would be "
+                f"[{len(array)}, height, width] or [{len(array)}, 1, height, width]{advice}"
             )
-        return torch.from_numpy(answer[:wanted].astype(np.float32)).to(pixels.device)
+        return torch.from_numpy(maps[:wanted].astype(np.float32)).to(pixels.device)
 
     def _open(self, provider: str) -> Any:
         if self._session is None or self._provider != provider:
             options = reasons.SessionOptions()
             options.intra_op_num_threads = self.threads or torch.get_num_threads()
+            options.log_severity_level = SILENT
             try:
                 self._session = InferenceSession(self.path, options, providers=[provider])
             except FAILURES as error:
-                raise UserError(
-                    f"'{self.path}' is not an ONNX graph that runs: {_first_line(error)}"
-                ) from error
+                absent = [file for file in self.files() if not file.is_file()]
+                if absent:
+                    raise MissingFileError(
+                        f"'{self.path}' keeps weights in '{absent[0].name}', and there is no '{absent[0]}': "
+                        "copy that file to there"
+                    ) from error
+                raise UserError(f"'{self.path}' is not an ONNX graph that runs: {reason(error)}") from error
             self._provider = provider
         return self._session
 
     def _check_input(
         self, inputs: Sequence[Any], size: Sequence[int] | None
-    ) -> tuple[int | None, tuple[int, int] | None]:
-        """The graph's static batch size and the (height, width) to run at, each None where free."""
-        shape = inputs[0].shape if len(inputs) == 1 else []
-        if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
+    ) -> tuple[int | None, tuple[int, int] | None, bool]:
+        """The graph's static batch size and the (height, width) to run at, each None where free; and whether
+        the channels come last."""
+        sides = inputs[0].shape if len(inputs) == 1 else []
+        shape = [n if isinstance(n, int) and n > 0 else None for n in sides]
+        last = len(shape) == 4 and shape[1] != 3 and shape[3] in (1, 2, 3, 4)
+        if len(shape) != 4 or shape[3 if last else 1] not in (3, None):
             found = "; ".join(f"'{i.name}' {i.shape}" for i in inputs)
-            raise UserError(f"'{self.path}' would have one input [batch, 3, height, width]; it has {found}")
+            raise UserError(
+                f"'{self.path}' would have one input [batch, 3, height, width]; it has {found} (the 3 could "
+                "come last, too)"
+            )
         if inputs[0].type not in TYPES:
-            raise UserError(f"the input of '{self.path}' is {inputs[0].type}; it would be float or float16")
-        batch, _, height, width = shape
-        static = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+            raise UserError(
+                f"the input of '{self.path}' is {inputs[0].type}; it would be float or float16, or uint8 for "
+                "bytes"
+            )
+        batch, (height, width) = shape[0], shape[1:3] if last else shape[2:]
+        static = None if height is None or width is None else (height, width)
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise UserError(f"size would be [height, width] in pixels, not {list(size)}")
         chosen = None if size is None else (int(size[0]), int(size[1]))
         if chosen is not None and static is not None and chosen != static:
             raise UserError(f"'{self.path}' runs at {list(static)} only; size is {list(chosen)}")
-        return (batch if isinstance(batch, int) else None), chosen or static
+        return batch, chosen or static, last
+
+    def _check_arguments(self) -> None:
+        if self.bytes and (self.mean, self.std) != ((0.0,) * 3, (1.0,) * 3):
+            raise UserError(f"'{self.path}' takes bytes, which know no mean and std: leave them out")
+        if len(self.mean) != 3 or len(self.std) != 3 or 0 in self.std:
+            raise UserError(
+                f"mean and std would be 3 numbers each, std not 0; not {self.mean} and {self.std}"
+            )
+        for name, value in (
+            ("input_range", self.input_range),
+            ("multiple", self.multiple),
+            ("threads", self.threads),
+        ):
+            if value is not None and not value > 0:
+                raise UserError(f"{name} must be above 0, not {value}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_session": None}
+
+
+def check_file(path: Path) -> None:
+    """Refuse what cannot be a graph.
+
+    Raises:
+        MissingFileError: it is not there.
+        UserError: it is a folder, or plainly another kind of file.
+    """
+    if path.is_dir():
+        inside = sorted(str(one) for one in path.glob("*.onnx"))
+        such = f", such as '{inside[0]}'" if inside else ""
+        raise UserError(f"'{path}' is a folder; it would be an ONNX file{such}")
+    if not path.is_file():
+        raise MissingFileError(f"there is no ONNX file '{path}'")
+    if what := sign_of(path):
+        raise UserError(f"'{path}' is not an ONNX graph that runs: it is {what}")
+
+
+def external_data(graph: Path) -> list[str]:
+    """The files that hold a graph's tensors, relative to its folder; none where it holds them itself."""
+    content = graph.read_bytes()
+    found = (content[m.end() : m.end() + ord(m["length"])] for m in LOCATION.finditer(content))
+    return sorted({name.decode("utf-8", "replace") for name in found})
+
+
+def maps_of(answer: Any, count: int) -> np.ndarray | None:
+    """A graph's output as [count, height, width]; None where it is no map an image."""
+    if not isinstance(answer, np.ndarray) or answer.dtype.kind not in "fiu":
+        return None
+    if answer.ndim == 2 and count == 1 and len(answer) > 1:
+        answer = answer[None]
+    elif answer.ndim == 3 and count == 1 and len(answer) > 1 and answer.shape[2] == 1:
+        answer = answer[None, ..., 0]
+    elif answer.ndim == 4 and answer.shape[1] == 1:
+        answer = answer[:, 0]
+    elif answer.ndim == 4 and answer.shape[3] == 1 and answer.shape[2] > 1:
+        answer = answer[..., 0]
+    return answer if answer.ndim == 3 and len(answer) == count and 0 not in answer.shape else None
 
 
 def letterbox(image: Image, size: tuple[int, int]) -> tuple[Resized, tuple[int, int]]:
@@ -187,5 +302,12 @@ def letterbox(image: Image, size: tuple[int, int]) -> tuple[Resized, tuple[int, 
     return F.pad(shrunk, (0, size[1] - width, 0, size[0] - height), mode="replicate"), (height, width)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def reason(error: Exception) -> str:
+    """What onnxruntime says of an error, in one line, without its codes and its places in C++."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = (
+        re.sub(r"(Status Message: )?/\S+\.(cc|h):\d+ .*?(was false\. |(?=\bStatus Message: )|$)", "", text)
+        or text
+    )
+    return text.removesuffix("Please fix either the inputs/outputs or the model.").rstrip(". ")

@@ -1,69 +1,33 @@
 import copy
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.models import Frozen, OnnxDepth
+from tests.models.graphs import SQUEEZE, Step, mixer
 
-FLOAT = TensorProto.FLOAT
 Maker = Callable[..., str]
 
 
 @pytest.fixture
 def network(tmp_path: Path) -> Maker:
     """Writes a network whose depth is 1 x red + 10 x green + 100 x blue."""
-
-    def write(
-        shape: Sequence[int | str | None] = ("n", 3, "h", "w"),
-        squeeze: bool = False,
-        pool: int = 1,
-        inputs: int = 1,
-        kind: int = FLOAT,
-        channels: int = 1,
-    ) -> str:
-        weights = np.repeat(np.array([1.0, 10.0, 100.0]).reshape(1, 3, 1, 1), channels, 0)
-        inner = FLOAT if kind == TensorProto.DOUBLE else kind  # onnxruntime convolves no doubles
-        weight = helper.make_tensor("weight", inner, weights.shape, weights.flatten())
-        nodes = [
-            helper.make_node("Cast", ["image"], ["cast"], to=inner),
-            helper.make_node("Conv", ["cast", "weight"], ["mixed"]),
-        ]
-        nodes.append(
-            helper.make_node(
-                "AveragePool", ["mixed"], ["pooled"], kernel_shape=[pool, pool], strides=[pool, pool]
-            )
-        )
-        axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
-        last = ("Squeeze", ["pooled", "axes"]) if squeeze else ("Identity", ["pooled"])
-        nodes.append(helper.make_node(*last, ["depth"]))
-        graph = helper.make_graph(
-            nodes,
-            "mixer",
-            [helper.make_tensor_value_info(n, kind, shape) for n in ("image", "other")[:inputs]],
-            [
-                helper.make_tensor_value_info("depth", inner, None),
-                helper.make_tensor_value_info("mixed", inner, None),
-            ],
-            [weight, axes] if squeeze else [weight],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-        path = tmp_path / "network.onnx"
-        onnx.save(model, path)
-        return str(path)
-
-    return write
+    return partial(mixer, tmp_path / "network.onnx")
 
 
 def picture(height: int, width: int, count: int = 2) -> torch.Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def pooled(side: int) -> Step:
+    return "AveragePool", {"kernel_shape": [side, side], "strides": [side, side]}, []
 
 
 def mix(image: torch.Tensor) -> torch.Tensor:
@@ -73,7 +37,7 @@ def mix(image: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("squeeze", [False, True])
 @pytest.mark.parametrize("shape", [("n", 3, "h", "w"), (1, 3, 8, 12), (2, 3, 8, 12), (3, 3, 8, 12)])
 def test_any_batch_size_and_either_output_shape(network: Maker, shape: Any, squeeze: bool) -> None:
-    model = OnnxDepth(network(shape, squeeze), threads=1)
+    model = OnnxDepth(network(shape, [SQUEEZE] if squeeze else []), threads=1)
     for count in (1, 2, 5):
         output = model(picture(8, 12, count))
         assert output.features is None
@@ -107,7 +71,7 @@ def test_the_aspect_is_kept_by_a_border_that_the_depth_does_not_show(
     network: Maker, size: tuple[int, int], inner: tuple[int, int], pool: int
 ) -> None:
     """A ramp across the image must come out from edge to edge; a stretched or padded one would not."""
-    model = OnnxDepth(network(pool=pool), size=size, keep_aspect=True, threads=1)
+    model = OnnxDepth(network(steps=[pooled(pool)]), size=size, keep_aspect=True, threads=1)
     height, width = (30, 100) if inner[0] < inner[1] else (30, 30)
     ramp = torch.linspace(0, 1, width).expand(1, 3, height, width)
     depth = model(ramp).depth
@@ -125,7 +89,7 @@ def test_half_precision_graphs_answer_in_float32(network: Maker) -> None:
 
 
 def test_an_output_can_be_named(network: Maker) -> None:
-    path = network(pool=2)
+    path = network(steps=[pooled(2)])
     assert OnnxDepth(path, threads=1)(picture(4, 6)).depth.shape == (2, 2, 3)
     assert OnnxDepth(path, output="mixed", threads=1)(picture(4, 6)).depth.shape == (2, 4, 6)
     with pytest.raises(ValueError, match=r"has no output 'disparity'; it has depth, mixed$"):
