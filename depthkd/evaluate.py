@@ -25,7 +25,6 @@ from depthkd.evaluation.protocols import ALL, chosen
 from depthkd.evaluation.provenance import provenance
 from depthkd.evaluation.records import Records
 from depthkd.evaluation.results import everything, facts, looks, reasons, section, table
-from depthkd.evaluation.scoring import fingerprint
 from depthkd.evaluation.workers import Workers
 from depthkd.formats.sample import Sample
 from depthkd.formats.whole_files import write_whole
@@ -202,7 +201,7 @@ def _subjects(contender: Contender, device: torch.device) -> list[Subject]:
     """The row of a model; and its floor, if it answers through an autoencoder."""
     model = contender.load().to(device).eval()
     known = provenance(contender.name, model, contender.run)
-    subject = Subject(contender.name, model, fingerprint(model), device, known, contender.trivial)
+    subject = Subject(contender.name, model, model.identity(), device, known, contender.trivial)
     return [subject, subject.knowing_truth()] if model.through_codec and not contender.trivial else [subject]
 
 

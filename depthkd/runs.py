@@ -1,19 +1,17 @@
 """A run is one folder, `runs/<name>/{config.yaml, checkpoints/last.ckpt, logs/}`; and its student."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from jaxtyping import Bool, Float
 from jsonargparse import ArgumentError, ArgumentParser
-from torch import Tensor, nn
 
-from depthkd.batch import DepthSpace
 from depthkd.errors import MissingFileError, UserError
-from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
+from depthkd.models.model import DepthModel
 from depthkd.models.weights import read_content, refuse_broken
+from depthkd.models.wrapper import Wrapper
 from depthkd.paths import user_path
 
 CONFIG = "config.yaml"
@@ -109,7 +107,7 @@ def teachers_of(path: Path) -> dict[str, dict[str, Any]]:
     return teachers
 
 
-class TrainedDepth(DepthModel):
+class TrainedDepth(Wrapper):
     """The student of a run folder as a model of its own: a teacher for the next, or a test subject.
 
     Args:
@@ -130,65 +128,14 @@ class TrainedDepth(DepthModel):
         settings: Settings | None = None,
         metric: Callable[[], DepthModel] | None = None,
     ) -> None:
-        super().__init__()
-        self.network = load_student(path, fresh, settings)
+        student = load_student(path, fresh, settings)
         if metric is not None:
             from depthkd.models.sharpdepth import SharpDepth  # not before: it brings diffusers
 
-            if not isinstance(self.network, SharpDepth):
-                kind = type(self.network).__name__
+            network = student.unwrapped()
+            if not isinstance(network, SharpDepth):
+                kind = type(network).__name__
                 raise UserError(f"the student of {path} is a {kind}; only a SharpDepth takes `metric`")
-            self.network.make_metric = metric
-        self.space = self.network.space
-        self.multiple = self.network.multiple
-        self.fixed_size = self.network.fixed_size
-        self.own_size = self.network.own_size
-        self.half_but_head = self.network.half_but_head
-        self.through_codec = self.network.through_codec
-        self.takes_camera = self.network.takes_camera
-        self.training_sets = self.network.training_sets
-        self.licence = self.network.licence
+            network.make_metric = metric
+        super().__init__(student)
         self.source = path
-
-    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> DepthOutput:
-        """As the student's."""
-        output: DepthOutput = self.network(image)
-        return output
-
-    def answer(self, image: Image) -> Answer:
-        """As the student's."""
-        return self.network.answer(image)
-
-    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
-        """As the student's."""
-        return self.network.answer_with_camera(image, intrinsics)
-
-    def companions(self) -> list[DepthModel]:
-        """The student's."""
-        return self.network.companions()
-
-    def unwrapped(self) -> DepthModel:
-        """The student."""
-        return self.network
-
-    def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
-        """As the student's."""
-        return self.network.restore(answer, size)
-
-    def of_truth(
-        self,
-        depth: Float[Tensor, "batch height width"],
-        mask: Bool[Tensor, "batch height width"],
-        space: DepthSpace,
-    ) -> Float[Tensor, "batch height width"]:
-        """As the student's."""
-        return self.network.of_truth(depth, mask, space)
-
-    @property
-    def feature_channels(self) -> int | None:
-        """As the student's."""
-        return self.network.feature_channels
-
-    def encoder_parameters(self) -> Iterator[nn.Parameter]:
-        """As the student's."""
-        return self.network.encoder_parameters()

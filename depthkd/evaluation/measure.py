@@ -36,7 +36,7 @@ class Subject:
     Args:
         name: what tables call it.
         model: on the device, in eval mode.
-        weights: its fingerprint.
+        weights: its identity.
         device: where it runs.
         provenance: what it was trained on.
         trivial: whether it is one of the rows that give the others their meaning.

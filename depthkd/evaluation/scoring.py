@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +20,7 @@ from depthkd.evaluation.figures import SLOW, UNFITTED, SlowJob
 from depthkd.formats.sample import AnnotatedSample, BadSample, Sample
 from depthkd.metrics.boundary import SMALLEST_DEPTH
 from depthkd.metrics.windows import window_errors
-from depthkd.models.model import DepthModel
+from depthkd.models.identity import DIGITS, Description, plain_text
 
 AHEAD = 4  # samples decoded while the model runs
 
@@ -136,43 +134,20 @@ def _array(depth: Map) -> np.ndarray:
     return np.asarray(depth[0].float().cpu().numpy())
 
 
-def fingerprint(model: DepthModel) -> str:
-    """What tells one model from another: its settings, every tensor, the file if `source` is one, and the
-    networks that it asks."""
-    digest = sha256(_settings(model).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    if Path(model.source).is_file():
-        digest.update(Path(model.source).read_bytes())
-    for companion in model.companions():
-        digest.update(fingerprint(companion).encode())
-    return digest.hexdigest()[:16]
-
-
 def benchmark_fingerprint(benchmark: Benchmark) -> str:
-    """What tells one benchmark from another: settings, length, and the first, middle and last sample."""
-    count = len(benchmark)
-    digest = sha256(f"{_settings(benchmark)} {count}".encode())
+    """What tells one benchmark from another: settings, length, and the first, middle and last sample.
+
+    The protocol is not part of it: kept answers are scored under others, too.
+    """
+    count, kind = len(benchmark), type(benchmark)
+    found = {k: v for k, v in vars(benchmark).items() if k != "protocol" and plain_text(v)}
+    given = {k: v for k, v in found.items() if not isinstance(getattr(kind, k, None), cached_property)}
+    description = Description()
+    description.text(kind.__qualname__, count)
+    description.mapping(given)
     for _, sample in ahead(benchmark, sorted({0, count // 2, count - 1} & set(range(count)))):
-        if isinstance(sample, BadSample):
-            digest.update(str(sample).encode())
-            continue
-        own = (sample.pairs, sample.matte) if isinstance(sample, AnnotatedSample) else ()
-        for part in (sample.image, sample.depth, sample.mask, *own):
-            digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _settings(thing: object) -> str:
-    """The plain attributes of a model or a benchmark, without what it has worked out from them."""
-    plain = (str, int, float, bool, tuple, list, Path, type(None))
-    own = {
-        name: value
-        for name, value in vars(thing).items()
-        if isinstance(value, plain) and not isinstance(getattr(type(thing), name, None), cached_property)
-    }
-    return repr(sorted(own.items()))
+        description.value(str(sample) if isinstance(sample, BadSample) else vars(sample))
+    return description.digest()[:DIGITS]
 
 
 def truth_space(benchmark: Benchmark) -> DepthSpace:

@@ -182,7 +182,6 @@ class Marigold(DepthDenoiser):
         super().__init__(load_parts(source, size, None, text, revision, prediction="v_prediction"), longest)
         self.steps, self.ensemble = int(chosen), ensemble
         self.scheduler = random_scheduler() if size else load_scheduler(source, revision)
-        self.schedule = repr(sorted(self.scheduler.config.items()))  # for a test's fingerprint
         self.shifted = index.get("shift_invariant", True)
         self.space = DepthSpace(
             Quantity(index.get("prediction_type") or "depth"),

@@ -62,6 +62,11 @@ class Frozen:
         features = None if output.features is None else output.features.float()
         return DepthOutput(output.depth.float(), features)
 
+    def identity(self) -> str:
+        """What its answers depend on: the model's identity, and the precisions in which it is asked."""
+        half = "" if self.autocast is None else f", autocast to {self.autocast}"
+        return f"{self.model.identity()} in {self.dtype}{half}"
+
     def to(self, device: torch.device | str) -> "Frozen":
         """Move the model; returns itself."""
         self.model.to(device)

@@ -2,7 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from depthkd.alignment import convert
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
 from depthkd.geometry import flip_intrinsics, resize_intrinsics
+from depthkd.models.identity import identity_of
 
 Image = Float[Tensor, "batch 3 height width"]
 Cameras = Float[Tensor, "batch 3 3"]
@@ -47,6 +49,12 @@ class DepthModel(nn.Module):
     licence: str = "unknown"
     source: str = "unnamed"  # hub id, path or class: what reports and checkpoints call it
     training_sets: tuple[str, ...] | None = None  # the data sets it has learned from; None: not known
+
+    def __new__(cls, *arguments: object, **options: object) -> Any:
+        """Note what the model is built with, of which `identity` is made."""
+        model = super().__new__(cls)
+        vars(model)["_arguments"] = arguments, options
+        return model
 
     @abstractmethod
     def forward(self, image: Image) -> DepthOutput:
@@ -94,9 +102,42 @@ class DepthModel(nn.Module):
         """Networks that are no part of this one, and without which it would answer otherwise."""
         return []
 
+    def files(self) -> list[Path]:
+        """Files that it reads besides its weights, without which it would answer otherwise."""
+        return []
+
+    @final
+    def identity(self) -> str:
+        """What its answers depend on, in 16 hexadecimal digits; kept figures and answers go by it.
+
+        Two models have one identity only if they answer alike: if class and source code, all arguments,
+        attributes, tensors and `files`, and the identities of all `companions` are the same. Private
+        attributes (`_name`) and labels (`source`, `licence`, `training_sets`) do not count. Where a
+        part cannot be told again in another process, such as a lambda that builds no companion, or a
+        class without a source file, no two calls agree. It reads every tensor: about two seconds
+        a gigabyte.
+        """
+        return identity_of(self)
+
     def unwrapped(self) -> "DepthModel":
         """The network itself, of one that only stands for another."""
         return self
+
+    def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
+        """Write it as transformers loads it.
+
+        Args:
+            folder: made where it is missing.
+            image_size: the shorter side at which `transformers.pipeline` will run it, in pixels; the
+                encoder's own where None.
+
+        Raises:
+            UserError: transformers has no class for this network.
+        """
+        raise UserError(
+            f"{type(self).__name__} cannot be saved for transformers, which has no class for it; "
+            "HuggingFaceDepth and DepthAnything can"
+        )
 
     def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
         """Depth in `self.space` at the size (height, width) of the image that `infer` was given."""

@@ -24,6 +24,7 @@ from depthkd.models.weights import bare_names, read_weights
 from depthkd.paths import user_path
 
 CANONICAL_FOCAL_LENGTH = 1000.0  # Metric3D's, in pixels
+CODE = (".py", ".json", ".yaml", ".yml", ".toml")  # what a clone's answers depend on, besides weights
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
@@ -37,9 +38,14 @@ class HubDepth(DepthModel):
     def __init__(self, repo: str, entry: str, options: dict[str, Any], weights: str, trust: bool) -> None:
         super().__init__()
         tensors = read_weights(weights)  # before any of the repository's code runs
-        self.network = build(find_clone(repo, trust), entry, options)
+        self._clone = find_clone(repo, trust)
+        self.network = build(self._clone, entry, options)
         fill(self.network, tensors, weights)
         self.source = f"{entry} of {repo} with {weights}"
+
+    def files(self) -> list[Path]:
+        """The clone's code and settings."""
+        return sorted(file for suffix in CODE for file in self._clone.rglob(f"*{suffix}"))
 
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> depth in metres at the image's size; it passes no gradients."""

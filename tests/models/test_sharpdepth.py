@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from depthkd.batch import METRIC_DEPTH, METRIC_DISPARITY
-from depthkd.evaluation.scoring import fingerprint
 from depthkd.models.baselines import AlignedDepth, UnsharpMask
 from depthkd.models.denoiser import LAST, noised
 from depthkd.models.depth_anything import DepthAnything
@@ -113,9 +112,9 @@ def test_the_released_code_blends_a_noised_answer_and_does_not_align() -> None:
     assert (mixture.fit, mixture.blend, mixture.takes_camera) == (paper.fit, paper.blend, True)
 
 
-def test_a_metric_model_swapped_in_changes_the_answer_and_the_fingerprint() -> None:
+def test_a_metric_model_swapped_in_changes_the_answer_and_the_identity() -> None:
     one, other = sharpdepth(), sharpdepth(metric=lambda: Ramp(1.0, 50.0))
-    assert fingerprint(one) != fingerprint(other)
+    assert one.identity() != other.identity()
     assert one.companions()[0].space == METRIC_DEPTH
     image = photographs(16, 24)
     torch.manual_seed(3)

@@ -1,0 +1,112 @@
+"""A model that stands for another."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from depthkd.batch import DepthSpace
+from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image, Resized
+
+
+class Wrapper(DepthModel):
+    """A model that is another one in all respects, unless a subclass says otherwise.
+
+    It has the attributes that `DepthModel` declares, such as `space`, from the other model at the time at
+    which it is built.
+
+    Args:
+        network: the other model.
+    """
+
+    def __init__(self, network: DepthModel) -> None:
+        super().__init__()
+        self.network = network
+        for attribute in DepthModel.__annotations__:
+            setattr(self, attribute, getattr(network, attribute))
+
+    def forward(self, image: Image) -> DepthOutput:
+        """As the other's."""
+        output: DepthOutput = self.network(image)
+        return output
+
+    @property
+    def feature_channels(self) -> int | None:
+        """As the other's."""
+        return self.network.feature_channels
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """As the other's."""
+        return self.network.encoder_parameters()
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """As the other's."""
+        return self.network.head_parameters()
+
+    def rounded(self, height: int, width: int) -> tuple[int, int]:
+        """As the other's."""
+        return self.network.rounded(height, width)
+
+    def fit_input(self, image: Image) -> Resized:
+        """As the other's."""
+        return self.network.fit_input(image)
+
+    def answer(self, image: Image) -> Answer:
+        """As the other's."""
+        return self.network.answer(image)
+
+    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
+        """As the other's."""
+        return self.network.answer_with_camera(image, intrinsics)
+
+    def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+        """As the other's."""
+        return self.network.restore(answer, size)
+
+    def infer(
+        self,
+        image: Image,
+        resolution: int | None = None,
+        scale: float = 1.0,
+        flip: bool = False,
+        intrinsics: Cameras | None = None,
+    ) -> Answer:
+        """As the other's."""
+        return self.network.infer(image, resolution, scale, flip, intrinsics)
+
+    def predict(
+        self,
+        image: Image,
+        resolution: int | None = None,
+        scale: float = 1.0,
+        flip: bool = False,
+        intrinsics: Cameras | None = None,
+    ) -> Float[Tensor, "batch height width"]:
+        """As the other's."""
+        return self.network.predict(image, resolution, scale, flip, intrinsics)
+
+    def of_truth(
+        self,
+        depth: Float[Tensor, "batch height width"],
+        mask: Bool[Tensor, "batch height width"],
+        space: DepthSpace,
+    ) -> Float[Tensor, "batch height width"]:
+        """As the other's."""
+        return self.network.of_truth(depth, mask, space)
+
+    def companions(self) -> list[DepthModel]:
+        """The other's."""
+        return self.network.companions()
+
+    def files(self) -> list[Path]:
+        """The other's."""
+        return self.network.files()
+
+    def unwrapped(self) -> DepthModel:
+        """The other model, or the one for which that stands in its turn."""
+        return self.network.unwrapped()
+
+    def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
+        """As the other's."""
+        self.network.save_pretrained(folder, image_size)

@@ -1,0 +1,250 @@
+"""The smallest model of every class, with another value of each of its arguments."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+import yaml
+from torch import Tensor, nn
+
+from depthkd import models
+from depthkd.batch import METRIC_DEPTH
+from depthkd.benchmarks import trivial
+from depthkd.models.depth_anything import depth_anything_config
+from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.runs import TrainedDepth
+from tests.models.families import DEPTH_ANYTHING
+from tests.models.graphs import mixer
+from tests.models.stable_diffusion import WIDTH, genpercept, genpercept_dpt, stable_diffusion
+from tests.models.test_metric import depth_pro, zoedepth
+from tests.models.test_torch_hub import METRIC3D, UNIDEPTH, clone, weights
+
+ARGUMENTS = tuple[type[DepthModel], dict[str, Any], dict[str, Any]]
+
+
+class Level(DepthModel):
+    """So many metres everywhere."""
+
+    own_size = True
+    space = METRIC_DEPTH
+
+    def __init__(self, metres: float = 2.0) -> None:
+        super().__init__()
+        self.metres = metres
+
+    def forward(self, image: Tensor) -> DepthOutput:
+        return DepthOutput(torch.full_like(image[:, 0], self.metres))
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        return self.parameters()
+
+
+class Instead:
+    """A value of an argument for which others must change too."""
+
+    def __init__(self, value: Any, **others: Any) -> None:
+        self.value, self.others = value, others
+
+
+def run(folder: Path, kind: str, seed: int = 1, **arguments: Any) -> str:
+    """A run folder, with what a student needs of it."""
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    student = {"class_path": f"depthkd.models.{kind}", "init_args": arguments}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"student": student}}}))
+    torch.manual_seed(seed)
+    state = getattr(models, kind)(**arguments).state_dict()
+    facts = {"averaged": False, "teachers": {}}
+    tensors = {f"student.{name}": tensor for name, tensor in state.items()}
+    torch.save({"depthkd": facts, "state_dict": tensors}, folder / "checkpoints/last.ckpt")
+    return str(folder)
+
+
+def smallest(place: Path) -> dict[str, ARGUMENTS]:
+    """Name -> class, arguments, other arguments; files are written into `place`."""
+    words: dict[str, Any] = {"licence": "mit", "training_sets": ["KITTI"]}
+    hub = {**words, "revision": "v2"}
+    place.mkdir(exist_ok=True)
+    np.save(place / "text.npy", np.ones((1, 2, WIDTH), np.float32))
+    empty, base = str(place / "text.npy"), stable_diffusion(place / "base")
+    latent = {**hub, "text": empty, "longest": 64}
+    percept = {**latent, "space": "affine depth", "base": Instead(f"{base}/", text="zeros")}
+    models.HuggingFaceDepth(config=DEPTH_ANYTHING).save_pretrained(place / "hf")
+    models.HuggingFaceDepth(config=depth_anything_config("tiny")).save_pretrained(place / "tiny")
+    hf, zoe, pro = str(place / "hf"), zoedepth(place / "zoe"), depth_pro(place / "pro")
+    disparity, dpt = genpercept(place / "genpercept"), genpercept_dpt(place / "genpercept-dpt")
+    unidepth, metric3d = clone(place / "unidepth", UNIDEPTH), clone(place / "metric3d", METRIC3D)
+    torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), place / "t.pth")
+    tensors, graph = weights(place), mixer(place / "graph.onnx")
+    code = {**words, "weights": f"{place}/./weights.safetensors", "trust": True, "focal_length": 500.0}
+    trained = run(place / "run", "SharpDepth", size="tiny")
+    relative, other = models.DepthAnything(size="tiny"), trivial.VerticalRamp()
+    return {
+        "HuggingFaceDepth": (
+            models.HuggingFaceDepth,
+            {"source": hf},
+            {
+                **hub,
+                "source": f"{hf}/",
+                "config": Instead(DEPTH_ANYTHING, source=None),
+                "space": "metric depth",
+                "mean": [0.5, 0.5, 0.5],
+                "std": [0.5, 0.5, 0.5],
+                "multiple": 28,
+                "gradient_checkpointing": True,
+                "initialise": "encoder",
+            },
+        ),
+        "DepthAnything": (
+            models.DepthAnything,
+            {"size": "tiny"},
+            {
+                "size": "mini",
+                "version": 1,
+                "metric_max_depth": 20,
+                "patch": 16,
+                "weights": str(place / "tiny"),
+                "licence": "mit",
+                "gradient_checkpointing": True,
+                "initialise": "encoder",
+            },
+        ),
+        "TimmDepth": (
+            models.TimmDepth,
+            {"backbone": "resnet10t", "fusion": 16},
+            {
+                "backbone": "mobilenetv4_conv_small_035",
+                "pretrained": Instead(True, options={"pretrained_cfg_overlay": {"file": f"{place}/t.pth"}}),
+                "layers": "last",
+                "fusion": 24,
+                "options": {"drop_rate": 0.5},
+                "licence": "mit",
+                "gradient_checkpointing": True,
+            },
+        ),
+        "ZoeDepth": (models.ZoeDepth, {"source": zoe}, {**hub, "source": f"{zoe}/"}),
+        "DepthPro": (models.DepthPro, {"source": pro}, {**hub, "source": f"{pro}/"}),
+        "GenPercept": (
+            models.GenPercept,
+            {"source": disparity, "base": base, "text": "zeros"},
+            {**percept, "source": f"{disparity}/", "unet": Instead("./unet_disparity_v2")},
+        ),
+        "GenPerceptDPT": (
+            models.GenPerceptDPT,
+            {"source": dpt, "base": base, "text": "zeros"},
+            {
+                **percept,
+                "source": f"{dpt}/",
+                "unet": Instead("./unet_disparity_dpt_head_v2"),
+                "head": Instead("./dpt_head_identity"),
+            },
+        ),
+        "Lotus": (
+            models.Lotus,
+            {"size": "tiny"},
+            {**latent, "source": "lotus-depth", "space": "affine disparity", "size": "fine"},
+        ),
+        "Marigold": (
+            models.Marigold,
+            {"size": "tiny"},
+            {**latent, "source": "marigold", "size": "fine", "steps": 2, "ensemble": 3},
+        ),
+        "FiffDepth": (
+            models.FiffDepth,
+            {"size": "tiny"},
+            {
+                **latent,
+                "source": "sd",
+                "size": "fine",
+                "space": "affine depth",
+                "step": -1,
+                "vae": f"{base}/vae",
+                "vae_dtype": "bfloat16",
+                "gradient_checkpointing": True,
+            },
+        ),
+        "SharpDepth": (
+            models.SharpDepth,
+            {"size": "tiny"},
+            {
+                **latent,
+                "source": "lotus",
+                "size": "fine",
+                "prediction": "v_prediction",
+                "metric": Level,
+                "metric_resolution": 64,
+                "variant": "released",
+                "alignment": "none",
+                "blend": "noised_answer",
+                "intrinsics": False,
+                "gate": "noise",
+                "reliable": 0.4,
+                "vae": f"{base}/vae",
+                "gradient_checkpointing": True,
+            },
+        ),
+        "UniDepth": (
+            models.UniDepth,
+            {"repo": unidepth, "weights": tensors},
+            {
+                **code,
+                "repo": f"{unidepth}/",
+                "version": "v1",
+                "backbone": "cnvnxtl",
+                "resolution_level": 3,
+            },
+        ),
+        "Metric3D": (
+            models.Metric3D,
+            {"repo": metric3d, "weights": tensors, "entry": "metric3d_vit_small"},
+            {
+                **code,
+                "repo": f"{metric3d}/",
+                "entry": "metric3d_convnext_tiny",
+                "fov": 60.0,
+                "size": [28, 56],
+            },
+        ),
+        "OnnxDepth": (
+            models.OnnxDepth,
+            {"path": graph, "threads": 1},
+            {
+                **words,
+                "path": f"{place}/./graph.onnx",
+                "space": "metric depth",
+                "input_range": 255.0,
+                "mean": [0.5, 0.5, 0.5],
+                "std": [0.5, 0.5, 0.5],
+                "size": [8, 8],
+                "multiple": 4,
+                "keep_aspect": True,
+                "output": "mixed",
+                "threads": 2,
+            },
+        ),
+        "AlignedDepth": (
+            models.AlignedDepth,
+            {"relative": relative, "metric": Level()},
+            {"relative": other, "metric": Level(3.0), "metric_resolution": 64, "intrinsics": False},
+        ),
+        "UnsharpMask": (
+            models.UnsharpMask,
+            {"model": Level()},
+            {"model": Level(3.0), "radius": 0.1, "amount": 2.0, "resolution": 64},
+        ),
+        "TrainedDepth": (
+            TrainedDepth,
+            {"path": trained},
+            {"path": f"{trained}/.", "fresh": True, "settings": {"gate": "noise"}, "metric": Level},
+        ),
+        "BestConstant": (trivial.BestConstant, {}, {}),
+        "VerticalRamp": (trivial.VerticalRamp, {}, {}),
+        "MeanMap": (
+            trivial.MeanMap,
+            {"disparity": np.ones((4, 5), np.float32)},
+            {"disparity": np.ones((5, 4), np.float32)},
+        ),
+        "Level": (Level, {}, {"metres": 2.5}),
+    }
