@@ -11,7 +11,6 @@ from dataclasses import is_dataclass
 from enum import Enum
 from functools import partial
 from hashlib import sha256
-from inspect import signature
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,8 @@ from uuid import uuid4
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from depthkd.models.arguments import named
 
 if TYPE_CHECKING:
     from depthkd.models.model import DepthModel
@@ -115,6 +116,8 @@ class Description:
             self.text("function", name_of(value))
             if not name_of(value):
                 self.anonymous.add(id(value))
+            elif path := source_file(value):
+                self.file(path)
         elif hasattr(value, "__dict__") and name_of(type(value)):
             self.text("object", name_of(type(value)))
             self.mapping({"config": settings(value.config)} if hasattr(value, "config") else vars(value))
@@ -145,7 +148,7 @@ class Description:
         if isinstance(module, DepthModel):
             self.text(identity_of(module, self.known))
             return
-        self.text("module", name_of(type(module)))
+        self.text("module", type(module).__module__, type(module).__qualname__)
         self.text(*(f"{name}={plain_text(value)}" for name, value in sorted(public(module).items())))
         config = getattr(module, "config", None)  # which transformers' modules share
         if id(config) not in self.known:
@@ -162,15 +165,27 @@ class Description:
 
     def model(self, model: "DepthModel") -> None:
         """Add all that is known of a model, but for its companions."""
-        self.text(name_of(type(model)))
-        self.unknown |= not name_of(type(model)) or source_file(type(model)) is None
+        self._class(type(model))
         kinds = {*type(model).__mro__, *(type(module) for module in model.modules())}
         code = {source_file(kind) for kind in kinds if issubclass(kind, nn.Module)}
         for path in [*sorted(path for path in code if path is not None), *model.files()]:
             self.file(path)
-        self.mapping(arguments_of(model))
+        arguments, options = vars(model)["_arguments"]
+        self.mapping(named(type(model), arguments, options))
         self.mapping({k: v for k, v in public(model).items() if k not in LABELS})
         self._parts(model)
+
+    def _class(self, kind: type) -> None:
+        """Add a class by its name; and one that is made in a function by what its methods take from there."""
+        self.text(kind.__module__, kind.__qualname__)
+        self.unknown |= source_file(kind) is None
+        if name_of(kind):
+            return
+        self._around.add(id(kind))
+        for method in vars(kind).values():
+            for cell in getattr(method, "__closure__", None) or ():
+                self.value(cell.cell_contents)
+        self._around.remove(id(kind))
 
     def file(self, path: Path) -> None:
         """Add the name and the content of a file."""
@@ -178,14 +193,6 @@ class Description:
             self.text("file", path.name, path.stat().st_size)
             while chunk := file.read(CHUNK):
                 self._hash.update(chunk)
-
-
-def arguments_of(model: "DepthModel") -> dict[str, object]:
-    """What a model was built with, by name, with the defaults."""
-    arguments, options = vars(model)["_arguments"]
-    bound = signature(type(model).__init__).bind(model, *arguments, **options)
-    bound.apply_defaults()
-    return dict(list(bound.arguments.items())[1:])
 
 
 def public(module: nn.Module) -> dict[str, object]:
@@ -231,7 +238,7 @@ def name_of(thing: object) -> str:
     return f"{module}.{path}" if found is thing else ""
 
 
-def source_file(kind: type) -> Path | None:
-    """The file that a class was read from; None for one that was typed in."""
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+def source_file(thing: object) -> Path | None:
+    """The file that a class or function was read from; None for one that was typed in."""
+    file = getattr(sys.modules.get(str(getattr(thing, "__module__", None))), "__file__", None)
     return Path(file) if file and Path(file).is_file() else None

@@ -14,6 +14,7 @@ from depthkd.alignment import convert
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
 from depthkd.geometry import flip_intrinsics, resize_intrinsics
+from depthkd.models.arguments import check_choices, named
 from depthkd.models.identity import identity_of
 
 Image = Float[Tensor, "batch 3 height width"]
@@ -51,7 +52,12 @@ class DepthModel(nn.Module):
     training_sets: tuple[str, ...] | None = None  # the data sets it has learned from; None: not known
 
     def __new__(cls, *arguments: object, **options: object) -> Any:
-        """Note what the model is built with, of which `identity` is made."""
+        """Check and note what the model is built with; `identity` is made of it.
+
+        Raises:
+            UserError: an argument is none of the words that its type lists.
+        """
+        check_choices(cls, named(cls, arguments, options))
         model = super().__new__(cls)
         vars(model)["_arguments"] = arguments, options
         return model

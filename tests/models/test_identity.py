@@ -18,7 +18,7 @@ from depthkd import models
 from depthkd.batch import METRIC_DEPTH
 from depthkd.models import diffusion, genpercept_dpt
 from depthkd.models.frozen import Frozen
-from depthkd.models.model import DepthModel
+from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.models.wrapper import Wrapper
 from depthkd.runs import TrainedDepth
 from tests.models.graphs import mixer
@@ -179,10 +179,16 @@ def test_what_another_process_could_not_tell_is_never_the_same() -> None:
     handle.lock = threading.Lock()  # type: ignore[assignment]
     assert handle.identity() != handle.identity()
 
-    class Local(Level):
-        """Whose code may hold what its name does not tell."""
+    def local(by: float | Callable[[], float]) -> str:
+        class Local(Level):
+            def forward(self, image: torch.Tensor) -> DepthOutput:
+                assert Local is type(self)
+                return DepthOutput(super().forward(image).depth * (by if isinstance(by, float) else by()))
 
-    assert Local().identity() != Local().identity()
+        return Local().identity()
+
+    assert local(2.0) == local(2.0) != local(3.0)
+    assert local(lambda: 2.0) != local(lambda: 2.0)
 
 
 def test_another_process_finds_the_same() -> None:
