@@ -8,6 +8,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from depthkd.composition import innermost
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.model import DepthModel
 from depthkd.models.weights import read_content, refuse_broken
@@ -87,8 +88,10 @@ def build_student(folder: Path, settings: Settings | None = None) -> DepthModel:
             parsed = parser.parse_object({"student": described})
             student = parser.instantiate(parsed).student
         except (ArgumentError, KeyError, TypeError) as error:
+            also = f", with the settings {settings}" if settings else ""
             raise UserError(
-                f"{config} does not describe a student (model.init_args.student): {error}"
+                f"{config} does not describe a student (model.init_args.student){also}: "
+                f"{innermost(str(error))}"
             ) from error
     assert isinstance(student, DepthModel)
     return student

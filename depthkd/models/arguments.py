@@ -7,6 +7,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from depthkd.errors import UserError
 
+ABOVE_ZERO = (
+    *("focal_length", "fov", "fusion", "input_range", "metric_max_depth", "metric_resolution", "multiple"),
+    *("patch", "reliable", "resolution", "threads"),
+)
+
 
 def named(kind: type, arguments: tuple[object, ...], options: Mapping[str, object]) -> dict[str, object]:
     """What a class is built with, by name, with the defaults; empty where the constructor will refuse it.
@@ -23,12 +28,37 @@ def named(kind: type, arguments: tuple[object, ...], options: Mapping[str, objec
     return dict(list(bound.arguments.items())[1:])
 
 
-def check_choices(kind: type, arguments: Mapping[str, object]) -> None:
-    """Refuse an argument that is none of the words that its type lists.
+def check(kind: type, arguments: Mapping[str, object]) -> None:
+    """Refuse an argument that is none of the words that its type lists; and of depthkd's own models, numbers
+    that cannot be.
+
+    Args:
+        kind: the class.
+        arguments: of its constructor, by name.
 
     Raises:
-        UserError: it is another; the sentence lists them.
+        UserError: there is one; the sentence names it and says what it would be.
     """
+    check_choices(kind, arguments)
+    if kind.__module__.startswith("depthkd."):
+        check_numbers(kind.__name__, arguments)
+
+
+def check_numbers(model: str, arguments: Mapping[str, object]) -> None:
+    """Refuse numbers that cannot be, of the arguments that several models have; see `check`."""
+    for name, value in arguments.items():
+        if name in ABOVE_ZERO and isinstance(value, int | float) and not value > 0:
+            raise UserError(f"{name} of {model} must be above 0, not {value}")
+        if not isinstance(value, list | tuple):
+            continue
+        if name in ("mean", "std") and (len(value) != 3 or (name == "std" and 0 in value)):
+            raise UserError(f"{name} of {model} would be one number a channel, 3 in all, not {list(value)}")
+        if name == "size" and (len(value) != 2 or not min(value) > 0):
+            raise UserError(f"size of {model} would be [height, width] in pixels, not {list(value)}")
+
+
+def check_choices(kind: type, arguments: Mapping[str, object]) -> None:
+    """Refuse an argument that is none of the words that its type lists; see `check`."""
     parameters = signature(kind.__init__).parameters  # type: ignore[misc]
     for name, value in arguments.items():
         allowed = choices(parameters[name].annotation)

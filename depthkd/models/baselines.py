@@ -103,7 +103,7 @@ class UnsharpMask(DepthModel):
         super().__init__()
         if model.space != METRIC_DEPTH:
             raise UserError(f"UnsharpMask needs {METRIC_DEPTH} of `model`, which gives {model.space}")
-        if radius <= 0 or amount <= 0:
+        if not (radius > 0 and amount > 0):
             raise UserError(f"radius and amount must be above 0, not {radius} and {amount}")
         self.model, self.radius, self.amount, self.resolution = model, radius, amount, resolution
         self.takes_camera = model.takes_camera

@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 
 import torch
 import yaml
+from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -40,6 +41,7 @@ UNUSED = (
 )
 Initialise = Literal["all", "encoder"]  # what is taken of weights; the rest begins at random
 PICKLED = "pickled weights (.bin, .pth, .ckpt) are refused, so convert them to safetensors first"
+UNBUILT = (KeyError, RuntimeError, TypeError, ValueError, StrictDataclassError)  # of settings that cannot be
 ELSEWHERE = {"zoedepth": "ZoeDepth", "depth_pro": "DepthPro"}
 
 
@@ -218,7 +220,11 @@ def random_network(config: dict[str, Any]) -> Any:
         UserError: the model type is not one of the DPT family's.
     """
     config_class, network_class = _family(config, "the config")
-    network = network_class(config_class.from_dict(config))
+    try:
+        network = network_class(config_class.from_dict(config))
+    except UNBUILT as error:
+        kind, reason = config["model_type"], " ".join(str(error).split())
+        raise UserError(f"transformers cannot build a {kind} by the config: {reason}") from error
     randomise_head(network)
     return network
 
@@ -282,8 +288,9 @@ def load_safetensors(network_class: Any, source: str, revision: str | None = Non
         config = _optional_file(source, f"{inside}config.json", revision)
         why = why_unreadable(config.parent, "model.safetensors") if config else None
         raise UserError(f"'{source}' has no readable {inside}model.safetensors: {why or PICKLED}") from error
-    except RuntimeError as error:
-        raise UserError(f"the weights of '{source}' do not fit its {inside}config.json: {error}") from error
+    except UNBUILT as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"the weights of '{source}' do not fit its {inside}config.json: {reason}") from error
     missing = sorted(
         k for k in info["missing_keys"] if not k.startswith(UNUSED) and not k.endswith(".mask_token")
     )

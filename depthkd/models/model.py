@@ -14,7 +14,7 @@ from depthkd.alignment import convert
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
 from depthkd.geometry import flip_intrinsics, resize_intrinsics
-from depthkd.models.arguments import check_choices, named
+from depthkd.models.arguments import check, named
 from depthkd.models.identity import identity_of
 
 Image = Float[Tensor, "batch 3 height width"]
@@ -55,9 +55,9 @@ class DepthModel(nn.Module):
         """Check and note what the model is built with; `identity` is made of it.
 
         Raises:
-            UserError: an argument is none of the words that its type lists.
+            UserError: an argument cannot be.
         """
-        check_choices(cls, named(cls, arguments, options))
+        check(cls, named(cls, arguments, options))
         model = super().__new__(cls)
         vars(model)["_arguments"] = arguments, options
         return model

@@ -94,7 +94,8 @@ class OnnxDepth(DepthModel):
         session = self._open("CPUExecutionProvider")
         self.batch_size, self.fixed_size, self.channels_last = self._check_input(session.get_inputs(), size)
         self.bytes = session.get_inputs()[0].type == "tensor(uint8)"
-        self._check_arguments()
+        if self.bytes and (mean or std):
+            raise UserError(f"'{path}' takes bytes, which know no mean and std: leave them out")
         outputs = [o.name for o in session.get_outputs()]
         self.output = output or outputs[0]
         if self.output not in outputs:
@@ -224,27 +225,10 @@ class OnnxDepth(DepthModel):
             )
         batch, (height, width) = shape[0], shape[1:3] if last else shape[2:]
         static = None if height is None or width is None else (height, width)
-        if size is not None and (len(size) != 2 or min(size) < 1):
-            raise UserError(f"size would be [height, width] in pixels, not {list(size)}")
         chosen = None if size is None else (int(size[0]), int(size[1]))
         if chosen is not None and static is not None and chosen != static:
             raise UserError(f"'{self.path}' runs at {list(static)} only; size is {list(chosen)}")
         return batch, chosen or static, last
-
-    def _check_arguments(self) -> None:
-        if self.bytes and (self.mean, self.std) != ((0.0,) * 3, (1.0,) * 3):
-            raise UserError(f"'{self.path}' takes bytes, which know no mean and std: leave them out")
-        if len(self.mean) != 3 or len(self.std) != 3 or 0 in self.std:
-            raise UserError(
-                f"mean and std would be 3 numbers each, std not 0; not {self.mean} and {self.std}"
-            )
-        for name, value in (
-            ("input_range", self.input_range),
-            ("multiple", self.multiple),
-            ("threads", self.threads),
-        ):
-            if value is not None and not value > 0:
-                raise UserError(f"{name} must be above 0, not {value}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_session": None}

@@ -17,8 +17,18 @@ from depthkd.batch import AFFINE_DISPARITY
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.huggingface import UNUSED, keep_precise, randomise_head
 from depthkd.models.model import DepthModel, DepthOutput, Image
+from depthkd.models.weights import read_weights, refuse_broken
+from depthkd.paths import user_path
 
 STAGES = 4
+OWN = {
+    "pretrained",
+    "num_classes",
+    "in_chans",
+    "features_only",
+    "out_indices",
+}  # options that are not the user's
+PATHS = {"checkpoint_path", "cache_dir"}
 
 
 class TimmDepth(DepthModel):
@@ -147,6 +157,14 @@ def create_backbone(name: str, pretrained: bool, options: dict[str, Any]) -> tup
         close = get_close_matches(architecture, timm.list_models(), n=3)
         hint = f"; it has {', '.join(close)}" if close else ""
         raise UserError(f"timm has no backbone '{name}'{hint}")
+    taken = sorted(OWN & set(options))
+    if taken:
+        raise UserError(f"options of TimmDepth cannot set {', '.join(taken)}, which it sets itself")
+    options = dict(options)
+    for key in PATHS & set(options):
+        options[key] = str(user_path(options[key]))
+    if (file := options.get("checkpoint_path")) is not None:
+        read_weights(file)  # for its sentences: timm's are others
     arguments = {"pretrained": pretrained, "num_classes": 0, **options}
     network: Any
     try:
@@ -162,9 +180,11 @@ def create_backbone(name: str, pretrained: bool, options: dict[str, Any]) -> tup
         raise MissingFileError(
             f"timm's weights of '{name}' cannot be fetched: check the network and HF_HUB_OFFLINE"
         ) from error
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"timm cannot build '{name}': {reason}") from error
+    if pretrained or file is not None:
+        refuse_broken(network.state_dict(), f"timm's weights of '{name}'")
     stages = len(getattr(network, "feature_info", ()))
     if stages < STAGES or not hasattr(network, "forward_intermediates"):
         raise UserError(f"the backbone '{name}' gives {stages} maps; DPT's head reads four")

@@ -174,6 +174,8 @@ class Metric3D(HubDepth):
     ) -> None:
         if focal_length is not None and fov is not None:
             raise UserError("Metric3D takes one of focal_length and fov, not both")
+        if fov is not None and not fov < 180:
+            raise UserError(f"fov of Metric3D would be degrees below 180, not {fov}")
         super().__init__(repo, entry, {"pretrain": False}, weights, trust)
         height, width = size or ((544, 1216) if "convnext" in entry else (616, 1064))
         self.fixed_size = (int(height), int(width))

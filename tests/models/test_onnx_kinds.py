@@ -179,24 +179,6 @@ def test_external_data_is_looked_for_and_part_of_the_identity(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"size": [8]}, "size would be [height, width] in pixels, not [8]"),
-        ({"size": [8, 0]}, "size would be [height, width] in pixels, not [8, 0]"),
-        ({"mean": [0.5]}, "mean and std would be 3 numbers each, std not 0; not [0.5] and (1.0, 1.0, 1.0)"),
-        ({"std": [1.0, 0.0, 1.0]}, "mean and std would be 3 numbers each, std not 0"),
-        ({"input_range": 0.0}, "input_range must be above 0, not 0.0"),
-        ({"multiple": 0}, "multiple must be above 0, not 0"),
-        ({"threads": -1}, "threads must be above 0, not -1"),
-        ({"space": "inverse depth"}, "inverse depth"),
-    ],
-)
-def test_arguments_that_cannot_be_are_named(arguments: Any, said: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=re.escape(said)):
-        OnnxDepth(mixer(tmp_path / "m.onnx"), **arguments)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
         ({"shape": ("n", 1, "h", "w")}, "it has 'image' ['n', 1, 'h', 'w'] (the 3 could come last, too)"),
         ({"shape": ("n", "h", "w", 4), "before": [FIRST]}, "it has 'image' ['n', 'h', 'w', 4]"),
         ({"shape": (3, "h", "w"), "before": [("Unsqueeze", {}, [[0]])]}, "it has 'image' [3, 'h', 'w']"),
