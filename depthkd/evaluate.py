@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 
 from depthkd.batch import DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet
@@ -36,7 +35,7 @@ from depthkd.report.photographs import photographs as carried_photographs
 from depthkd.report.picks import picked
 from depthkd.report.pictures import SheetRow, picture_sheet
 from depthkd.report.published import paper_table
-from depthkd.runs import CONFIG
+from depthkd.run_folder import Run
 
 
 def evaluate(
@@ -276,11 +275,7 @@ def _run_name(run: Path) -> str:
 
 
 def _validation(run: Path) -> dict[str, Any] | None:
-    config = (run if run.is_dir() else run.parent.parent) / CONFIG
-    if not config.is_file():
-        raise MissingFileError(f"{run} is not of a run folder: there is no {config}")
-    tree = yaml.safe_load(config.read_text())
-    validation: dict[str, Any] | None = (tree.get("data") or {}).get("validation")
+    validation: dict[str, Any] | None = (Run(run).settings().get("data") or {}).get("validation")
     return validation
 
 

@@ -84,7 +84,7 @@ class ShardDataModule(LightningDataModule):
         rank, world_size = self._ranks()
         return StreamLoader(
             lambda start: StreamBatches(self._sources, self.batch_size, rank, world_size, start),
-            self._processed,
+            self._start,
             self.note_skipped,
             self.workers,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
@@ -151,6 +151,11 @@ class ShardDataModule(LightningDataModule):
                 f"{state_dict['processed']}"
             )
         log.warning("going on with another stream than the checkpoint's: %s", changes)
+
+    def _start(self) -> int:
+        """The batch with which an epoch of the loop starts; `overfit_batches` repeats the first ones."""
+        repeated = int(getattr(self.trainer, "overfit_batches", 0))
+        return self._processed() % repeated if repeated else self._processed()
 
     def _processed(self) -> int:
         if self.trainer is None:
