@@ -16,6 +16,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from depthkd.errors import MissingFileError, UserError, mistake_or_fault
+from depthkd.paths import user_path
 
 Tree = dict[str, Any]
 
@@ -61,7 +62,7 @@ def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
     base = tree.pop("base", None)
     if base is None:
         return tree
-    return merge(load_config(path.parent / base, (*above, path)), tree)
+    return merge(load_config(path.parent / user_path(base), (*above, path)), tree)
 
 
 @dataclass
@@ -100,7 +101,7 @@ def compose(arguments: list[str]) -> Command:
         value = value if equals else next(words, "")
         if not value:
             raise UserError(f"{flag} wants a file, such as {flag} configs/cross_context.yaml")
-        last = Path(value)
+        last = user_path(value)
         tree = merge(tree, load_config(last))
     if last is None:
         return Command(rest)

@@ -158,6 +158,15 @@ class FitCLI(LightningCLI):
             kwargs["plugins"].append(SLURMEnvironment(auto_requeue=False))
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
+    def before_validate(self) -> None:
+        """See that there is something to validate on.
+
+        Raises:
+            UserError: there is nothing.
+        """
+        if not self.datamodule.validation:
+            raise UserError("data.validation names no benchmarks, so there is nothing to validate on")
+
     def before_fit(self) -> None:
         """Say what learns, and whether there is anything left to do."""
         use_processors(self.model.evaluated(), self.trainer.strategy.root_device)

@@ -125,7 +125,11 @@ class Run:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self._lock_file.open("a+")
-        self._claim(file)
+        try:
+            self._claim(file)
+        except UserError:
+            file.close()
+            raise
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

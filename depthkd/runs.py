@@ -1,5 +1,6 @@
 """The student of a run folder, and as a model of its own."""
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
 from depthkd.run_folder import Run, read_checkpoint
 
 Settings = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
 def load_student(path: Path | str, fresh: bool = False, settings: Settings | None = None) -> DepthModel:
@@ -44,6 +46,9 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
             f"the weights in {run.checkpoint} do not fit the student that {run.config} describes: "
             f"{first[0].strip()}"
         ) from error
+    progress = run.progress()
+    if progress is not None and not progress.finished:
+        log.warning("%s is unfinished, at %s: its student is not what it will be", run.folder, progress)
     student.source = str(path)
     licences = [t["licence"] for t in content["depthkd"]["teachers"].values()]
     student.licence = ", ".join(sorted({*licences, student.licence} - {"unknown"})) or "unknown"

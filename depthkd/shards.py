@@ -17,6 +17,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from depthkd.batch import DepthSpace
+from depthkd.composition import Parser
 from depthkd.errors import ExistingFileError, UserError
 from depthkd.formats.depth import CODECS, Number
 from depthkd.formats.images import IMAGE_SUFFIXES, image_size
@@ -26,7 +27,7 @@ from depthkd.formats.samples import decode_label, decode_sample, encode_sample
 from depthkd.formats.tar import TarIndex, index_tar
 from depthkd.formats.whole_files import write_whole
 from depthkd.formats.writing import Member, write_shards, write_tar
-from depthkd.paths import expand_urls
+from depthkd.paths import expand_urls, user_path
 
 MANIFEST = "scenes.json"
 SHOWN = 20  # bad samples that are printed one by one
@@ -187,7 +188,7 @@ def scenes(
         "format": format,
         "samples_per_shard": samples_per_shard,
     }
-    folder = Path(out)
+    folder = user_path(out)
     names = [f"{style}-{shard:06d}.tar" for shard in range(math.ceil(count / samples_per_shard))]
     if folder.is_dir() and any(folder.iterdir()):
         if _manifest(folder) != settings:
@@ -227,7 +228,8 @@ def main(arguments: list[str]) -> int:
 
     verbs: dict[str, Any] = {"pack": pack, "inspect": inspect, "verify": verify, "scenes": scenes}
     positional = arguments[:1] in (["inspect"], ["verify"])  # as in: depthkd shards verify sa_000000.tar
-    result = auto_cli(verbs, args=arguments, prog="depthkd shards", as_positional=positional)
+    options: dict[str, Any] = {"prog": "depthkd shards", "as_positional": positional, "parser_class": Parser}
+    result = auto_cli(verbs, args=arguments, **options)
     return 1 if arguments[:1] == ["verify"] and result else 0
 
 

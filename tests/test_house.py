@@ -16,7 +16,7 @@ FLOORS = [
     {"formats", "losses", "metrics", "models", "report"},
     {"benchmarks"},
     {"data", "methods"},
-    {"composition", "run_folder", "runs", "trained_on", "trainer_settings"},
+    {"composition", "named_models", "run_folder", "runs", "trained_on", "trainer_settings"},
     {"checkpoint", "cluster", "evaluation", "fit", "run_start", "shards"},
     {"evaluate", "predict"},
     {"cli"},

@@ -77,6 +77,10 @@ class Preemption(Callback):
         """A later run in this process was not asked."""
         signals.forget()
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Likewise: Lightning tears nothing down then."""
+        signals.forget()
+
     def _outcome(self) -> int:
         """What the ranks voted for one step ago; and the start of the next vote."""
         outcome = 0

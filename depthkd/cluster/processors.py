@@ -1,6 +1,7 @@
 """How many processors this process may use, and how many threads it takes."""
 
 import os
+from functools import cache
 from math import ceil
 from pathlib import Path
 
@@ -29,7 +30,12 @@ def use_processors(network: nn.Module, device: torch.device) -> None:
     if os.environ.get("OMP_NUM_THREADS"):
         return
     tiny = device.type == "cpu" and sum(p.numel() for p in network.parameters()) < TINY
-    torch.set_num_threads(min(torch.get_num_threads(), 1 if tiny else processors()))
+    torch.set_num_threads(min(_threads_at_first(), 1 if tiny else processors()))
+
+
+@cache
+def _threads_at_first() -> int:
+    return torch.get_num_threads()
 
 
 def _quota(root: Path) -> int | None:

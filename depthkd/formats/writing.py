@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from depthkd.errors import ExistingFileError, UserError
 from depthkd.formats.whole_files import draft_of, whole_file
+from depthkd.paths import user_path
 
 NUMBER = re.compile(r"%0?\d*d")
 Member = tuple[str, Mapping[str, bytes]]
@@ -44,7 +45,7 @@ def write_shards(
             f"{existing[0]} exists already; --overwrite true replaces it, or choose another name"
         )
     numbered = NUMBER.search(pattern) is not None
-    Path(pattern).parent.mkdir(parents=True, exist_ok=True)
+    user_path(pattern).parent.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     try:
         for number in count():
@@ -67,7 +68,7 @@ def write_shards(
 
 
 def _existing(pattern: str) -> list[Path]:
-    path = Path(pattern)
+    path = user_path(pattern)
     if path.suffix != ".tar" or len(NUMBER.findall(path.name)) > 1 or NUMBER.search(str(path.parent)):
         raise UserError(f"'{pattern}' is no pattern for shards; it would be like 'shards/photos-%06d.tar'")
     if not path.parent.is_dir():
@@ -77,7 +78,7 @@ def _existing(pattern: str) -> list[Path]:
 
 
 def _numbered(pattern: str, number: int) -> Path:
-    return Path(NUMBER.sub(lambda found: found[0] % number, pattern))
+    return user_path(NUMBER.sub(lambda found: found[0] % number, pattern))
 
 
 def _write(samples: Iterable[Member], file: BinaryIO) -> int:

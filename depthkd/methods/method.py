@@ -158,7 +158,7 @@ class Method(LightningModule):
         """Learn at the rates that are configured, and say where a checkpoint had others."""
         scheduler: Any = self.trainer.lr_scheduler_configs[0].scheduler
         changes = configure_again(self.trainer.optimizers[0], scheduler, self.group_settings)
-        if changes:
+        if changes and self.trainer.is_global_zero:
             log.warning(
                 "going on at step %d with other settings than the checkpoint's: %s",
                 self.trainer.global_step,
