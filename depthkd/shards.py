@@ -97,8 +97,12 @@ def pack(
         raw = RawDepth(DepthSpace.parse(space), _fraction(scale), offset, numbers, codec, max_depth)
     elif max_depth is not None or pair != "name":
         raise UserError("--max_depth and --pair are about depth files, and no --depth is given")
+    if not 0 <= max_bad <= 1:
+        raise UserError(f"max_bad is a share from 0 to 1, and not {max_bad:g}")
     camera = None if intrinsics is None else _numbers(intrinsics, "intrinsics")
-    if camera is not None and (len(camera) != 4 or min(camera[:2]) <= 0):
+    if camera is not None and not (
+        len(camera) == 4 and min(camera[:2]) > 0 and all(map(math.isfinite, camera))
+    ):
         raise UserError(f"intrinsics {intrinsics} would be fx,fy,cx,cy in pixels, fx and fy above 0")
     pairs = find_pairs(images, depth, pair)
     if pair == "order":

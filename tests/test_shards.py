@@ -165,6 +165,16 @@ def test_few_broken_files_are_left_out_and_many_stop(
         shards.pack(str(given[7]), f"{tmp_path}/e.tar")
 
 
+def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    photos(tmp_path / "in", ["a.jpg"])
+    assert run("pack", "--images=~/in", "--out=~/out/a-%d.tar") == 0
+    assert run("scenes", "--out=~/scenes", "--count", 1, "--height", 16, "--width", 16) == 0
+    source = ShardSource(["~/out", "~/scenes/*"], cache=Path("~/cache"))
+    assert len(source.open("s", 0)) == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["cache", "in", "out", "scenes"]
+
+
 def test_tars_are_replaced_only_on_request(tmp_path: Path) -> None:
     photos(tmp_path / "in", ["a.jpg", "b.jpg", "c.jpg"])
     out, images = f"{tmp_path}/x-%02d.tar", f"{tmp_path}/in"
@@ -195,6 +205,10 @@ def test_tars_are_replaced_only_on_request(tmp_path: Path) -> None:
         ({"format": "labelled", "depth": "d", "scale": 1, "invalid": "0;1"}, "invalid '0;1' is not a list"),
         ({"intrinsics": "1,2,3"}, "intrinsics 1,2,3 would be fx,fy,cx,cy"),
         ({"intrinsics": "0,1,2,3"}, "intrinsics 0,1,2,3 would be fx,fy,cx,cy"),
+        ({"intrinsics": "nan,1,2,3"}, "intrinsics nan,1,2,3 would be fx,fy,cx,cy"),
+        ({"max_bad": float("nan")}, "max_bad is a share from 0 to 1, and not nan"),
+        ({"images": ["a.jpg", "a.png"]}, "a.jpg and a.png have the same name up to their suffixes"),
+        ({"out": "a.jpg/b.tar"}, "a.jpg/b.tar cannot be written: "),
         ({"images": []}, "no images are given"),
         ({"images": ["a.jpg", "a.jpg"]}, "a.jpg is given 2 times"),
         ({"max_depth": 9}, "--max_depth and --pair are about depth files"),
@@ -209,7 +223,7 @@ def test_bad_settings_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, object], sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    photos(tmp_path, ["a.jpg"])
+    photos(tmp_path, ["a.jpg", "a.png"])
     with pytest.raises(ValueError, match=re.escape(sentence)):
         shards.pack(**{"images": "a.jpg", "out": "out.tar", **change})
 

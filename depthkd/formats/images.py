@@ -37,7 +37,7 @@ OTHERS = {  # first bytes of what is no photograph that can be read
     b"\x93NUMPY": "a .npy array",
     b"%PDF": "a PDF document",
     b"<": "a web page or XML",
-    b"version https://git-lfs": "a Git LFS pointer, whose file was not fetched,",
+    b"version https://git-lfs": "a Git LFS pointer without its file",
 }
 BRANDS = {b"avif": "an AVIF image", b"avis": "an AVIF image", b"crx ": "a camera raw image"}
 

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -281,7 +281,11 @@ def _keys(paths: list[Path]) -> list[str]:
     ):
         if len(set(names)) == len(names):
             return names
-    raise UserError("two images have the same name up to their suffixes; rename one of them")
+    first, second = next((a, b) for a, b in pairwise(sorted(zip(names, paths, strict=True))) if a[0] == b[0])
+    raise UserError(
+        f"{first[1]} and {second[1]} have the same name up to their suffixes, and would both be "
+        f"'{first[0]}': rename one, or leave it out"
+    )
 
 
 def _below(paths: list[Path]) -> list[Path]:

@@ -26,7 +26,7 @@ NOT_DEPTH = {"mask", "masks", "valid", "validity", "confidence", "conf", "normal
 
 ROLE = re.compile(  # also joined, as in "depthmaps"
     r"""(?: rgba?|rgbd|bgr | colou?rs? | images?|imgs?|im | photos?|pictures?|pics? | frames | preview
-        | tonemap(?:ped)? | final | data | dataset | raw | inputs?|in | outputs?|out | sources?|src | results?
+        | tonemap(?:ped)? | final | data | dataset | raw
         | depths?|dmaps?|maps?|zbuffer | disparit(?:y|ies)|disps? | inverse|inv | ground|truth|gt | geometry
         | meters|metres|metric|mm|cm | planar?|plane | labels? | targets? | predictions?|preds?|pd | filled
         | proj(?:ected)? | annotated | dense|sparse | complet(?:ed|ion) | aligned|registered | rectified

@@ -134,6 +134,7 @@ def test_depth_of_another_scene_is_refused(tmp_path: Path) -> None:
         (["cones.rgb.png"], ["reindeer.disparity.png"], "'cones.rgb' .* 'reindeer.disparity'"),
         (["x/train/rgb_1.png"], ["x/test/depth_1.png"], "'train' .* 'test'"),
         (["image_right/1_right.png"], ["depth_left/1_left_depth.npy"], "'1_right' .* '1_left_depth'"),
+        (["office_in/rgb/1.png"], ["office_out/depth/1.png"], "'office_in' .* 'office_out'"),
         (["seq01/rgb/1.png"], ["seq02/depth/1.png"], "has no partner"),
         (["image_02/data/5.png"], ["groundtruth/image_03/5.png"], "has no partner"),
         (["cam_00/rgb_1.png"], ["cam_01/depth_1.png"], "has no partner"),
