@@ -134,7 +134,8 @@ def _spelled(pattern: str, suffixes: Collection[str], within: str = "") -> list[
         raise UserError(f"'{pattern}'{within} has a brace without its partner") from error
     found = []
     for path in spelled:
-        found += _matched(path, suffixes, within or (f" (from '{pattern}')" if path != plain else ""))
+        place = within or (f" (from '{pattern}')" if path != plain else "")
+        found += _matched(str(user_path(path)), suffixes, place)
     return found
 
 

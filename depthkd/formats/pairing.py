@@ -77,14 +77,17 @@ def partners(images: Sequence[Path], maps: Sequence[Path]) -> list[Path]:
     own, others = _constant(of_images, of_maps), _constant(of_maps, of_images)
     bare, rest = [_without(name, own) for name in of_images], [_without(name, others) for name in of_maps]
     identities, candidates = _flat(bare), _by_identity(maps, _flat(rest))
-    if not candidates.keys() >= set(identities):
-        fewer = _flat(_less_folders(bare, rest)), _by_identity(maps, _flat(_less_folders(rest, bare)))
-        if fewer[1].keys() >= set(fewer[0]):
-            identities, candidates = fewer
-    _check(images, identities, candidates)
-    found = [candidates[identity][0] for identity in identities]
     strange = _strange(own, others, of_images[0], LETTERS[0])
     stranger = _strange(others, own, of_maps[0], LETTERS[1])
+    if not candidates.keys() >= set(identities):
+        fewer, folders = _less_folders(bare, rest)
+        less, others_folders = _less_folders(rest, bare)
+        found_by = _by_identity(maps, _flat(less))
+        if found_by.keys() >= set(_flat(fewer)):
+            identities, candidates = _flat(fewer), found_by
+            strange, stranger = strange | folders, stranger | others_folders
+    _check(images, identities, candidates)
+    found = [candidates[identity][0] for identity in identities]
     if strange and stranger:
         raise UserError(
             f"{images[0]} and {found[0]} agree in their numbers, but '{_part(images[0], strange)}' is in the "
@@ -188,9 +191,9 @@ def _constant(own: Sequence[Name], other: Sequence[Name]) -> set[str]:
     }
 
 
-def _less_folders(own: Sequence[Name], other: Sequence[Name]) -> list[Name]:
-    """The names without the folders that are in all of them and in none of the other list, unless that has
-    such folders too, which would contradict them."""
+def _less_folders(own: Sequence[Name], other: Sequence[Name]) -> tuple[list[Name], set[str]]:
+    """The names without the folders that are in all of them and in none of the other list, and what these
+    folders say; unless the other list has such folders too, which would contradict them."""
 
     def folders(names: Sequence[Name], others: Sequence[Name]) -> set[Tokens]:
         shared = set(names[0][:-1]).intersection(*(name[:-1] for name in names))
@@ -198,8 +201,9 @@ def _less_folders(own: Sequence[Name], other: Sequence[Name]) -> list[Name]:
 
     mine = folders(own, other)
     if not mine or folders(other, own):
-        return list(own)
-    return [(*(step for step in name[:-1] if step not in mine), *name[-1:]) for name in own]
+        return list(own), set()
+    less = [(*(step for step in name[:-1] if step not in mine), *name[-1:]) for name in own]
+    return less, {token for step in mine for token in step}
 
 
 def _flat(names: Sequence[Name]) -> list[Tokens]:
@@ -224,16 +228,18 @@ def _without(name: Name, words: set[str]) -> Name:
 
 
 def _strange(own: set[str], other: set[str], name: Name, letters: set[str]) -> set[str]:
-    """Of words that only one list has, those that may be names of scenes; "train" is one beside "test"."""
-    words = own if other & SPLITS else own - SPLITS
+    """Of words that only one list has, those that may be names of scenes. "train" is one beside "test", or
+    with more in the folder's name; a letter is none at the end of a file's name."""
     in_folders = {word for step in name[:-1] for word in step}
-    return words - (letters - in_folders) if len(name[-1:] and name[-1]) > 1 else words
+    beside = letters - in_folders if len(name[-1:] and name[-1]) > 1 else set()
+    splits = set() if other & SPLITS else {word for word in SPLITS if (word,) in name}
+    return own - splits - beside
 
 
 def _part(path: Path, words: set[str]) -> str:
-    """The folder, or the name, in which a path has one of `words`."""
-    parts = (*_absolute(path).parent.parts, path.stem)
-    return next(part for part in reversed(parts) if words & set(_tokens(part)))
+    """The innermost folder, or else the name, in which a path has most of `words`."""
+    parts = (*reversed(_absolute(path).parent.parts), path.stem)
+    return max(parts, key=lambda part: len(words.intersection(_tokens(part))))
 
 
 def _absolute(path: Path) -> Path:
