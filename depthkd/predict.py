@@ -18,7 +18,7 @@ from depthkd.errors import UserError
 from depthkd.evaluation.answers import device_of, image_tensor
 from depthkd.formats.images import IMAGE_SUFFIXES, decode_image
 from depthkd.formats.ply import encode_ply
-from depthkd.formats.sample import BadSample
+from depthkd.formats.sample import BadSample, read_file
 from depthkd.formats.whole_files import whole_file
 from depthkd.geometry import back_project, focal_length, intrinsics_matrix
 from depthkd.models.model import DepthModel
@@ -99,7 +99,7 @@ def predict(
     left_out: list[str] = []
     for path, target in tqdm(targets, desc="predict", unit="image", disable=None):
         try:
-            image = decode_image(path.read_bytes(), str(path))
+            image = decode_image(read_file(path), str(path))
         except BadSample as error:
             left_out.append(str(error))
             print(f"left out: {error}")
