@@ -70,8 +70,9 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         cause = mistake_or_fault(error)
         if not isinstance(cause, UserError):
-            error.add_note(f"This is a fault of depthkd {version()}, not yours: please report it.")
-            raise
+            fault = cause or error
+            fault.add_note(f"This is a fault of depthkd {version()}, not yours: please report it.")
+            raise fault
         if os.environ.get("DEPTHKD_TRACEBACK"):
             raise
         if not (isinstance(cause, EveryRankError) and this_rank()):
