@@ -72,7 +72,9 @@ def main(arguments: list[str]) -> int:
         if not isinstance(cause, UserError):
             fault = cause or error
             fault.add_note(f"This is a fault of depthkd {version()}, not yours: please report it.")
-            raise fault
+            if fault is error:
+                raise
+            raise fault from fault.__cause__
         if os.environ.get("DEPTHKD_TRACEBACK"):
             raise
         if not (isinstance(cause, EveryRankError) and this_rank()):
