@@ -1,40 +1,21 @@
-"""A run is one folder, `runs/<name>/{config.yaml, checkpoints/last.ckpt, logs/}`; and its student."""
+"""The student of a run folder, and as a model of its own."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from depthkd.composition import innermost
-from depthkd.errors import MissingFileError, UserError
+from depthkd.errors import UserError, mistake_or_fault
 from depthkd.models.model import DepthModel
-from depthkd.models.weights import read_content, refuse_broken
 from depthkd.models.wrapper import Wrapper
-from depthkd.paths import user_path
+from depthkd.run_folder import Run, read_checkpoint
 
-CONFIG = "config.yaml"
 Settings = dict[str, Any]
-CHECKPOINT = "checkpoints/last.ckpt"
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors and plain values, on the CPU; never unpickles anything else.
-
-    Raises:
-        MissingFileError: there is none at this path.
-        UserError: it is not a checkpoint of ours, was cut short, or has weights that are not finite.
-    """
-    if not path.is_file():
-        raise MissingFileError(f"there is no checkpoint at {path}")
-    content = read_content(path, str(path), "not a checkpoint")
-    if not isinstance(content, dict) or "depthkd" not in content:
-        raise UserError(f"{path} is not a checkpoint of depthkd: it has no entry 'depthkd'")
-    refuse_broken(content["state_dict"], str(path))
-    checkpoint: dict[str, Any] = content
-    return checkpoint
+log = logging.getLogger(__name__)
 
 
 def load_student(path: Path | str, fresh: bool = False, settings: Settings | None = None) -> DepthModel:
@@ -49,13 +30,11 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
         MissingFileError: the folder has no config or no checkpoint.
         UserError: they do not fit each other.
     """
-    path = user_path(path)
-    checkpoint = path if path.is_file() else path / CHECKPOINT
-    folder = checkpoint.parent.parent
-    student = build_student(folder, settings)
+    run = Run(path)
+    student = build_student(run, settings)
     if fresh:
         return student
-    content = read_checkpoint(checkpoint)
+    content = read_checkpoint(run.checkpoint)
     prefix = "student_average." if content["depthkd"]["averaged"] else "student."
     weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
     try:
@@ -63,36 +42,39 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
     except RuntimeError as error:
         first = str(error).splitlines()[1:2] or [str(error)]
         raise UserError(
-            f"the weights in {checkpoint} do not fit the student that {folder / CONFIG} describes: "
+            f"the weights in {run.checkpoint} do not fit the student that {run.config} describes: "
             f"{first[0].strip()}"
         ) from error
+    progress = run.progress()
+    if progress is not None and not progress.finished:
+        log.warning("%s is unfinished, at %s: its student is not what it will be", run.folder, progress)
     student.source = str(path)
     licences = [t["licence"] for t in content["depthkd"]["teachers"].values()]
     student.licence = ", ".join(sorted({*licences, student.licence} - {"unknown"})) or "unknown"
     return student.eval()
 
 
-def build_student(folder: Path, settings: Settings | None = None) -> DepthModel:
+def build_student(run: Run, settings: Settings | None = None) -> DepthModel:
     """The network that a run's config describes, with the weights that training would start from."""
-    config = folder / CONFIG
-    if not config.is_file():
-        raise MissingFileError(f"{folder} is not a run folder: it has no {CONFIG}")
-    tree = yaml.safe_load(config.read_text())
+    tree = run.settings()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(DepthModel, "student", required=True)
+    nothing = f"{run.config} does not describe a student (model.init_args.student)"
+    try:
+        described = tree["model"]["init_args"]["student"]
+        described = described | {"init_args": (described.get("init_args") or {}) | (settings or {})}
+    except (KeyError, TypeError) as error:
+        raise UserError(nothing) from error
     with torch.random.fork_rng():
         torch.manual_seed(0)
         try:
-            described = tree["model"]["init_args"]["student"]
-            described = described | {"init_args": (described.get("init_args") or {}) | (settings or {})}
-            parsed = parser.parse_object({"student": described})
-            student = parser.instantiate(parsed).student
-        except (ArgumentError, KeyError, TypeError) as error:
+            student = parser.instantiate(parser.parse_object({"student": described})).student
+        except (ArgumentError, TypeError, ValueError) as error:
+            cause = mistake_or_fault(error)
+            if cause is not None:
+                raise cause from None
             also = f", with the settings {settings}" if settings else ""
-            raise UserError(
-                f"{config} does not describe a student (model.init_args.student){also}: "
-                f"{innermost(str(error))}"
-            ) from error
+            raise UserError(f"{nothing}{also}: {innermost(str(error))}") from error
     assert isinstance(student, DepthModel)
     return student
 
@@ -103,10 +85,10 @@ def teachers_of(path: Path) -> dict[str, dict[str, Any]]:
     Args:
         path: a run folder, or one of its checkpoints.
     """
-    checkpoint = path if path.is_file() else path / CHECKPOINT
+    checkpoint = Run(path).checkpoint
     if not checkpoint.is_file():
         return {}
-    teachers: dict[str, dict[str, Any]] = read_checkpoint(checkpoint)["depthkd"]["teachers"]
+    teachers: dict[str, dict[str, Any]] = read_checkpoint(checkpoint, lazily=True)["depthkd"]["teachers"]
     return teachers
 
 

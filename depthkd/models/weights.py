@@ -58,13 +58,16 @@ def read_weights(path: str) -> dict[str, Tensor]:
     return tensors
 
 
-def read_content(file: Path, name: str | None = None, denied: str = "no file of weights") -> Any:
+def read_content(
+    file: Path, name: str | None = None, denied: str = "no file of weights", lazily: bool = False
+) -> Any:
     """What a file of safetensors or of `torch.save` holds, on the CPU; nothing in it is ever run.
 
     Args:
         file: which; it exists.
         name: what sentences call it; its path in quotes where None.
         denied: what they say that it is, if it cannot be read.
+        lazily: leave the tensors on disk until they are used; the file must stay as long.
 
     Raises:
         UserError: it is another kind of file, was cut short, or holds more than tensors and plain values.
@@ -75,7 +78,9 @@ def read_content(file: Path, name: str | None = None, denied: str = "no file of 
         return read_safetensors(file)
     refuse_other_archives(file, name, denied)
     try:
-        with file.open("rb") as opened:
+        if lazily:
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        with file.open("rb") as opened:  # given a path, torch goes by its suffix
             return torch.load(opened, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -89,7 +94,7 @@ def read_content(file: Path, name: str | None = None, denied: str = "no file of 
             f"{name} holds more than tensors and plain values,{cut} so it was not loaded: {what} could run "
             "code; where you trust it, save its state dict alone, as safetensors"
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError, StructError) as error:
+    except (RuntimeError, EOFError, KeyError, ValueError, OSError, StructError) as error:
         raise UserError(f"{name} is {denied}, or was cut short") from error
 
 
