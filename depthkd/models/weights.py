@@ -136,7 +136,8 @@ def refuse_other_kinds(file: Path, name: str, denied: str = "no file of weights"
     except OSError as error:
         raise UserError(f"{name} cannot be read: {error.strerror}") from error
     if what:
-        raise UserError(f"{name} is {denied}: it is {what}")
+        cut = ", or was cut short" if what.startswith("a text") else ""
+        raise UserError(f"{name} is {denied}{cut}: it is {what}")
 
 
 def refuse_other_archives(file: Path, name: str, denied: str) -> None:

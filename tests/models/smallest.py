@@ -56,9 +56,9 @@ def run(folder: Path, kind: str, seed: int = 1, **arguments: Any) -> str:
     (folder / "config.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"student": student}}}))
     torch.manual_seed(seed)
     state = getattr(models, kind)(**arguments).state_dict()
-    facts = {"averaged": False, "teachers": {}}
+    facts = {"averaged": False, "teachers": {}, "steps": 1}
     tensors = {f"student.{name}": tensor for name, tensor in state.items()}
-    torch.save({"depthkd": facts, "state_dict": tensors}, folder / "checkpoints/last.ckpt")
+    torch.save({"depthkd": facts, "global_step": 1, "state_dict": tensors}, folder / "checkpoints/last.ckpt")
     return str(folder)
 
 
