@@ -88,7 +88,7 @@ def _from_onnx(place: Path) -> DepthModel:
 
 def _from_transformers(source: str) -> DepthModel:
     import depthkd.models
-    from depthkd.models.huggingface import read_config
+    from depthkd.models.hub import read_config
 
     kind = str(read_config(local_or_hub(source)).get("model_type"))
     if kind not in CLASSES:

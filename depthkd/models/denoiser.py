@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from depthkd.errors import UserError
-from depthkd.models.huggingface import read_json
+from depthkd.models.hub import read_json
 from depthkd.models.latent import Latent, LatentDepth
 from depthkd.models.latent_files import empty_text, load_autoencoder, load_unet
 from depthkd.models.random_weights import NOISE, Size, alphas_cumprod, random_autoencoder, random_unet

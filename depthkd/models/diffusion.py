@@ -11,7 +11,7 @@ from torch import Tensor
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, Ambiguity, DepthSpace, Quantity
 from depthkd.errors import UserError
 from depthkd.models.denoiser import LAST, DepthDenoiser, load_parts
-from depthkd.models.huggingface import read_json, read_licence
+from depthkd.models.hub import read_json, read_licence
 from depthkd.models.latent import Latent, LatentDepth, Pictures, noise_like
 from depthkd.models.latent_files import STABLE_DIFFUSION, empty_text, load_autoencoder, load_unet, locate
 from depthkd.models.model import Answer, Image, Resized

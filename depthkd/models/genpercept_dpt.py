@@ -14,7 +14,8 @@ from transformers.models.dpt.modeling_dpt import DPTDepthEstimationHead, DPTNeck
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
 from depthkd.models.diffusion import space_by_name
-from depthkd.models.huggingface import keep_precise, read_licence
+from depthkd.models.hub import read_licence
+from depthkd.models.huggingface import keep_precise
 from depthkd.models.latent import Latent, UNetDepth
 from depthkd.models.latent_files import (
     STABLE_DIFFUSION,

@@ -5,10 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-import yaml
-from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     DepthAnythingConfig,
@@ -17,31 +14,20 @@ from transformers import (
     DPTForDepthEstimation,
     DPTImageProcessor,
 )
-from transformers.configuration_utils import PreTrainedConfig
-from transformers.utils.hub import cached_file
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
-from depthkd.errors import MissingFileError, UserError
+from depthkd.errors import UserError
+from depthkd.models.hub import UNBUILT, UNUSED, load_safetensors, read_config, read_json, read_licence
 from depthkd.models.model import DepthModel, DepthOutput, Image, resize_map
-from depthkd.models.provenance import LICENCES, hub_id, stated_or_known
-from depthkd.models.weights import read_json_file, refuse_broken, refuse_run, why_unreadable
-from depthkd.paths import local_or_hub, user_path
+from depthkd.models.provenance import stated_or_known
+from depthkd.paths import user_path
 
 FAMILIES = {
     "depth_anything": (DepthAnythingConfig, DepthAnythingForDepthEstimation),
     "dpt": (DPTConfig, DPTForDepthEstimation),
 }
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Part of the checkpoints, but never part of the result: DDP must not wait for their gradients.
-UNUSED = (
-    "neck.fusion_stage.layers.0.residual_layer1.",
-    "backbone.embeddings.mask_token",
-    "backbone.beit.embeddings.mask_token",
-    "dpt.layernorm.",
-)
 Initialise = Literal["all", "encoder"]  # what is taken of weights; the rest begins at random
-PICKLED = "pickled weights (.bin, .pth, .ckpt) are refused, so convert them to safetensors first"
-UNBUILT = (KeyError, RuntimeError, TypeError, ValueError, StrictDataclassError)  # of settings that cannot be
 ELSEWHERE = {"zoedepth": "ZoeDepth", "depth_pro": "DepthPro"}
 
 
@@ -260,107 +246,6 @@ def load_network(source: str, revision: str | None = None) -> Any:
     """
     _, network_class = _family(read_config(source, revision), f"'{source}'")
     return load_safetensors(network_class, source, revision)
-
-
-def load_safetensors(network_class: Any, source: str, revision: str | None = None, folder: str = "") -> Any:
-    """A transformers class with the weights of a hub id or folder; complete, float32, safetensors.
-
-    Args:
-        network_class: with `from_pretrained`.
-        source: hub id or folder.
-        revision: branch, tag or commit on the hub.
-        folder: in the source, where it is not the source itself.
-
-    Raises:
-        UserError: the weights are pickled or incomplete.
-    """
-    inside, source = f"{folder}/" if folder else "", local_or_hub(source)
-    try:
-        network, info = network_class.from_pretrained(
-            source,
-            revision=revision,
-            subfolder=folder,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except (OSError, SafetensorError) as error:
-        config = _optional_file(source, f"{inside}config.json", revision)
-        why = why_unreadable(config.parent, "model.safetensors") if config else None
-        raise UserError(f"'{source}' has no readable {inside}model.safetensors: {why or PICKLED}") from error
-    except UNBUILT as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"the weights of '{source}' do not fit its {inside}config.json: {reason}") from error
-    missing = sorted(
-        k for k in info["missing_keys"] if not k.startswith(UNUSED) and not k.endswith(".mask_token")
-    )
-    if missing:
-        raise UserError(f"the weights of '{source}' lack {len(missing)} tensors, '{missing[0]}' among them")
-    refuse_broken(network.state_dict(), f"{inside}model.safetensors of '{source}'")
-    return network
-
-
-def read_config(source: str, revision: str | None = None) -> dict[str, Any]:
-    """config.json of a hub id or folder.
-
-    Raises:
-        MissingFileError: there is none, or the hub cannot be reached.
-    """
-    source = local_or_hub(source)
-    folder = Path(source)
-    if folder.is_file():
-        raise UserError(f"'{source}' is a file; it would be a hub id, or a folder with config.json")
-    if folder.is_dir():
-        refuse_run(folder)
-        if not (folder / "config.json").is_file():
-            raise MissingFileError(f"the folder '{source}' has no config.json")
-        read_json_file(folder / "config.json")
-    try:
-        config: dict[str, Any] = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
-    except OSError as error:
-        raise MissingFileError(nowhere(source)) from error
-    return config
-
-
-def read_json(source: str, name: str, revision: str | None = None) -> dict[str, Any]:
-    """A JSON file of a hub id or folder; empty where there is none."""
-    path = _optional_file(source, name, revision)
-    return read_json_file(path) if path else {}
-
-
-def read_licence(source: str, revision: str | None = None) -> str:
-    """The licence that the model card names, or "unknown"."""
-    if hub_id(source) in LICENCES:
-        return LICENCES[hub_id(source)]
-    card = _optional_file(source, "README.md", revision)
-    parts = card.read_text(encoding="utf-8").split("---", 2) if card else []
-    if len(parts) < 3 or parts[0].strip():
-        return "unknown"
-    front = yaml.safe_load(parts[1])
-    return str(front.get("license", "unknown")) if isinstance(front, dict) else "unknown"
-
-
-def _optional_file(source: str, name: str, revision: str | None) -> Path | None:
-    try:
-        found = cached_file(
-            local_or_hub(source),
-            name,
-            revision=revision,
-            _raise_exceptions_for_gated_repo=False,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-    except OSError as error:
-        raise MissingFileError(nowhere(source)) from error
-    return Path(found) if found else None
-
-
-def nowhere(source: str) -> str:
-    """The sentence about a source that is neither a folder nor a hub repository."""
-    return (
-        f"'{source}' is no folder here, and no hub repository that can be reached: check the name, the "
-        "network, HF_HUB_OFFLINE and, for gated models, your login"
-    )
 
 
 def _family(config: dict[str, Any], whose: str) -> tuple[Any, Any]:

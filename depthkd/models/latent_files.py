@@ -14,14 +14,16 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils.hub import cached_file
 
 from depthkd.errors import MissingFileError, UserError
-from depthkd.models.huggingface import PICKLED, load_safetensors, read_json
+from depthkd.models.hub import PICKLED, load_safetensors, read_json
 from depthkd.models.weights import (
+    bare_names,
     head_of,
     read_json_file,
     read_safetensors,
     refuse_broken,
     refuse_other_kinds,
     refuse_run,
+    renamed,
     why_unreadable,
 )
 from depthkd.paths import local_or_hub, user_path
@@ -198,7 +200,12 @@ def _load(
     finally:
         logging.set_verbosity(verbosity)
     whose = f"{inside(folder, WEIGHTS)} of '{source}'"
-    _refuse(whose, info["missing_keys"], unneeded)
+    missing = info["missing_keys"]
+    tensors = renamed(place, WEIGHTS) if missing else None
+    if tensors is not None:
+        tensors = {name: tensor.float() for name, tensor in tensors.items()}
+        missing, _ = network.load_state_dict(tensors, strict=False, assign=True)  # what lacks is on no device
+    _refuse(whose, missing, unneeded)
     refuse_broken(network.state_dict(), whose)
     return network
 
@@ -208,7 +215,7 @@ def _fill(network_class: Any, base: str, weights: Path, unneeded: tuple[str, ...
     if not config:
         raise MissingFileError(f"'{weights.parent}' has no config.json, and '{base}' no unet/config.json")
     network = network_class.from_config(config)
-    tensors = read_safetensors(weights)
+    tensors = bare_names(read_safetensors(weights))
     refuse_broken(tensors, f"'{weights}'")
     try:
         lacking, _ = network.load_state_dict(tensors, strict=False)

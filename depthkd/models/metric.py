@@ -13,7 +13,7 @@ from transformers import DepthProForDepthEstimation, ZoeDepthForDepthEstimation
 
 from depthkd.batch import METRIC_DEPTH, Ambiguity, DepthSpace, Quantity
 from depthkd.errors import UserError
-from depthkd.models.huggingface import load_safetensors, read_config, read_json, read_licence
+from depthkd.models.hub import load_safetensors, read_config, read_json, read_licence
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized, resize_map
 from depthkd.models.provenance import stated_or_known
 

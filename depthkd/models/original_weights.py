@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from depthkd.errors import MissingFileError, UserError
-from depthkd.models.huggingface import UNUSED
+from depthkd.models.hub import UNUSED, quietly
 from depthkd.models.weights import SUFFIXES, read_weights
 from depthkd.paths import local_or_hub
 
@@ -159,9 +158,7 @@ def fill_from_file(network: Any, path: str, encoder_only: bool) -> bool:
     if encoder_only or all(name.startswith(ENCODER) for name in state):
         state = {n.removeprefix(ENCODER): t for n, t in state.items() if n.startswith(ENCODER)}
         target = network.backbone
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(40)  # errors alone: its report of what does not fit is a page
-    try:
+    with quietly():
         loaded, info = type(target).from_pretrained(
             None,
             config=target.config,
@@ -170,8 +167,6 @@ def fill_from_file(network: Any, path: str, encoder_only: bool) -> bool:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    finally:
-        logging.set_verbosity(verbosity)
     _check(path, info)
     target.load_state_dict(loaded.state_dict())
     return target is network

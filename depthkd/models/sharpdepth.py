@@ -15,7 +15,7 @@ from depthkd.losses.disagreement import relative_disagreement
 from depthkd.models.denoiser import LAST, DepthDenoiser, Prediction, load_parts, noised
 from depthkd.models.depth_codec import as_picture, depth_range
 from depthkd.models.frozen import Frozen
-from depthkd.models.huggingface import read_licence
+from depthkd.models.hub import read_licence
 from depthkd.models.latent import Latent, Map, Mask, Pictures, noise_like
 from depthkd.models.model import Answer, Cameras, DepthModel, Image, resize_map
 from depthkd.models.provenance import stated_or_known

@@ -194,21 +194,39 @@ def why_unreadable(folder: Path, name: str) -> str | None:
         folder: which.
         name: of the file in it, in whose place `name`.index.json may list several.
     """
-    index = folder / f"{name}.index.json"
-    several = index.is_file() and not (folder / name).exists()
-    names = sorted(set(read_json_file(index).get("weight_map", {}).values())) if several else [name]
-    for file in (folder / one for one in names):
+    for file in parts_of(folder, name):
         if file.is_file():
             try:
                 with safe_open(file, "pt"):
                     continue
             except SafetensorError:
                 return f"{file.name} is {sign_of(file) or 'no safetensors file, or was cut short'}"
-        if several or file.is_dir():
-            return (
-                f"{file.name} is {'a folder' if file.is_dir() else 'missing, which ' + index.name + ' lists'}"
-            )
+        if file.is_dir():
+            return f"{file.name} is a folder"
+        if file.name != name:
+            return f"{file.name} is missing, which {name}.index.json lists"
     return None
+
+
+def renamed(folder: Path, name: str) -> dict[str, Tensor] | None:
+    """The tensors of a folder by their `bare_names`; None if these are the names that they have there.
+
+    Args:
+        folder, name: as in `why_unreadable`.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in parts_of(folder, name):
+        tensors |= read_safetensors(file)
+    bare = bare_names(tensors)
+    return None if bare.keys() == tensors.keys() else bare
+
+
+def parts_of(folder: Path, name: str) -> list[Path]:
+    """The file of weights in a folder; or those that `name`.index.json lists, where it is not there."""
+    index = folder / f"{name}.index.json"
+    if (folder / name).exists() or not index.is_file():
+        return [folder / name]
+    return sorted({folder / one for one in read_json_file(index).get("weight_map", {}).values()})
 
 
 def read_json_file(path: Path) -> dict[str, Any]:

@@ -187,6 +187,29 @@ def test_what_cannot_be_used_is_refused_by_all_loaders(
     load()
 
 
+@pytest.mark.parametrize("name", ["transformers", "vae", "unet", "bare unet", "head"])
+def test_folders_may_hold_names_with_a_prefix_too(
+    name: str, loaders: dict[str, Loader], capfd: pytest.CaptureFixture[str]
+) -> None:
+    file, load = loaders[name].file, loaders[name].load
+    whole, expected = file.read_bytes(), load()
+    assert isinstance(expected, nn.Module)
+    tensors = load_file(file)
+    try:
+        save_file({f"module._orig_mod.{k}": v for k, v in tensors.items()}, file, {"format": "pt"})
+        loaded = load()
+        assert isinstance(loaded, nn.Module)
+        state = loaded.state_dict()
+        assert all(torch.equal(state[k], v) for k, v in expected.state_dict().items())
+        last = sorted(tensors)[-1]
+        save_file({k: v for k, v in tensors.items() if k != last}, file, {"format": "pt"})
+        with pytest.raises(UserError, match=r"lacks? 1 tensors.*, '[\w.]+' among them"):
+            load()
+    finally:
+        file.write_bytes(whole)
+    assert "MISSING" not in capfd.readouterr().err
+
+
 def test_a_mask_may_hold_minus_infinity_and_no_other_tensor() -> None:
     mask = torch.tensor([0.0, -torch.inf])
     refuse_broken({"attn_mask": mask, "count": torch.ones(2, dtype=torch.int64)}, "it")
