@@ -90,6 +90,14 @@ def assert_resumes(folder: Path, config: str, batches: int, *more: str) -> dict[
     return one
 
 
+def identities() -> list[str]:
+    """Of models that are built alike everywhere."""
+    from depthkd.models import DepthAnything, Marigold
+
+    torch.manual_seed(0)
+    return [Marigold(size="tiny").identity(), DepthAnything(size="tiny").identity()]
+
+
 def make_scenes(folder: Path, *sets: tuple[str, int, int, str]) -> None:
     """Scenes of 96 x 128 pixels below `runs/scenes`: `<style>_<part>`, seed, how many, in which format."""
     for name, seed, count, form in sets:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from depthkd.models.model import DepthModel
 
 ATOMS = (str, bytes, int, float, complex, type(None), Path, Enum, torch.dtype, torch.device, np.generic)
+SIMPLE = {str, int, float, bool, type(None)}
 FUNCTIONS = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
 LABELS = ("source", "licence", "training_sets")  # what reports call a model, which changes no answer
 DIGITS = 16  # hexadecimal
@@ -149,7 +150,8 @@ class Description:
             self.text(identity_of(module, self.known))
             return
         self.text("module", type(module).__module__, type(module).__qualname__)
-        self.text(*(f"{name}={plain_text(value)}" for name, value in sorted(public(module).items())))
+        told = [(k, repr(v) if type(v) in SIMPLE else plain_text(v)) for k, v in public(module).items()]
+        self.text(*(f"{name}={text}" for name, text in sorted(told, key=str)))
         config = getattr(module, "config", None)  # which transformers' modules share
         if id(config) not in self.known:
             self.known[id(config)] = config, self._apart(settings(config))
@@ -161,7 +163,11 @@ class Description:
             self.text(len(parts))
             for name in sorted(parts):  # moving a module may change their order
                 self.text(name)
-                self.value(parts[name])
+                part = parts[name]
+                if isinstance(part, Tensor):
+                    self._tensor(part)
+                elif part is not None:
+                    self._module(part)
 
     def model(self, model: "DepthModel") -> None:
         """Add all that is known of a model, but for its companions."""

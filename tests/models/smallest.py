@@ -8,6 +8,7 @@ import numpy as np
 import timm
 import torch
 import yaml
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from depthkd import models
@@ -18,7 +19,7 @@ from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.runs import TrainedDepth
 from tests.models.families import DEPTH_ANYTHING
 from tests.models.graphs import mixer
-from tests.models.stable_diffusion import WIDTH, genpercept, genpercept_dpt, stable_diffusion
+from tests.models.stable_diffusion import DPT_CHANNELS, WIDTH, genpercept, genpercept_dpt, stable_diffusion
 from tests.models.test_metric import depth_pro, zoedepth
 from tests.models.test_torch_hub import METRIC3D, UNIDEPTH, clone, weights
 
@@ -62,6 +63,20 @@ def run(folder: Path, kind: str, seed: int = 1, **arguments: Any) -> str:
     return str(folder)
 
 
+def plain_unet() -> UNet2DConditionModel:
+    """Of four levels, for GenPercept's DPT head, without attention."""
+    return UNet2DConditionModel(
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=DPT_CHANNELS,
+        down_block_types=("DownBlock2D",) * 4,
+        up_block_types=("UpBlock2D",) * 4,
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        norm_num_groups=8,
+    )
+
+
 def smallest(place: Path) -> dict[str, ARGUMENTS]:
     """Name -> class, arguments, other arguments; files are written into `place`."""
     words: dict[str, Any] = {"licence": "mit", "training_sets": ["KITTI"]}
@@ -75,6 +90,7 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
     models.HuggingFaceDepth(config=depth_anything_config("tiny")).save_pretrained(place / "tiny")
     hf, zoe, pro = str(place / "hf"), zoedepth(place / "zoe"), depth_pro(place / "pro")
     disparity, dpt = genpercept(place / "genpercept"), genpercept_dpt(place / "genpercept-dpt")
+    plain_unet().save_pretrained(place / "genpercept-dpt/unet_disparity_dpt_head_v2")
     unidepth, metric3d = clone(place / "unidepth", UNIDEPTH), clone(place / "metric3d", METRIC3D)
     torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), place / "t.pth")
     tensors, graph = weights(place), mixer(place / "graph.onnx")

@@ -2,9 +2,6 @@
 
 import copy
 import inspect
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -26,9 +23,10 @@ from tests.models.smallest import ARGUMENTS, Instead, Level, run, smallest
 from tests.models.stable_diffusion import marigold
 from tests.models.test_metric import zoedepth
 from tests.models.test_torch_hub import UNIDEPTH, clone, weights
+from tests.processes import CONTEXT, identities
 
-ABSTRACT = {"DepthModel", "DepthOutput", "Frozen", "LatentDepth"}
-NAMES = [name for name in models.__all__ if name not in ABSTRACT]
+PUBLIC = {name: getattr(models, name) for name in models.__all__ if name not in ("DepthModel", "LatentDepth")}
+NAMES = [name for name, kind in PUBLIC.items() if issubclass(kind, DepthModel)]
 NAMES += ["TrainedDepth", "BestConstant", "VerticalRamp", "MeanMap"]
 
 
@@ -193,14 +191,5 @@ def test_what_another_process_could_not_tell_is_never_the_same() -> None:
 
 def test_another_process_finds_the_same() -> None:
     """Also where Python orders its sets otherwise, from which diffusers makes lists."""
-    code = (
-        "import torch; from depthkd.models import DepthAnything, Marigold; torch.manual_seed(0); "
-        "print(Marigold(size='tiny').identity(), DepthAnything(size='tiny').identity())"
-    )
-    torch.manual_seed(0)
-    expected = [models.Marigold(size="tiny").identity(), models.DepthAnything(size="tiny").identity()]
-    environment = {**os.environ, "PYTHONHASHSEED": "7"}
-    shown = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
-    assert shown.stdout.split() == expected
+    with CONTEXT.Pool(1) as pool:
+        assert pool.apply(identities) == identities()
