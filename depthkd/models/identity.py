@@ -32,7 +32,6 @@ LABELS = ("source", "licence", "training_sets")  # what reports call a model, wh
 DIGITS = 16  # hexadecimal
 CHUNK = 1 << 24  # bytes of a file that are read at once
 
-
 Known = dict[int, tuple[object, str]]  # what has been described before, by `id`, and its digest
 
 
@@ -121,7 +120,11 @@ class Description:
                 self.file(path)
         elif hasattr(value, "__dict__") and name_of(type(value)):
             self.text("object", name_of(type(value)))
-            self.mapping({"config": settings(value.config)} if hasattr(value, "config") else vars(value))
+            config = (
+                getattr(value, "config", None) if type(value).__module__.startswith("diffusers.") else None
+            )
+            # A scheduler's other attributes change while it runs.
+            self.mapping(vars(value) if config is None else {"config": settings(config)})
         else:
             self.unknown = True
 
@@ -151,7 +154,7 @@ class Description:
             return
         self.text("module", type(module).__module__, type(module).__qualname__)
         told = [(k, repr(v) if type(v) in SIMPLE else plain_text(v)) for k, v in public(module).items()]
-        self.text(*(f"{name}={text}" for name, text in sorted(told, key=str)))
+        self.text(*(f"{name}={text or '?'}" for name, text in sorted(told, key=str)))
         config = getattr(module, "config", None)  # which transformers' modules share
         if id(config) not in self.known:
             self.known[id(config)] = config, self._apart(settings(config))
@@ -229,8 +232,8 @@ def plain_text(value: object) -> str | None:
         parts = [type(value).__qualname__, plain_text(vars(value))]
     else:
         return None
-    bracket = "[" if isinstance(value, list | tuple) else "{"
-    return None if None in parts else bracket + ",".join(str(part) for part in parts) + "]"
+    kind = "mapping" if isinstance(value, Mapping) else "set" if isinstance(value, Set) else ""
+    return None if None in parts else f"{kind}[{','.join(str(part) for part in parts)}]"
 
 
 def name_of(thing: object) -> str:
