@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from depthkd.batch import DepthSpace
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
+from depthkd.resolution import Asked
 
 CONFIG = "config.yaml"
 Settings = dict[str, Any]
@@ -51,6 +52,9 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
         fresh: the same network with the weights that training started from (seed 0), untrained.
         settings: arguments of the student that are to be others than in the run's config.
 
+    Returns:
+        A model that runs at the shorter side of its training images, unless it is asked for another size.
+
     Raises:
         MissingFileError: the folder has no config or no checkpoint.
         UserError: they do not fit each other.
@@ -59,9 +63,13 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
     checkpoint = path if path.is_file() else path / CHECKPOINT
     folder = checkpoint.parent.parent
     student = build_student(folder, settings)
-    if fresh:
+    if fresh and not checkpoint.is_file():
         return student
     content = read_checkpoint(checkpoint)
+    size = content["depthkd"].get("trained_at")  # earlier checkpoints say nothing
+    student.trained_at = None if size is None else (size[0], size[1])
+    if fresh:
+        return student
     prefix = "student_average." if content["depthkd"]["averaged"] else "student."
     weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
     try:
@@ -148,6 +156,10 @@ class TrainedDepth(DepthModel):
         self.multiple = self.network.multiple
         self.fixed_size = self.network.fixed_size
         self.own_size = self.network.own_size
+        self.resizes = self.network.resizes
+        self.longest = self.network.longest
+        self.trained_at = self.network.trained_at
+        self.preprocessing = self.network.preprocessing
         self.half_but_head = self.network.half_but_head
         self.through_codec = self.network.through_codec
         self.takes_camera = self.network.takes_camera
@@ -167,6 +179,23 @@ class TrainedDepth(DepthModel):
     def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
         """As the student's."""
         return self.network.answer_with_camera(image, intrinsics)
+
+    def infer(
+        self,
+        image: Image,
+        resolution: Asked = None,
+        scale: float = 1.0,
+        flip: bool = False,
+        intrinsics: Cameras | None = None,
+    ) -> Answer:
+        """As the student's."""
+        return self.network.infer(image, resolution, scale, flip, intrinsics)
+
+    def runs_at(
+        self, height: int, width: int, resolution: Asked = None, scale: float = 1.0
+    ) -> tuple[int, int] | None:
+        """As the student's."""
+        return self.network.runs_at(height, width, resolution, scale)
 
     def companions(self) -> list[DepthModel]:
         """The student's."""

@@ -101,6 +101,12 @@ class Method(LightningModule):
         """Whether a term has a weight at all."""
         return self.weights[term] != 0
 
+    def note_training_size(self, size: tuple[int, int] | None) -> None:
+        """Where the student runs from now on, if nobody asks for another size (`DepthModel.trained_at`)."""
+        self.student.trained_at = size
+        if self.optimization.ema_decay is not None:
+            self.student_average.trained_at = size
+
     def sized(self, name: str, part: Batch) -> Image:
         """A source's images, of a size that the student runs at.
 
@@ -143,8 +149,12 @@ class Method(LightningModule):
             }
 
     def on_fit_start(self) -> None:
-        """Hub checkpoints come in eval mode; a student learns in training mode."""
+        """Hub checkpoints come in eval mode; a student learns in training mode, and at a size of the data."""
         self.student.train()
+        datamodule: Any = getattr(self.trainer, "datamodule", None)
+        size = datamodule.training_size() if hasattr(datamodule, "training_size") else None
+        if size is not None:
+            self.note_training_size(size)
 
     def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
         """Seed dropout and its like by the batch, so that a resumed run draws what the first would have."""
@@ -194,13 +204,20 @@ class Method(LightningModule):
         """Log the means over all ranks."""
         self.validation.finish()
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Run at the size that the checkpoint was trained at."""
+        size = checkpoint["depthkd"].get("trained_at")
+        if size is not None:
+            self.note_training_size((size[0], size[1]))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the weights are: method, space, and the teachers that they learned from."""
+        """Say what the weights are: method, space, size, and the teachers that they learned from."""
         checkpoint["depthkd"] = {
             "method": f"{type(self).__module__}.{type(self).__qualname__}",
             "space": str(self.student.space),
             "student": self.student.source,
             "averaged": self._averaged(),
+            "trained_at": None if (at := self.student.trained_at) is None else list(at),
             "teachers": {
                 name: {
                     "source": teacher.model.source,

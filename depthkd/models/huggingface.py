@@ -156,12 +156,12 @@ class HuggingFaceDepth(DepthModel):
 
         Args:
             folder: made where it is missing.
-            image_size: the shorter side at which the pipeline will run it, in pixels; the
-                encoder's own where None.
+            image_size: the side at which the pipeline will run it, in pixels; None: the shorter one of
+                the images that a run's student learned from, or the encoder's own.
         """
         self.config.depth_space = str(self.space)
         self.network.save_pretrained(folder)
-        side = image_size or _first(self._encoder_config().image_size)
+        side = image_size or min(self.trained_at or (_first(self._encoder_config().image_size),))
         DPTImageProcessor(
             size={"height": side, "width": side},
             keep_aspect_ratio=True,
