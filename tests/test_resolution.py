@@ -25,6 +25,7 @@ from depthkd.benchmarks import (
     VirtualKITTI2,
 )
 from depthkd.benchmarks.mattes import AM2k
+from depthkd.composition import load_config
 from depthkd.evaluate import evaluate
 from depthkd.formats.images import encode_png
 from depthkd.models import DepthModel, DepthOutput, Frozen
@@ -35,6 +36,7 @@ from tests.evaluation.subjects import Boxes, Seer
 from tests.models.test_model import Mean
 from tests.models.test_sharpdepth import sharpdepth
 
+CONFIGS = Path(__file__).parent.parent / "configs"
 fast = settings(deadline=None, derandomize=True, max_examples=100)
 sides = st.integers(1, 7000)
 
@@ -87,6 +89,13 @@ def test_benchmarks_run_at_their_owners_sizes(
     asked = benchmark("nowhere").protocol.resolution
     assert Mean(1).runs_at(*image, asked) == plain
     assert Mean(14).runs_at(*image, asked) == of_14
+
+
+def test_sharpdepth_s_tables_are_measured_at_its_size() -> None:
+    """inference.py: --processing_res 1024."""
+    for name in ("accuracy", "details"):
+        asked = load_config(CONFIGS / f"eval/sharpdepth_{name}.yaml")["resolution"]
+        assert sharpdepth(longest=768).runs_at(1080, 1920, asked) == (576, 1024)
 
 
 def test_a_student_runs_where_it_was_trained_unless_a_benchmark_or_a_user_says_otherwise() -> None:
@@ -208,6 +217,13 @@ def test_the_table_says_at_which_size_each_row_ran(tmp_path: Path) -> None:
         evaluate(models, {"boxes": Boxes(3)}, **options)["benchmarks"]["boxes"]["run_at"] == found["run_at"]
     )
     assert len(Watched.sizes) == 6  # all was taken up
+    student = models["student"]
+    assert isinstance(student, Watched)
+    student.trained_at = (10, 12)  # of another checkpoint with the same weights
+    assert (
+        evaluate(models, {"boxes": Boxes(3)}, **options)["benchmarks"]["boxes"]["run_at"]["student"]
+        == "10 x 14"
+    )
     for resolution, ran_at in (("native", (40, 56)), ("longer 28", (20, 28)), (10, (10, 14))):
         results = evaluate(models, {"boxes": Boxes(3)}, resolution=resolution, **options)
         assert Watched.sizes[-6:] == [ran_at] * 6

@@ -123,6 +123,13 @@ def test_validation_test_predict_and_export_run_at_the_size_of_training(
     assert (student.trained_at, student.infer(image).shape) == ((32, 32), (1, 48, 32))
     assert TrainedDepth(str(run)).infer(image).shape == (1, 48, 32)
     assert TrainedDepth(str(run))(image).depth.shape == (1, 80, 48)  # a teacher sees crops as they are
+    authors = TrainedDepth(str(run), settings={"preprocessing": "authors"})
+    assert (authors.preprocessing, authors.runs_at(80, 50), authors.runs_at(84, 50)) == (
+        "authors",
+        (48, 32),
+        (56, 32),
+    )
+    assert not torch.allclose(authors.predict(image), student.predict(image), atol=1e-3)
     photo = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
     (home / "photo.png").write_bytes(encode_png(photo))
     status, out, err = command_line("predict", "photo.png", "--model", "runs/one", "--out", "p")

@@ -38,6 +38,9 @@ class Method(LightningModule):
         term_weights: a dataclass with one weight for each term that `losses` can return; 0 switches it off.
         teachers: name -> how to build it; they are never part of a checkpoint.
         seed: of everything random in training.
+
+    Raises:
+        UserError: the student resizes images in another way than depthkd's.
     """
 
     tests_average = True  # whether a moving average, where there is one, is what tests and exports see
@@ -51,6 +54,12 @@ class Method(LightningModule):
         seed: int,
     ) -> None:
         super().__init__()
+        if (owner := student.preprocessing) != DepthModel.preprocessing:
+            raise UserError(
+                f"model.init_args.student.init_args.preprocessing is '{owner}', but a student learns with "
+                "'depthkd': leave it out, and test the run as a depthkd.runs.TrainedDepth with "
+                f"`settings: {{preprocessing: {owner}}}`"
+            )
         self.student = student
         self.optimization = optimization
         self.weights: dict[str, float] = asdict(term_weights)
