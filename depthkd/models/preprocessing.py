@@ -149,7 +149,7 @@ class TransformersPreprocessing(OwnersPreprocessing):
                 "take another resolution or preprocessing"
             )
         tall, wide = self._target(height, width, asked, side)
-        whole = (image.detach().float() * 255).round().clamp(0, 255).to(torch.uint8)
+        whole = (image.detach().float() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
         found: Tensor = self.processor(
             list(whole),
             size={"height": tall, "width": wide},
