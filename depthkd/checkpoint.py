@@ -1,4 +1,4 @@
-"""How a run is saved: whole or not at all, on optimiser steps only, and read without unpickling."""
+"""How a run is saved: whole or not at all, on optimizer steps only, and read without unpickling."""
 
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,15 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from depthkd.batch import TrainingBatch
+from depthkd.errors import UserError
 from depthkd.formats.whole_files import whole_file
-from depthkd.runs import CHECKPOINT, read_checkpoint
+from depthkd.run_folder import CHECKPOINT, read_checkpoint
 from depthkd.trained_on import TrainedOn
+
+
+def writes_nothing(trainer: Any) -> bool:
+    """Whether a run only tries out (`trainer.fast_dev_run`)."""
+    return bool(trainer.fast_dev_run)
 
 
 class SafeCheckpointIO(CheckpointIO):
@@ -36,8 +42,8 @@ class SafeCheckpointIO(CheckpointIO):
 class RecordTrainedOn(Callback):
     """Keeps `trained_on/` of the run folder up to date: which images the run has met (a zero-shot guard)."""
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take up what this run has noted before."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take up what this run has noted before; an earlier run of the name is set aside by now."""
         self.trained_on = TrainedOn(Path(trainer.default_root_dir), trainer.global_rank)
 
     def on_train_batch_end(
@@ -56,10 +62,15 @@ class RunCheckpoint(ModelCheckpoint):
     """Keeps `checkpoints/last.ckpt` of the run folder up to date.
 
     Args:
-        every_n_train_steps: optimiser steps between two saves; the last step is saved too.
+        every_n_train_steps: optimizer steps between two saves; the last step is saved too.
+
+    Raises:
+        UserError: it is not above 0.
     """
 
     def __init__(self, every_n_train_steps: int = 500) -> None:
+        if every_n_train_steps < 1:
+            raise UserError(f"checkpoint.every_n_train_steps must be 1 or more, not {every_n_train_steps}")
         super().__init__(
             filename=Path(CHECKPOINT).stem,
             every_n_train_steps=every_n_train_steps,
@@ -80,7 +91,7 @@ class RunCheckpoint(ModelCheckpoint):
         self._seen_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Save only after an optimiser step: gradients that are being accumulated are in no checkpoint."""
+        """Save only after an optimizer step: gradients that are being accumulated are in no checkpoint."""
         if trainer.global_step == self._seen_step:
             return
         self._seen_step = trainer.global_step
@@ -90,10 +101,11 @@ class RunCheckpoint(ModelCheckpoint):
         """Validation saves nothing: the steps do."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the end of training."""
-        self.save(trainer)
+        """Save the end of training, also where its last step is saved: that it is the end is new."""
+        self.save(trainer, again=trainer.should_stop and trainer.global_step < trainer.max_steps)
 
-    def save(self, trainer: Trainer) -> None:
-        """Save now, on all ranks, unless this very step was just saved."""
-        if self._last_global_step_saved != trainer.global_step:
-            self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))
+    def save(self, trainer: Trainer, again: bool = False) -> None:
+        """Save now, on all ranks, unless this very step was just saved (or `again`) or nothing is written."""
+        if writes_nothing(trainer) or (self._last_global_step_saved == trainer.global_step and not again):
+            return
+        self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))

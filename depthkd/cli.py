@@ -5,15 +5,17 @@ import os
 import shlex
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depthkd.cluster import signals
 from depthkd.cluster.slurm import EveryRankError, current_job, this_rank
-from depthkd.errors import UserError, sentence, user_error
+from depthkd.errors import UserError, mistake_or_fault, sentence
 
 if TYPE_CHECKING:
     from depthkd.composition import Command
+
+MISSING = "is not there yet"
+SIGNALLED, TO_BE_REQUEUED = 128, 75  # exit statuses: more than the first, or the second
 
 VERBS = {
     "fit": ("depthkd.fit", "train a student: depthkd fit --config configs/cross_context.yaml"),
@@ -66,14 +68,17 @@ def main(arguments: list[str]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
     except Exception as error:
-        mistake = user_error(error)
-        if mistake is None:
-            error.add_note(f"This is a fault of depthkd {version()}, not yours: please report it.")
-            raise
+        cause = mistake_or_fault(error)
+        if not isinstance(cause, UserError):
+            fault = cause or error
+            fault.add_note(f"This is a fault of depthkd {version()}, not yours: please report it.")
+            if fault is error:
+                raise
+            raise fault from fault.__cause__
         if os.environ.get("DEPTHKD_TRACEBACK"):
             raise
-        if not (isinstance(mistake, EveryRankError) and this_rank()):
-            print(f"depthkd {verb}: {sentence(mistake)}", file=sys.stderr)
+        if not (isinstance(cause, EveryRankError) and this_rank()):
+            print(f"depthkd {verb}: {sentence(cause)}", file=sys.stderr)
         return 2
     finally:
         if in_a_job:
@@ -87,17 +92,45 @@ def prepared(arguments: list[str]) -> "Command":
     command = compose(arguments)
     asks = {"-h", "--help", "--print_config"}.intersection(word.partition("=")[0] for word in arguments)
     for path, maker in command.needs.items():
-        if Path(path).exists() or asks:
+        state = None if asks else unmade(path)
+        if state is None:
             continue
         job = current_job()
         if job is not None and job.tasks > 1:
             raise EveryRankError(
-                f"{path} is not there yet, and must not be made by every task: `depthkd {maker}` first"
+                f"{path} {state}, and must not be made by every task: `depthkd {maker}` first"
             )
-        print(f"\ndepthkd {maker}   # makes {path}, which is not there yet", flush=True)
-        if main(shlex.split(maker)) != 0:
-            raise UserError(f"{path} could not be made by `depthkd {maker}`")
+        words = shlex.split(maker)
+        if state != MISSING and words[0] == "fit":
+            words += ["--ckpt_path", "last"]
+        print(f"\ndepthkd {shlex.join(words)}   # makes {path}, which {state}", flush=True)
+        status = main(words)
+        if status > SIGNALLED or status == TO_BE_REQUEUED:
+            raise SystemExit(status)
+        if status != 0 or unmade(path) is not None:
+            raise UserError(f"{path} could not be made by `depthkd {shlex.join(words)}`")
     return command
+
+
+def unmade(path: str) -> str | None:
+    """What is wrong with something that a config needs; None if it is there and whole.
+
+    A run is whole when it is finished; whatever else depthkd makes appears when it is whole.
+    """
+    from depthkd.paths import user_path
+
+    place = user_path(path)
+    if not place.exists():
+        return MISSING
+    from depthkd.run_folder import CONFIG, Run
+
+    run = Run(place)
+    if place.suffix != ".ckpt" and not run.config.is_file():
+        return None
+    progress = run.progress()
+    if progress is None:
+        return f"has no checkpoint beside its {CONFIG} yet"
+    return None if progress.finished else f"is at {progress}"
 
 
 def console() -> None:

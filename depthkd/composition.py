@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from depthkd.errors import MissingFileError, UserError
+from depthkd.errors import MissingFileError, UserError, mistake_or_fault
+from depthkd.paths import user_path
 
 Tree = dict[str, Any]
 
@@ -61,7 +62,7 @@ def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
     base = tree.pop("base", None)
     if base is None:
         return tree
-    return merge(load_config(path.parent / base, (*above, path)), tree)
+    return merge(load_config(path.parent / user_path(base), (*above, path)), tree)
 
 
 @dataclass
@@ -100,7 +101,7 @@ def compose(arguments: list[str]) -> Command:
         value = value if equals else next(words, "")
         if not value:
             raise UserError(f"{flag} wants a file, such as {flag} configs/cross_context.yaml")
-        last = Path(value)
+        last = user_path(value)
         tree = merge(tree, load_config(last))
     if last is None:
         return Command(rest)
@@ -119,22 +120,44 @@ def run_name(config: Path) -> str:
     return parts[-1]
 
 
+# Of a union's types: none of these lines says more than the types themselves.
+AROUND = re.compile(
+    r"Parser key|Subtypes|Errors|Does not validate|Given value|Expected a path but|Problem with given|"
+    r"Expected a <class '(str|NoneType|list)'>$"
+)
+IN_WORDS = (  # what jsonargparse says, and how we do
+    (r"^Expected a <class 'int'>", "it would be a whole number"),
+    (r"^Expected a <class 'float'>", "it would be a number"),
+    (r"^Expected a <class 'bool'>", "it would be true or false"),
+    (r"^Expected a <class 'dict'>", "it would be a mapping, such as {name: value}"),
+    (r"^Expected a <class 'list'>", "it would be a list, such as [1, 2]"),
+    (r"^Expected a <class 'str'>", "it would be a text"),
+    (r"^Expected a typing\.Literal\[(.*)\]", r"it would be one of \1"),
+    (r"^Expected a dot import path string: (.*)", r"'\1' is no class; it would be one by its import path"),
+    (r"\.? Got value: (.*)", r", not \1"),
+)
+
+
 def innermost(message: str) -> str:
     """The keys that lead to a mistake and the line that says what it is."""
     keys = re.findall(r'(?:Parser key|Problem with given class_path) ["\']([^"\']+)["\']', message)
     lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-    around = r"(Parser key|Subtypes|Errors|Does not validate|Expected a <class 'str'>)"  # of a union's types
-    wanted = [line for line in lines if not re.match(around, line)]
+    wanted = [line for line in lines if not AROUND.match(line)]
     where = " > ".join(dict.fromkeys(keys))
     what = (wanted or lines or [message])[0]
+    for theirs, ours in IN_WORDS:
+        what = re.sub(theirs, ours, what)
     return f"{where}: {what}" if where and where not in what else what
 
 
 class Parser(ArgumentParser):
-    """Raises the one sentence about a mistake, which the command line prints."""
+    """Raises the one sentence about a mistake, which the command line prints, instead of a page of types."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the innermost line of what jsonargparse found."""
+        """Raise the innermost line of what jsonargparse found; a fault of ours as it is."""
+        fault = None if ex is None else mistake_or_fault(ex)
+        if fault is not None and not isinstance(fault, UserError):
+            raise fault
         raise UserError(innermost(message)) from ex
 
 
@@ -153,10 +176,6 @@ def parsed(verb: str, usage: str, function: Callable[..., Any], arguments: list[
     parser = Parser(prog=f"depthkd {verb}", description=usage)
     parser.add_argument("--config", action="config", help="a YAML file of the options below")
     parser.add_function_arguments(function)
-    options: Namespace = parser.parse_args(arguments)
-    try:
-        options = parser.instantiate(options)
-    except ValueError as error:  # of a model or a benchmark, in a page of types
-        parser.error(str(error), error)
+    options: Namespace = parser.instantiate(parser.parse_args(arguments))
     del options["config"]
     return options

@@ -5,6 +5,12 @@ known that a setting, a file or a name cannot be used, and what the libraries un
 into one of them only there.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = str(Path(__file__).parent)
+REFUSAL = "raise_union_unexpected_value"  # of jsonargparse, which has tried every type of a union
+
 
 class UserError(ValueError):
     """A setting, a file or a sample that cannot be used.
@@ -22,15 +28,20 @@ class ExistingFileError(UserError, FileExistsError):
     """What would be written is there already, and must not be overwritten unasked."""
 
 
-def user_error(error: BaseException | None) -> UserError | None:
-    """The user's mistake that an error goes back to: itself or one of its causes; None if there is none.
+class UnknownNameError(UserError, AttributeError):
+    """A class or a function that a package does not have, by the name that a config gives it."""
 
-    Parsers wrap what a constructor raised, and a loader's worker process sends its error with a traceback
-    in the text, of which `sentence` keeps the last line.
+
+def mistake_or_fault(error: BaseException) -> BaseException | None:
+    """What an error goes back to: a `UserError`, or else a fault of ours that a parser has wrapped.
+
+    jsonargparse builds objects while it tries one type after another, and answers with an error of its
+    own, whatever a constructor raised. None: nothing of ours was raised on the way.
     """
-    while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
-    return error
+    behind = list(_behind(error))
+    mistakes = [e for e in behind if isinstance(e, UserError)]
+    faults = [e for e in behind if not isinstance(e, UserError) and _raised_by_us(e)]
+    return next(iter(mistakes or faults), None)
 
 
 def sentence(error: BaseException) -> str:
@@ -39,3 +50,26 @@ def sentence(error: BaseException) -> str:
     if "Original Traceback (most recent call last)" in text:
         return text.strip().splitlines()[-1].partition(": ")[2]
     return text
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, its causes, and those that jsonargparse met in each type of a union."""
+    while error is not None:
+        yield error
+        frame = error.__traceback__
+        while frame is not None:
+            if frame.tb_frame.f_code.co_name == REFUSAL:
+                for other in frame.tb_frame.f_locals.get("exceptions", ()):
+                    yield from _behind(other)
+            frame = frame.tb_next
+        error = error.__cause__
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    """Whether code of ours called what failed, and not only a parser's."""
+    ours, frame = False, error.__traceback__
+    while frame is not None:
+        name = frame.tb_frame.f_code.co_filename
+        ours = name.startswith(PACKAGE) or (ours and "jsonargparse" not in name)
+        frame = frame.tb_next
+    return ours

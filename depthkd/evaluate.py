@@ -12,8 +12,9 @@ import yaml
 from depthkd.batch import DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet
 from depthkd.benchmarks.roots import holdings, listing
+from depthkd.cluster.processors import use_processors
 from depthkd.composition import parsed
-from depthkd.errors import MissingFileError, UserError
+from depthkd.errors import UserError
 from depthkd.evaluation.answers import WrongAnswerError, device_of
 from depthkd.evaluation.certainty import certainty
 from depthkd.evaluation.comparison import overview, papers_own, reproductions, scatters
@@ -30,13 +31,17 @@ from depthkd.evaluation.workers import Workers
 from depthkd.formats.sample import Sample
 from depthkd.formats.whole_files import write_whole
 from depthkd.models.model import DepthModel
+from depthkd.named_models import named_model
+from depthkd.paths import user_path
 from depthkd.report.claims import Claim
 from depthkd.report.html import write_report
 from depthkd.report.photographs import photographs as carried_photographs
 from depthkd.report.picks import picked
 from depthkd.report.pictures import SheetRow, picture_sheet
 from depthkd.report.published import paper_table
-from depthkd.runs import CONFIG
+from depthkd.run_folder import Run
+
+USAGE = "depthkd test [RUN or FILE.onnx or FOLDER or HUB_ID ...] [--config FILE] [options]"
 
 
 def evaluate(
@@ -69,7 +74,8 @@ def evaluate(
     weights, protocol and the benchmark's settings and data are the same.
 
     Args:
-        models: name -> a run folder, one of its checkpoints, or any DepthModel.
+        models: name -> a run folder, one of its checkpoints, an .onnx file, a folder or hub id of
+            transformers, or any DepthModel.
         benchmarks: name -> benchmark; its protocol stands beside every figure.
         root: a folder of public benchmarks: those that are whole there are tested too. Without models,
             `depthkd test --root FOLDER` lists what it holds and what is missing.
@@ -102,9 +108,11 @@ def evaluate(
         UserError: nothing to test, or a model's space does not suit a benchmark's protocol.
     """
     left_out: list[str] = []
+    out = user_path(out)
     for name in tables or []:
         paper_table(name)  # a wrong name is told now, not after hours
     if root is not None:
+        root = user_path(root)
         held, left_out = _held(root, only, splits or {})
         benchmarks = held | benchmarks
         for sentence in left_out:
@@ -113,6 +121,9 @@ def evaluate(
     for what, things in given:
         if not things:
             raise UserError(f"there is nothing to test: give one or more {what}, such as --{what}.NAME ...")
+    for model in models.values():
+        if isinstance(model, str):
+            named_model(model)  # the same
     place = device_of(device)
     run_at: dict[str, Any] = {"scale": scale, "flip": flip, "stand_in": stand_in}
     if resolution is not None:
@@ -130,6 +141,8 @@ def evaluate(
         for contender in contenders(models, mean_map, untrained):
             for subject in _subjects(contender, place):
                 about[subject.name], spaces[subject.name] = _about(subject), subject.model.space
+                for outcome in outcomes:
+                    outcome.notes += _unfinished(contender)
                 optional = subject.trivial or ALL in (names or [])
                 suited = [o for o in outcomes if o.check(subject.name, subject.model.space, optional)]
                 suited = [o for o in suited if not subject.knows_truth or o.has_truth()]
@@ -202,9 +215,18 @@ def _outcomes(
 def _subjects(contender: Contender, device: torch.device) -> list[Subject]:
     """The row of a model; and its floor, if it answers through an autoencoder."""
     model = contender.load().to(device).eval()
+    use_processors(model, device)
     known = provenance(contender.name, model, contender.run)
     subject = Subject(contender.name, model, fingerprint(model), device, known, contender.trivial)
     return [subject, subject.knowing_truth()] if model.through_codec and not contender.trivial else [subject]
+
+
+def _unfinished(contender: Contender) -> list[str]:
+    """The remark about a run that has not come to its end."""
+    progress = None if contender.run is None else Run(contender.run).progress()
+    if progress is None or progress.finished or contender.trivial:
+        return []
+    return [f"{contender.name} is unfinished, at {progress}: its figures are not what they will be."]
 
 
 def _about(subject: Subject) -> dict[str, Any]:
@@ -247,42 +269,42 @@ def _look(subject: Subject, photos: list[SheetRow], outcome: Outcome, seed: int)
 
 
 def expand(arguments: list[str]) -> list[str]:
-    """Runs named by their folders alone, as `--models` and `--benchmarks`.
+    """Models named by one word each (see `named_model`), as `--models` and `--benchmarks`.
 
-    The words before the first option (but after the composed `--config`, which comes first) are run
-    folders or checkpoints. The first one's config says what it was validated on (data.validation),
-    unless `--benchmarks` or the composed config says what to test on.
+    They are the words before the first option, but after the composed `--config`, which comes first. A run
+    is tested on what its config was validated on (data.validation), unless the command line or the
+    composed config says what to test on.
 
     Raises:
-        MissingFileError: there is no such run.
+        MissingFileError: there is no such model.
     """
     config = arguments[:2] if arguments[:1] == ["--config"] else []
     words = arguments[len(config) :]
     count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    runs = [Path(word) for word in words[:count]]
-    for run in runs:
-        if not run.exists():
-            raise MissingFileError(f"there is no run at {run}")
-    validation = _validation(runs[0]) if runs else None
+    named, options = words[:count], words[count:]
+    runs = [run for word in named if (run := named_model(word).run) is not None]
+    elsewhere = any(re.match(r"--(benchmarks|root)\b", word) for word in options)
+    composed: Any = yaml.safe_load(config[1]) if config else {}
+    elsewhere = elsewhere or bool(composed.get("benchmarks") or composed.get("root"))
+    validation = None if elsewhere or not runs else _validation(runs[0])
     benchmarks = json.dumps(validation or {})
     # Paths before classes: after a `--models.NAME.class_path` jsonargparse refuses a path.
-    models = [f"--models.{_run_name(run)}={run}" for run in runs]
+    models = [f"--models.{_row_name(word)}={word}" for word in named]
     # And mappings before all, if empty ones: into none at all, jsonargparse puts no first class.
-    return ["--models={}", f"--benchmarks={benchmarks}", *config, *models, *words[count:]]
+    return ["--models={}", f"--benchmarks={benchmarks}", *config, *models, *options]
 
 
-def _run_name(run: Path) -> str:
-    """A checkpoint is called by its run's name and its own."""
-    name = run.name if run.is_dir() else f"{run.parent.parent.name}-{run.stem}"
+def _row_name(word: str) -> str:
+    """A file is called by its name, a checkpoint by its run's name and its own."""
+    place = user_path(word)
+    name = place.name if place.is_dir() or not place.exists() else place.stem
+    if place.suffix == ".ckpt":
+        name = f"{place.parent.parent.name}-{place.stem}"
     return re.sub("[.=]", "-", name)  # neither can be in the name of an option
 
 
-def _validation(run: Path) -> dict[str, Any] | None:
-    config = (run if run.is_dir() else run.parent.parent) / CONFIG
-    if not config.is_file():
-        raise MissingFileError(f"{run} is not of a run folder: there is no {config}")
-    tree = yaml.safe_load(config.read_text())
-    validation: dict[str, Any] | None = (tree.get("data") or {}).get("validation")
+def _validation(run: Run) -> dict[str, Any] | None:
+    validation: dict[str, Any] | None = (run.settings().get("data") or {}).get("validation")
     return validation
 
 
@@ -293,9 +315,14 @@ def main(arguments: list[str]) -> int:
     Raises:
         UserError, MissingFileError: a user's mistake, as a sentence.
     """
-    options = parsed("test", "depthkd test [RUN ...] [--config FILE] [options]", evaluate, expand(arguments))
+    options = parsed(
+        "test",
+        "depthkd test [RUN|FILE.onnx|FOLDER|HUB_ID ...] [--config FILE] [options]",
+        evaluate,
+        expand(arguments),
+    )
     if options.root is not None and not options.models:
-        print(listing(options.root, options.only, options.splits), end="")
+        print(listing(user_path(options.root), options.only, options.splits), end="")
         return 0
     results = evaluate(**options.as_dict())
     found = results["benchmarks"].values()

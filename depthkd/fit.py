@@ -3,26 +3,28 @@
 import logging
 import sys
 import warnings
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from depthkd.checkpoint import RecordTrainedOn, RunCheckpoint, SafeCheckpointIO
 from depthkd.cluster.precision import AnyPrecisionTrainer
 from depthkd.cluster.preemption import Preempted, Preemption
 from depthkd.cluster.preflight import Plan, preflight
-from depthkd.cluster.slurm import current_job, is_same_job, mark, this_rank
-from depthkd.composition import innermost
+from depthkd.cluster.processors import use_processors
+from depthkd.cluster.slurm import current_job, is_same_job, this_rank
+from depthkd.composition import Parser
 from depthkd.data.datamodule import ShardDataModule
 from depthkd.errors import MissingFileError, UserError
 from depthkd.methods.method import Method
 from depthkd.report.progress import ProgressLines
-from depthkd.runs import CHECKPOINT, CONFIG
+from depthkd.run_folder import CHECKPOINT, Run
+from depthkd.run_start import RunLogger, RunStart
+from depthkd.trainer_settings import check_fit, check_trainer_settings
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # the stream has no end: `max_steps` says when to stop
@@ -30,29 +32,13 @@ TRAINER_DEFAULTS = {
     "check_val_every_n_epoch": None,
     "val_check_interval": 1000,
     "num_sanity_val_steps": 0,
+    "enable_model_summary": False,  # `fit` says in one line what learns
 }
+NOISE = ("litlogger", "TPU available", "GPU available", "stopped: `max_steps=", "Restored all states")
 
 
-class Parser(LightningArgumentParser):
-    """Answers a mistake with the innermost line of what jsonargparse found, not with a page of types."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print one sentence and leave with status 2."""
-        print(f"depthkd fit: {innermost(message)}", file=sys.stderr)
-        sys.exit(2)
-
-
-class RunConfig(SaveConfigCallback):
-    """Writes `config.yaml` into the run folder, whole, before training starts."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save on rank 0 of a training run."""
-        if stage == "fit" and trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            self.parser.save(
-                self.config, str(folder / CONFIG), skip_unset=False, overwrite=True, multifile=False
-            )
+class FitParser(Parser, LightningArgumentParser):
+    """LightningCLI's, which says one sentence about a mistake."""
 
 
 class FitCLI(LightningCLI):
@@ -63,11 +49,11 @@ class FitCLI(LightningCLI):
         super().__init__(
             Method,
             ShardDataModule,
-            RunConfig,
+            None,  # `RunStart` writes the config
             trainer_class=AnyPrecisionTrainer,
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
-            parser_class=Parser,
+            parser_class=FitParser,
             subclass_mode_model=True,
             args=arguments,
             auto_configure_optimizers=False,
@@ -92,25 +78,29 @@ class FitCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse what we were given, in process or not."""
         self.config = parser.parse_args(args)
+        seed = self.config[self.config.subcommand].seed_everything
+        if isinstance(seed, bool) or not 0 <= seed < 2**32:
+            raise UserError(f"seed_everything would be a whole number from 0 to {2**32 - 1}, not {seed}")
 
     def _parse_ckpt_path(self) -> None:
         """Checkpoints hold no configuration, so that none can name the class to build."""
 
+    @property
+    def fits(self) -> bool:
+        """Whether this trains, and does not only validate."""
+        return bool(self.config.subcommand == "fit")
+
     def before_instantiate_classes(self) -> None:
-        """Settle the run's folder, and where it goes on from."""
+        """Settle the run's folder, where it goes on from, and what its machines can do."""
         config = self.config[self.config.subcommand]
-        self.folder = Path(config.run or f"runs/{self.name}")
-        if config.ckpt_path == "last":
-            config.ckpt_path = str(self.folder / CHECKPOINT)
-            if not Path(config.ckpt_path).is_file():
-                raise MissingFileError(
-                    f"--ckpt_path last: there is no {config.ckpt_path} to go on from; leave it out to start"
-                )
-        elif config.ckpt_path is None and self.config.subcommand == "fit":
-            if is_same_job(self.folder) and (self.folder / CHECKPOINT).is_file():
-                config.ckpt_path = str(self.folder / CHECKPOINT)
-            else:
-                set_aside(self.folder)
+        check_trainer_settings(config.trainer)
+        if self.fits:
+            check_fit(config.trainer)
+        self.run = Run(config.run or f"runs/{self.name}")
+        config.ckpt_path = self._start(config.ckpt_path)
+        if self.fits and not config.trainer.fast_dev_run:
+            self.run.check_free()
+        self.configured = config.clone()
         config.trainer.precision = preflight(
             Plan(
                 accelerator=str(config.trainer.accelerator),
@@ -118,59 +108,94 @@ class FitCLI(LightningCLI):
                 nodes=config.trainer.num_nodes,
                 precision=str(config.trainer.precision),
                 workers=config.data.workers,
-                folder=self.folder,
+                folder=self.run.folder,
             )
         )
-        if self.config.subcommand == "fit":
-            mark(self.folder)
 
-    def after_instantiate_classes(self) -> None:
-        """A validation, and with it an epoch's end, must not cut an accumulation in two."""
-        every, accumulated = self.trainer.val_check_interval, self.trainer.accumulate_grad_batches
-        if self.config.subcommand == "fit" and isinstance(every, int) and every % accumulated:
-            raise UserError(
-                f"trainer.val_check_interval is {every} batches, but must be a multiple of "
-                f"trainer.accumulate_grad_batches, which is {accumulated}"
+    def _start(self, asked: str | None) -> str | None:
+        """The checkpoint to go on from, or to validate; None to start anew."""
+        last = self.run.folder / CHECKPOINT
+        if asked is None and self.fits:
+            same_job = is_same_job(self.run.folder) and last.is_file()
+            return str(last) if same_job else None
+        if asked in (None, "last"):
+            if not last.is_file():
+                what = "to go on from; leave it out to start" if self.fits else "to validate: train it first"
+                flag = "--ckpt_path last: " if asked else ""
+                raise MissingFileError(f"{flag}there is no {last} {what}")
+            return str(last)
+        named = Run(str(asked))
+        if not named.checkpoint.is_file():
+            raise MissingFileError(
+                f"--ckpt_path {asked}: there is no such checkpoint; it would be a file, a run folder, or "
+                f"'last' for {last}"
             )
+        return str(named.checkpoint)
+
+    def config_text(self) -> str:
+        """What config.yaml says: all settings of this run, with which another can be started."""
+        config = self.configured.clone()
+        config.ckpt_path = None
+        return str(self._parser("fit").dump(config, skip_unset=False))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer that writes into the run's folder and nowhere else."""
         configured = self._get(self.config_init, "trainer")
-        kwargs["default_root_dir"] = str(self.folder)
+        kwargs["default_root_dir"] = str(self.run.folder)
         if configured.logger in (None, True):
-            kwargs["logger"] = TensorBoardLogger(self.folder, name="logs", version="")
+            kwargs["logger"] = RunLogger(self.run.folder) if self.fits else False
         if not self.datamodule.validation:
             kwargs["limit_val_batches"] = 0
-        callbacks = configured.callbacks or []
-        kwargs["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), Preemption()]
-        kwargs["callbacks"].append(RecordTrainedOn())
-        if not sys.stdout.isatty():
-            kwargs["callbacks"].append(ProgressLines())
+        resumes = self._get(self.config, "ckpt_path") is not None
+        callbacks = [RunStart(self.run, self.config_text, resumes), *_listed(configured.callbacks)]
+        callbacks += [Preemption(), RecordTrainedOn()]
+        bars = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if not sys.stdout.isatty() and not bars:
+            callbacks.append(ProgressLines())
             kwargs["enable_progress_bar"] = False
-        plugins = configured.plugins or []
-        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SafeCheckpointIO()]
+        kwargs["plugins"] = [*_listed(configured.plugins), SafeCheckpointIO()]
         if current_job() is not None:  # its own requeueing saves inside the signal's handler
             kwargs["plugins"].append(SLURMEnvironment(auto_requeue=False))
-        return super().instantiate_trainer(**kwargs)
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def before_validate(self) -> None:
+        """See that there is something to validate on.
+
+        Raises:
+            UserError: there is nothing.
+        """
+        if not self.datamodule.validation:
+            raise UserError("data.validation names no benchmarks, so there is nothing to validate on")
+
+    def before_fit(self) -> None:
+        """Say what learns, and whether there is anything left to do."""
+        use_processors(self.model.evaluated(), self.trainer.strategy.root_device)
+        start = self._get(self.config, "ckpt_path")
+        progress = None if start is None else Run(start).progress()
+        if this_rank() == 0 and progress is not None and progress.steps >= self.trainer.max_steps:
+            print(f"{start} is at step {progress.steps} of {self.trainer.max_steps}: nothing is left to do")
+        if this_rank() == 0:
+            print(described(self.model), flush=True)
 
 
-@rank_zero_only
-def set_aside(folder: Path) -> None:
-    """Keep an earlier run of the same name: `runs/x` becomes `runs/x.1`, and so on."""
-    if not (folder / CHECKPOINT).exists():
-        return
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
-    folder.rename(aside)
-    print(
-        f"depthkd fit: {folder} held an earlier run, which is now {aside} (--ckpt_path last goes on instead)"
+def described(method: Method) -> str:
+    """What learns, in one line."""
+    student = method.student
+    total = sum(p.numel() for p in student.parameters())
+    learning = sum(p.numel() for p in student.parameters() if p.requires_grad)
+    return (
+        f"{type(method).__name__}: the student is {student.source}, {total:,} parameters, of which "
+        f"{learning:,} learn; it predicts {student.space}"
     )
 
 
+def _listed(value: Any) -> list[Any]:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
 def worth_saying(record: logging.LogRecord) -> bool:
-    """Not what Lightning advertises, nor what the preflight says better."""
-    return not any(word in record.getMessage() for word in ("litlogger", "TPU available", "GPU available"))
+    """Not what Lightning advertises, nor what we say better."""
+    return not any(word in record.getMessage() for word in NOISE)
 
 
 def main(verb: str, arguments: list[str], name: str | None) -> int:
@@ -180,7 +205,13 @@ def main(verb: str, arguments: list[str], name: str | None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # an average is always
+            warnings.filterwarnings("ignore", r".*treespec, LeafSpec", FutureWarning)  # Lightning 2.6.6
+            warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
+            warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")  # no validation
+            warnings.filterwarnings("ignore", r"The `srun` command is available")  # it need not be used
             FitCLI([verb, *arguments], name)
+    except MisconfigurationException as error:  # Lightning's word for a user's mistake
+        raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     except Preempted as preempted:
         if this_rank() == 0:
             print(f"depthkd {verb}: {preempted.sentence}", flush=True)

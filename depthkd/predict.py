@@ -1,30 +1,43 @@
 """`depthkd predict`: depth of photographs as arrays, as pictures and, where it is metric, point clouds."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from depthkd.batch import METRIC_DEPTH
+from depthkd.cluster.processors import use_processors
 from depthkd.composition import parsed
 from depthkd.errors import UserError
 from depthkd.evaluation.answers import device_of, image_tensor
 from depthkd.formats.images import IMAGE_SUFFIXES, decode_image
 from depthkd.formats.ply import encode_ply
-from depthkd.formats.sample import BadSample
+from depthkd.formats.sample import BadSample, read_file
 from depthkd.formats.whole_files import whole_file
 from depthkd.geometry import back_project, focal_length, intrinsics_matrix
 from depthkd.models.model import DepthModel
-from depthkd.paths import expand_paths
+from depthkd.named_models import named_model
+from depthkd.paths import expand_paths, user_path
 from depthkd.report.pictures import panel
 from depthkd.resolution import Resolution, size_range
-from depthkd.runs import load_student
 
+USAGE = "depthkd predict IMAGE ... --model RUN|FILE.onnx|FOLDER|HUB_ID [options]"
 FIELD_OF_VIEW = 60.0  # degrees, of photographs whose camera nobody knows
+MADE_BY = "depthkd predict"  # what our pictures say in their header
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What `predict` wrote, and a sentence for each image that it left out."""
+
+    arrays: list[Path]
+    left_out: list[str]
 
 
 def predict(
@@ -40,7 +53,7 @@ def predict(
     flip: bool = False,
     device: str = "auto",
     seed: int = 0,
-) -> list[Path]:
+) -> Predictions:
     """Predict depth; for photo.jpg, write photo.npy, photo.png and, of metric depth, photo.ply below `out`.
 
     The array holds what the model says, float32, at the image's size: metres, where its space is metric
@@ -49,7 +62,8 @@ def predict(
 
     Args:
         images: files, folders or patterns such as 'photos/*.jpg'.
-        model: a run folder, one of its checkpoints, or any DepthModel.
+        model: a run folder, one of its checkpoints, an .onnx file, a folder or hub id of transformers, or any
+            DepthModel.
         out: the folder for results.
         intrinsics: fx, fy, cx, cy of the camera of all images in pixels, top-left pixel's centre at (0, 0).
         fov: instead, their horizontal field of view in degrees.
@@ -65,7 +79,7 @@ def predict(
         seed: of models that draw noise; every image's draws begin anew from it.
 
     Returns:
-        The arrays' paths.
+        The arrays' paths, and what was left out.
 
     Raises:
         UserError, MissingFileError: one sentence on what does not fit.
@@ -75,19 +89,24 @@ def predict(
     if fov is not None and (intrinsics is not None or not 0.0 < fov < 180.0):
         raise UserError(f"fov would be degrees between 0 and 180, and not beside intrinsics; it is {fov}")
     at = Resolution.parse(resolution).times(scale)
-    paths = [Path(path) for path in expand_paths(images, IMAGE_SUFFIXES)]
-    network = load_student(model) if isinstance(model, str) else model
+    out = user_path(out)
+    paths = _photographs(images)
+    targets = _targets(paths, out)
+    place = device_of(device)
+    network = named_model(model).load() if isinstance(model, str) else model
     metric = network.space == METRIC_DEPTH
     if points and not metric:
         raise UserError(f"only {METRIC_DEPTH} makes a point cloud, and this model gives {network.space}")
-    place = device_of(device)
     network = network.to(place).eval()
+    use_processors(network, place)
     written: list[Path] = []
     sizes: list[tuple[int, int] | None] = []
-    for path, target in tqdm(_targets(paths, out), desc="predict", unit="image", disable=None):
+    left_out: list[str] = []
+    for path, target in tqdm(targets, desc="predict", unit="image", disable=None):
         try:
-            image = decode_image(path.read_bytes(), str(path))
+            image = decode_image(read_file(path), str(path))
         except BadSample as error:
+            left_out.append(str(error))
             print(f"left out: {error}")
             continue
         height, width = image.shape[:2]
@@ -100,7 +119,8 @@ def predict(
         with whole_file(target.with_suffix(".npy"), sync=False) as file:
             np.save(file, depth[0].cpu().numpy())
         with whole_file(target.with_suffix(".png"), sync=False) as file:
-            Image.fromarray(panel(pixels[0], [(depth[0], network.space)])).save(file, format="PNG")
+            picture = Image.fromarray(panel(pixels[0], [(depth[0], network.space)]))
+            picture.save(file, format="PNG", pnginfo=_signature())
         if metric and points is not False:
             assumed = intrinsics_of(None, FIELD_OF_VIEW, height, width) if known is None else known
             assert assumed is not None
@@ -113,7 +133,7 @@ def predict(
         said = size_range(sizes)
         print(f"run at {'a size of its own' if said == 'own' else f'{said} pixels'}")
     print(f"{len(written)} of {len(paths)} images, {network.space}: {out}")
-    return written
+    return Predictions(written, left_out)
 
 
 def intrinsics_of(
@@ -138,6 +158,31 @@ def point_cloud(
     places = back_project(depth, camera.to(depth.dtype)).permute(1, 2, 0)
     near = (torch.isfinite(depth) & (depth > 0) & (depth < farthest)).numpy()
     return encode_ply(places.numpy()[near].astype(np.float32), image[near])
+
+
+def _photographs(images: str | list[str]) -> list[Path]:
+    """The images that patterns stand for, but for pictures that `predict` made among them."""
+    paths = [Path(path) for path in expand_paths(images, IMAGE_SUFFIXES)]
+    photographs = [path for path in paths if not _is_ours(path)]
+    if not photographs:
+        raise UserError(f"{images} has no photographs, only pictures that `{MADE_BY}` made")
+    if len(photographs) < len(paths):
+        print(f"left alone: {len(paths) - len(photographs)} pictures of an earlier prediction")
+    return photographs
+
+
+def _signature() -> PngInfo:
+    info = PngInfo()
+    info.add_text("Software", MADE_BY)
+    return info
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a picture's header says that it is a prediction: its text stands before the pixels."""
+    if path.suffix.lower() != ".png" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return f"Software\0{MADE_BY}".encode() in file.read(256)
 
 
 def _targets(paths: list[Path], out: Path) -> list[tuple[Path, Path]]:
@@ -171,7 +216,5 @@ def main(arguments: list[str]) -> int:
     Raises:
         UserError, MissingFileError: a user's mistake, as a sentence.
     """
-    options = parsed("predict", "depthkd predict IMAGE ... --model RUN [options]", predict, expand(arguments))
-    settings = options.as_dict()
-    written = predict(**settings)
-    return 0 if len(written) == len(expand_paths(settings["images"], IMAGE_SUFFIXES)) else 1
+    options = parsed("predict", USAGE, predict, expand(arguments))
+    return 1 if predict(**options.as_dict()).left_out else 0

@@ -18,13 +18,16 @@ A row is the common config under the differences that the ablation's own file ma
 is of full size, left out) and under `tiny`. The rows of one seed see the same images in one order.
 """
 
+import ctypes
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -34,15 +37,19 @@ from jsonargparse import ArgumentParser
 from scipy.stats import t as student_t  # type: ignore[attr-defined]  # its stubs forget it
 from tqdm import tqdm
 
-from depthkd.composition import Tree, load_config, merge
+from depthkd.cli import SIGNALLED
+from depthkd.composition import Tree, load_config, merge, parsed
 from depthkd.errors import MissingFileError, UserError
 from depthkd.evaluation.figures import higher_is_better
 from depthkd.formats.whole_files import write_whole
+from depthkd.paths import user_path
 from depthkd.report.table import COLUMNS, markdown_table
+from depthkd.run_folder import Run
 
 RESULT = "figure.json"
 Figures = dict[str, float]
 CONFIDENCE = 0.95
+DIES_WITH_ITS_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,11 @@ class Replication:
                 raise UserError(f"{path}: of '{claim.figure}' more is better, so at_most claims nothing")
         return found
 
+    def needed(self) -> list[Path]:
+        """The runs that the rows' common config needs: their teachers."""
+        needs = load_config(Path(self.common)).get("needs") or {}
+        return [user_path(path) for path in needs if str(path).endswith(".ckpt")]
+
     def tree(self, row: Row) -> Tree:
         """The config of one row."""
         tree = load_config(Path(self.common))
@@ -173,7 +185,16 @@ def verdict(better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:
 def train_and_score(
     folder: str, tree: Tree, benchmark: str, model: str | Tree | None, seed: int, wanted: Sequence[str]
 ) -> Figures:
-    """Train one row with one seed, unless it is there already, and score it.
+    """Train one row with one seed and score it; what is there already is not done again, and a run that was
+    interrupted is gone on with.
+
+    Args:
+        folder: of this row, this seed and these settings: see `folder_of`.
+        tree: the row's config.
+        benchmark: of the config's validation.
+        model: what is scored with nothing to train.
+        seed: of the training.
+        wanted: figures.
 
     Raises:
         UserError: it cannot be trained, or the benchmark has no such figures.
@@ -193,12 +214,16 @@ def train_and_score(
 
     torch.set_num_threads(1)
     place.mkdir(parents=True, exist_ok=True)
-    if model is None:
+    progress = Run(place / "run").progress()
+    if model is None and (progress is None or not progress.finished):
         config = place / "row.yaml"
         write_whole(config, yaml.safe_dump(tree, sort_keys=False))
         words = ["fit", "--config", str(config), "--run", str(place / "run"), "--seed_everything", str(seed)]
-        words += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
-        if main(words) != 0:
+        words += ["--trainer.enable_progress_bar", "false"]
+        status = main(words if progress is None else [*words, "--ckpt_path", "last"])
+        if status > SIGNALLED:
+            raise SystemExit(status)
+        if status != 0:
             raise UserError(f"{config} could not be trained; its log says why")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--benchmark", type=Benchmark)
@@ -216,6 +241,22 @@ def train_and_score(
         raise UserError(f"the benchmark '{benchmark}' has no {', '.join(lacking)}; it has {list(figures)}")
     write_whole(result, json.dumps(figures) + "\n")
     return figures
+
+
+def folder_of(runs: Path, name: str, seed: int, settings: object, needed: Sequence[Path]) -> Path:
+    """Where a row is trained with one seed: with other settings, or other teachers, elsewhere.
+
+    Args:
+        runs: the replication's folder.
+        name: the row's.
+        seed: of the training.
+        settings: all that is configured of it.
+        needed: checkpoints of the teachers.
+    """
+    digest = sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for path in needed:
+        digest.update(path.read_bytes())
+    return runs / re.sub(r"[^\w-]+", "_", name) / f"seed{seed}-{digest.hexdigest()[:8]}"
 
 
 def report(replication: Replication, found: Mapping[str, Mapping[int, Figures]], command: str) -> str:
@@ -268,24 +309,23 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
     Raises:
         UserError, MissingFileError: a user's mistake, as a sentence.
     """
-    replication = Replication.read(Path(file))
+    source = user_path(file)
+    replication = Replication.read(source)
     from depthkd.cli import prepared
 
     prepared(["--config", replication.common])  # makes what the rows need, once
-    runs = Path(out) / Path(file).stem
+    runs = user_path(out) / source.stem
     most = max(row.seeds for row in replication.rows.values())
-    jobs = [
-        (name, seed, str(runs / re.sub(r"[^\w-]+", "_", name) / f"seed{seed}"))
-        for name, row in replication.rows.items()
-        for seed in range(1 if row.model else row.seeds)
-    ]
     found: dict[str, dict[int, Figures]] = {name: {} for name in replication.rows}
     with ProcessPoolExecutor(workers, get_context("spawn"), _quietly) as pool:
         futures = {}
-        for name, seed, folder in jobs:
-            row = replication.rows[name]
-            arguments = (folder, replication.tree(row), replication.benchmark, row.model, seed)
-            futures[pool.submit(train_and_score, *arguments, replication.figures)] = (name, seed)
+        for name, row in replication.rows.items():
+            tree = replication.tree(row)
+            settings = [tree, replication.benchmark, row.model]
+            for seed in range(1 if row.model else row.seeds):
+                folder = folder_of(runs, name, seed, settings, replication.needed())
+                arguments = (str(folder), tree, replication.benchmark, row.model, seed, replication.figures)
+                futures[pool.submit(train_and_score, *arguments)] = (name, seed)
         for future in tqdm(as_completed(futures), desc="rows x seeds", total=len(futures), disable=None):
             name, seed = futures[future]
             found[name][seed] = future.result()
@@ -295,7 +335,7 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
         if row.model is not None:  # the same with every seed
             found[name] = dict.fromkeys(range(most), found[name][0])
     text = report(replication, found, f"depthkd replicate --file {file}")
-    place = Path(table) if table else Path(out) / f"{Path(file).stem}.md"
+    place = user_path(table) if table else user_path(out) / f"{source.stem}.md"
     write_whole(place, text)
     print(text)
     print(f"table: {place}")
@@ -303,13 +343,14 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
 
 
 def _quietly() -> None:
-    """What the rows say goes nowhere: they would talk at once."""
+    """What the rows say goes nowhere: they would talk at once. Without their parent they save and leave."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(DIES_WITH_ITS_PARENT, signal.SIGTERM)
 
 
 def main(arguments: list[str]) -> int:
     """Run `depthkd replicate`; returns the exit status."""
-    parser = ArgumentParser(prog="depthkd replicate", description="a paper's tables in miniature")
-    parser.add_function_arguments(replicate)
-    replicate(**parser.instantiate(parser.parse_args(arguments)).as_dict())
+    options = parsed("replicate", "a paper's tables in miniature, seed by seed", replicate, arguments)
+    replicate(**options.as_dict())
     return 0

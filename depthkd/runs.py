@@ -1,47 +1,23 @@
-"""A run is one folder, `runs/<name>/{config.yaml, checkpoints/last.ckpt, logs/}`; and its student."""
+"""The student of a run folder, and as a model of its own."""
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import is_zipfile
 
 import torch
-import yaml
 from jaxtyping import Bool, Float
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
-from depthkd.errors import MissingFileError, UserError
+from depthkd.errors import UserError
 from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
 from depthkd.resolution import Asked
+from depthkd.run_folder import Run, read_checkpoint
 
-CONFIG = "config.yaml"
 Settings = dict[str, Any]
-CHECKPOINT = "checkpoints/last.ckpt"
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors and plain values, on the CPU; never unpickles anything else.
-
-    Raises:
-        MissingFileError: there is none at this path.
-        UserError: it is not a checkpoint of ours, or was cut short.
-    """
-    if not path.is_file():
-        raise MissingFileError(f"there is no checkpoint at {path}")
-    if not is_zipfile(path):
-        raise UserError(f"{path} is not a checkpoint, or was cut short while it was copied")
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise UserError(
-            f"{path} holds more than tensors and plain values, so it was not loaded: it could run code"
-        ) from error
-    if not isinstance(content, dict) or "depthkd" not in content:
-        raise UserError(f"{path} is not a checkpoint of depthkd: it has no entry 'depthkd'")
-    return content
+log = logging.getLogger(__name__)
 
 
 def load_student(path: Path | str, fresh: bool = False, settings: Settings | None = None) -> DepthModel:
@@ -59,13 +35,11 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
         MissingFileError: the folder has no config or no checkpoint.
         UserError: they do not fit each other.
     """
-    path = Path(path)
-    checkpoint = path if path.is_file() else path / CHECKPOINT
-    folder = checkpoint.parent.parent
-    student = build_student(folder, settings)
-    if fresh and not checkpoint.is_file():
+    run = Run(path)
+    student = build_student(run, settings)
+    if fresh and not run.checkpoint.is_file():
         return student
-    content = read_checkpoint(checkpoint)
+    content = read_checkpoint(run.checkpoint, lazily=fresh)
     size = content["depthkd"].get("trained_at")  # earlier checkpoints say nothing
     student.trained_at = None if size is None else (size[0], size[1])
     if fresh:
@@ -77,21 +51,21 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
     except RuntimeError as error:
         first = str(error).splitlines()[1:2] or [str(error)]
         raise UserError(
-            f"the weights in {checkpoint} do not fit the student that {folder / CONFIG} describes: "
+            f"the weights in {run.checkpoint} do not fit the student that {run.config} describes: "
             f"{first[0].strip()}"
         ) from error
+    progress = run.progress()
+    if progress is not None and not progress.finished:
+        log.warning("%s is unfinished, at %s: its student is not what it will be", run.folder, progress)
     student.source = str(path)
     licences = [t["licence"] for t in content["depthkd"]["teachers"].values()]
     student.licence = ", ".join(sorted({*licences, student.licence} - {"unknown"})) or "unknown"
     return student.eval()
 
 
-def build_student(folder: Path, settings: Settings | None = None) -> DepthModel:
+def build_student(run: Run, settings: Settings | None = None) -> DepthModel:
     """The network that a run's config describes, with the weights that training would start from."""
-    config = folder / CONFIG
-    if not config.is_file():
-        raise MissingFileError(f"{folder} is not a run folder: it has no {CONFIG}")
-    tree = yaml.safe_load(config.read_text())
+    tree = run.settings()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(DepthModel, "student", required=True)
     with torch.random.fork_rng():
@@ -103,7 +77,7 @@ def build_student(folder: Path, settings: Settings | None = None) -> DepthModel:
             student = parser.instantiate(parsed).student
         except (ArgumentError, KeyError, TypeError) as error:
             raise UserError(
-                f"{config} does not describe a student (model.init_args.student): {error}"
+                f"{run.config} does not describe a student (model.init_args.student): {error}"
             ) from error
     assert isinstance(student, DepthModel)
     return student
@@ -115,10 +89,10 @@ def teachers_of(path: Path) -> dict[str, dict[str, Any]]:
     Args:
         path: a run folder, or one of its checkpoints.
     """
-    checkpoint = path if path.is_file() else path / CHECKPOINT
+    checkpoint = Run(path).checkpoint
     if not checkpoint.is_file():
         return {}
-    teachers: dict[str, dict[str, Any]] = read_checkpoint(checkpoint)["depthkd"]["teachers"]
+    teachers: dict[str, dict[str, Any]] = read_checkpoint(checkpoint, lazily=True)["depthkd"]["teachers"]
     return teachers
 
 

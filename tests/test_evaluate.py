@@ -16,7 +16,7 @@ import yaml
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from depthkd import cli, evaluate
+from depthkd import cli, evaluate, named_models
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks import Benchmark, Motorcycle, Protocol, ShardBenchmark
 from depthkd.evaluation import contenders
@@ -61,9 +61,8 @@ def run(tmp_path: Path, shard: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(parents=True)
     validation = {"floor": {"class_path": "depthkd.benchmarks.ShardBenchmark", "init_args": {"urls": shard}}}
     (folder / "config.yaml").write_text(yaml.safe_dump({"data": {"validation": validation}}))
-    monkeypatch.setattr(
-        contenders, "load_student", lambda path, fresh=False: Knower(power=5.0 if fresh else 1.0)
-    )
+    for place in (contenders, named_models):
+        monkeypatch.setattr(place, "load_student", lambda _, fresh=False: Knower(power=5.0 if fresh else 1.0))
     return folder
 
 
@@ -251,7 +250,7 @@ def test_the_report_is_one_page_with_every_picture(shard: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nowhere"], "there is no run at nowhere"),
+        (["nowhere"], "there is no nowhere; a model would be a run folder"),
         (["--models.a", "nowhere"], "one or more benchmarks"),
         (["--benchmarks", "{}", "--models.a", "nowhere"], "one or more benchmarks"),
         (["--benchmarks.m", "depthkd.benchmarks.Motorcycle", "--models.a", "nowhere"], "nowhere"),

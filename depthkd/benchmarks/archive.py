@@ -11,6 +11,17 @@ from depthkd.errors import UserError
 from depthkd.formats.sample import BadSample
 
 ZIP_MAGIC = b"PK"
+KINDS = {  # first bytes of what benchmarks are mistaken for
+    b"\x1f\x8b": "it is compressed with gzip: unpack it first",
+    b"BZh": "it is compressed with bzip2: unpack it first",
+    b"\xfd7zXZ\0": "it is compressed with xz: unpack it first",
+    b"(\xb5/\xfd": "it is compressed with zstd: unpack it first",
+    b"7z": "it is a 7-Zip archive: unpack it first",
+    b"Rar!": "it is a RAR archive: unpack it first",
+    b"MATLAB 5": "it is a MATLAB file",
+    b"MATLAB 7.3": "it is a MATLAB file of version 7.3",
+    b"\x89HDF": "it is an HDF5 file",
+}
 Place = tuple[int, int] | zipfile.ZipInfo  # in a tar: first byte and size
 
 
@@ -46,10 +57,10 @@ class Archive:
             with tarfile.open(self.root, "r:") as tar:
                 return [(m.name, (m.offset_data, m.size)) for m in tar if m.isfile()]
         except tarfile.ReadError as error:
-            raise UserError(
-                f"{self.root} is no folder, no zip and no plain tar ({error}); a compressed tar has to be "
-                "unpacked first"
-            ) from error
+            with self.root.open("rb") as file:
+                start = file.read(16)
+            what = next((what for magic, what in KINDS.items() if start.startswith(magic)), str(error))
+            raise UserError(f"{self.root} is no folder, no zip and no plain tar ({what})") from error
 
     @cached_property
     def _places(self) -> dict[str, Place]:

@@ -14,6 +14,7 @@ from depthkd.benchmarks.archive import Archive
 from depthkd.benchmarks.benchmark import Benchmark, Protocol
 from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.sample import BadSample, Sample, content_digest
+from depthkd.paths import user_path
 
 Decoded = tuple[
     UInt8[np.ndarray, "_ _ 3"], Float32[np.ndarray, "truth_height truth_width"],
@@ -63,8 +64,8 @@ class ListedBenchmark(Benchmark):
         resolution: int | str | None = None,
         limit: int | None = None,
     ) -> None:
-        self.root = Path(root)
-        self.split = None if split is None else Path(split)
+        self.root = user_path(root)
+        self.split = None if split is None else user_path(split)
         if resolution is None and isinstance(protocol, Protocol):
             resolution = protocol.resolution
         self.protocol = Protocol.named(

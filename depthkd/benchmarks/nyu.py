@@ -1,11 +1,15 @@
-"""NYUv2: 654 labelled indoor images (Silberman et al. 2012), as Marigold exports them."""
+"""NYUv2: 654 labelled indoor images (Silberman et al. 2012), as their owners or Marigold's tar ship them."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from depthkd.benchmarks.archive import Archive
 from depthkd.benchmarks.files import Decoded, FileBenchmark
+from depthkd.benchmarks.nyu_mat import LabelledMat
+from depthkd.formats.datasets import measured
 from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
 
@@ -13,7 +17,10 @@ EIGEN_CROP = np.s_[45:471, 41:601]  # of 480 x 640; outside it Kinect's depth wa
 
 
 class NYUv2(FileBenchmark):
-    """Lines `rgb depth filled`; PNGs in millimetres, 0 not measured; scored in Eigen's crop.
+    """Lines `rgb depth filled`; scored in Eigen's crop.
+
+    In Marigold's export the files are PNGs in millimetres, 0 where nothing was measured. In the owners'
+    nyu_depth_v2_labeled.mat, read in its place, they are frames in metres: see `LabelledMat`.
 
     Args:
         truth: "raw" is what Kinect measured, which papers score; "filled" its inpainting.
@@ -24,7 +31,10 @@ class NYUv2(FileBenchmark):
     data_set = "NYUv2"
     split_name = "nyuv2_test_654.txt"
     own_resolution = "native"
-    layout = "test/<scene>/{rgb,depth,filled}_NNNN.png, as Marigold's nyu_labeled_extracted.tar has them"
+    layout = (
+        "test/<scene>/{rgb,depth,filled}_NNNN.png, as Marigold's nyu_labeled_extracted.tar has them, or the "
+        "owners' nyu_depth_v2_labeled.mat"
+    )
 
     def __init__(
         self,
@@ -35,6 +45,12 @@ class NYUv2(FileBenchmark):
         super().__init__(root, **settings)
         self.truth = truth
 
+    @cached_property
+    def archive(self) -> Archive:
+        """See `ListedBenchmark.archive`; the owners' file as well."""
+        mat = LabelledMat.within(self.root)
+        return super().archive if mat is None else LabelledMat(mat)
+
     def paths(self, line: list[str]) -> list[str]:
         """See `ListedBenchmark.paths`."""
         return [line[0], line[1 if self.truth == "raw" else 2]]
@@ -42,8 +58,12 @@ class NYUv2(FileBenchmark):
     def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""
         path = self.paths(line)[1]
-        image = decode_image(self.archive.read(line[0]), line[0])
-        depth, mask = read_depth_png(self.archive.read(path), 1 / 1000, name=path)
+        if isinstance(self.archive, LabelledMat):
+            image = self.archive.image(line[0])
+            depth, mask = measured(self.archive.depth(path))
+        else:
+            image = decode_image(self.archive.read(line[0]), line[0])
+            depth, mask = read_depth_png(self.archive.read(path), 1 / 1000, name=path)
         crop = np.zeros_like(mask)
         crop[EIGEN_CROP] = True
         return image, depth, mask & crop

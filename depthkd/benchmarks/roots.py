@@ -21,11 +21,17 @@ from depthkd.benchmarks.spring import Spring
 from depthkd.benchmarks.unrealstereo4k import UnrealStereo4K
 from depthkd.benchmarks.vkitti import VirtualKITTI2
 from depthkd.errors import MissingFileError, UserError
+from depthkd.paths import user_path
 from depthkd.report.table import markdown_table
 
 # Marigold's tar, the folder that it unpacks to, then the owners' names.
 PLACES: dict[type[ListedBenchmark], tuple[str, ...]] = {
-    NYUv2: ("nyuv2/nyu_labeled_extracted.tar", "nyuv2/nyu_labeled_extracted", "nyuv2"),
+    NYUv2: (
+        "nyuv2/nyu_labeled_extracted.tar",
+        "nyuv2/nyu_labeled_extracted",
+        "nyuv2",
+        "nyu_depth_v2_labeled.mat",
+    ),
     KITTI: ("kitti/kitti_eigen_split_test.tar", "kitti/kitti_eigen_split_test", "kitti"),
     ETH3D: ("eth3d/eth3d.tar", "eth3d/eth3d", "eth3d"),
     ScanNet: ("scannet/scannet_val_sampled_800_1.tar", "scannet/scannet_val_sampled_800_1", "scannet"),
@@ -87,7 +93,7 @@ def holdings(
         MissingFileError: there is no such folder.
         UserError: a name is not one of the benchmarks'.
     """
-    folder = Path(root)
+    folder = user_path(root)
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is no folder; benchmarks are looked for in one")
     names = [kind.name for kind in PLACES]
@@ -108,7 +114,7 @@ def listing(
         [
             h.name,
             h.kind.__name__,
-            "-" if h.place is None else str(h.place.relative_to(root)),
+            "-" if h.place is None else str(h.place.relative_to(user_path(root))),
             *("-" if count is None else str(count) for count in (h.samples, h.missing)),
         ]
         for h in found

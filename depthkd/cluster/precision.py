@@ -6,9 +6,8 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Trainer
 
-Precision = Literal[
-    "auto", "32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true", "32", "bf16", "16", "64"
-]
+# Not those that would hold the weights in half precision: updates of them would be rounded away.
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16"]
 Capability = tuple[int, int]
 
 NATIVE_BF16 = (8, 0)  # Ampere; a V100 (7, 0) emulates it, slower than float32
@@ -18,9 +17,7 @@ TENSOR_CORES = (7, 0)  # Volta: the first to gain from float16
 class AnyPrecisionTrainer(Trainer):
     """Lightning's Trainer, whose `precision` may also be "auto" in a config; `fit` settles that first."""
 
-    def __init__(
-        self, *args: Any, precision: Precision | Literal[16, 32, 64] = "auto", **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, precision: Precision | Literal[16, 32] = "auto", **kwargs: Any) -> None:
         settled: Any = choose_precision(local_capabilities())[0] if precision == "auto" else precision
         super().__init__(*args, precision=settled, **kwargs)
 

@@ -8,23 +8,29 @@ import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from depthkd.checkpoint import RunCheckpoint
+from depthkd.checkpoint import RunCheckpoint, writes_nothing
 from depthkd.cluster import signals
 
-STATUS = {signals.LEAVE: 143, signals.REQUEUE: 75}  # slurm/fit.sbatch requeues after 75 (EX_TEMPFAIL)
+# slurm/fit.sbatch requeues after 75 (EX_TEMPFAIL)
+STATUS = {signals.STOP: 130, signals.LEAVE: 143, signals.REQUEUE: 75}
+ENDING = {signals.STOP: "interrupted", signals.LEAVE: "asked to leave", signals.REQUEUE: "to be requeued"}
 
 
 class Preempted(SystemExit):
     """The run was asked to stop, and was saved; the process ends with a status that says so."""
 
-    def __init__(self, asked: int, step: int, path: str) -> None:
-        ending = "to be requeued" if asked == signals.REQUEUE else "asked to leave"
-        self.sentence = f"{ending}: saved step {step} in {path}; --ckpt_path last goes on from there"
+    def __init__(self, asked: int, step: int, path: str | None) -> None:
+        saved = (
+            f"saved step {step} in {path}; --ckpt_path last goes on from there"
+            if path
+            else "nothing is saved"
+        )
+        self.sentence = f"{ENDING[asked]}: {saved}"
         super().__init__(STATUS[asked])
 
 
 class Preemption(Callback):
-    """Saves and leaves after SIGTERM or SIGUSR1, on the same optimiser step on every rank.
+    """Saves and leaves after SIGTERM, SIGUSR1 or Ctrl-C, on the same optimizer step on every rank.
 
     The handler notes a number and nothing else: whatever saves, logs or talks to other ranks inside a
     handler can interrupt the very call that it needs. At each optimiser step the ranks start a vote
@@ -33,7 +39,7 @@ class Preemption(Callback):
 
     After SIGUSR1, which SLURM sends before the time limit, the process ends with status 75, and the
     job's script requeues. After SIGTERM (`scontrol requeue`, `scancel`, a preempting job) whoever
-    sent it decides whether the job comes back; the status is 143.
+    sent it decides whether the job comes back; the status is 143, and 130 after Ctrl-C.
     """
 
     def __init__(self) -> None:
@@ -44,7 +50,7 @@ class Preemption(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals from Lightning, whose handlers save and talk inside; its teardown puts back
         what stood before them."""
-        signals.listen(signal.SIGTERM, signal.SIGUSR1)
+        signals.listen(signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
         if trainer.world_size > 1:
             self._group = dist.new_group(backend="gloo")
         self._step = trainer.global_step
@@ -64,10 +70,15 @@ class Preemption(Callback):
         # not `trainer.checkpoint_callback`: a config may add ModelCheckpoints of its own before ours
         checkpoint = next(c for c in trainer.checkpoint_callbacks if isinstance(c, RunCheckpoint))
         checkpoint.save(trainer)
-        raise Preempted(asked, trainer.global_step, f"{checkpoint.dirpath}/{checkpoint.filename}.ckpt")
+        path = None if writes_nothing(trainer) else f"{checkpoint.dirpath}/{checkpoint.filename}.ckpt"
+        raise Preempted(asked, trainer.global_step, path)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """A later run in this process was not asked."""
+        signals.forget()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Likewise: Lightning tears nothing down then."""
         signals.forget()
 
     def _outcome(self) -> int:

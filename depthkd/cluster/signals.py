@@ -1,19 +1,30 @@
 """What signals have asked of this process. A handler notes it and does nothing else."""
 
+import os
 import signal
 import threading
 from types import FrameType
 
-LEAVE, REQUEUE = 1, 2  # the larger prevails
-ASKED = {signal.SIGTERM: LEAVE, signal.SIGUSR1: REQUEUE}
+STOP, LEAVE, REQUEUE = 1, 2, 3  # the largest prevails
+ASKED = {signal.SIGINT: STOP, signal.SIGTERM: LEAVE, signal.SIGUSR1: REQUEUE}
+PATIENCE = b"\nsaving at the end of this step; once more Ctrl-C stops at once\n"
 
 _asked = 0
 
 
 def note(number: int, frame: FrameType | None) -> None:
-    """The handler."""
+    """The handler. Who presses Ctrl-C a second time wants no more steps.
+
+    Raises:
+        KeyboardInterrupt: it is the second time.
+    """
     global _asked
-    _asked = max(_asked, ASKED[signal.Signals(number)])
+    asked = ASKED[signal.Signals(number)]
+    if asked == STOP:
+        if _asked == STOP:
+            raise KeyboardInterrupt
+        os.write(2, PATIENCE)  # print may be what was interrupted
+    _asked = max(_asked, asked)
 
 
 def listen(*numbers: signal.Signals) -> None:
@@ -31,11 +42,13 @@ def ignore(*numbers: signal.Signals) -> None:
 
 
 def asked() -> int:
-    """0, LEAVE or REQUEUE."""
+    """0, STOP, LEAVE or REQUEUE."""
     return _asked
 
 
 def forget() -> None:
-    """Back to 0."""
+    """Back to 0, and Ctrl-C interrupts again."""
     global _asked
     _asked = 0
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is note:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

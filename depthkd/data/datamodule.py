@@ -8,6 +8,7 @@ from lightning.pytorch import LightningDataModule
 
 from depthkd.batch import Batch, TrainingBatch
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet
+from depthkd.data.fingerprint import Facts, stream_changes
 from depthkd.data.loaders import BenchmarkLoader, StreamLoader
 from depthkd.data.stream import OpenSource, ShardSource, StreamBatches, places_per_rank
 from depthkd.errors import UserError
@@ -90,7 +91,7 @@ class ShardDataModule(LightningDataModule):
         rank, world_size = self._ranks()
         return StreamLoader(
             lambda start: StreamBatches(self._sources, self.batch_size, rank, world_size, start),
-            self._processed,
+            self._start,
             self.note_skipped,
             self.workers,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
@@ -128,9 +129,9 @@ class ShardDataModule(LightningDataModule):
                 f"{self.max_bad_fraction:g}: mend the shards, or raise it to train without them"
             )
 
-    def fingerprint(self) -> dict[str, int | float]:
+    def fingerprint(self) -> Facts:
         """What the stream depends on: neither ranks nor workers."""
-        facts: dict[str, int | float] = {"data.seed": self.seed, "data.batch_size": self.batch_size}
+        facts: Facts = {"data.seed": self.seed, "data.batch_size": self.batch_size}
         for name, source in self._sources.items():
             facts |= {f"data.train.{name}.{key}": value for key, value in source.fingerprint().items()}
         return facts
@@ -145,11 +146,11 @@ class ShardDataModule(LightningDataModule):
         Raises:
             UserError: it is another one, and `allow_changed_stream` is not set.
         """
-        before, now = state_dict["fingerprint"], self.fingerprint()
-        keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-        if not self._sources or not keys:
+        paths = {f"data.train.{name}": source.paths for name, source in self._sources.items()}
+        differing = stream_changes(state_dict["fingerprint"], self.fingerprint(), paths)
+        if not self._sources or not differing:
             return
-        changes = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys)
+        changes = ", ".join(differing)
         if not self.allow_changed_stream:
             raise UserError(
                 f"the checkpoint was trained on another stream: {changes}; restore that, or set "
@@ -157,6 +158,11 @@ class ShardDataModule(LightningDataModule):
                 f"{state_dict['processed']}"
             )
         log.warning("going on with another stream than the checkpoint's: %s", changes)
+
+    def _start(self) -> int:
+        """The batch with which an epoch of the loop starts; `overfit_batches` repeats the first ones."""
+        repeated = int(getattr(self.trainer, "overfit_batches", 0))
+        return self._processed() % repeated if repeated else self._processed()
 
     def _processed(self) -> int:
         if self.trainer is None:

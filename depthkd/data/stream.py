@@ -15,13 +15,14 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from depthkd.batch import Batch, TrainingBatch
 from depthkd.data.collate import collate
+from depthkd.data.fingerprint import CONTENTS, Facts
 from depthkd.data.order import Recent, ShardOrder
 from depthkd.data.transforms import Transform
 from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.samples import decode_sample
 from depthkd.formats.tar import TarIndex, index_tar
-from depthkd.paths import expand_urls
+from depthkd.paths import expand_urls, user_path
 
 ATTEMPTS = 20  # redraws of a bad sample before the source is given up
 SUM_TOLERANCE = 1e-3  # lets thirds be written as 0.3333
@@ -64,7 +65,7 @@ class ShardSource:
         self.transform = transform
         self.shuffle_window = shuffle_window
         self.shorter_side_at_least = shorter_side_at_least
-        self.cache = cache
+        self.cache = None if cache is None else user_path(cache)
         self.cameras = cameras
 
     def open(self, name: str, seed: int) -> "OpenSource":
@@ -80,7 +81,7 @@ class ShardSource:
 class OpenSource:
     """A ShardSource whose shards are known: a function from a position to a sample.
 
-    Holds the shards' paths and sizes, and the indexes of the shards in use alone (a thousand
+    Holds the shards' paths, sizes and digests, and the indexes of the shards in use alone (a thousand
     SA-1B shards have eleven million keys).
     """
 
@@ -90,25 +91,28 @@ class OpenSource:
         self.name = name
         try:
             self.paths = expand_urls(source.urls)
-            counts = [len(index_tar(path, source.cache)) for path in self.paths]
+            indexes = (index_tar(path, source.cache) for path in self.paths)
+            counts, digests = zip(*((len(index), index.digest) for index in indexes), strict=True)
         except MissingFileError as error:
             raise MissingFileError(f"{key}: {error}") from error
         except UserError as error:
             raise UserError(f"{key}: {error}") from error
         self._seed = (seed, zlib.crc32(name.encode()))
-        self.order = ShardOrder(counts, source.shuffle_window, self._seed)
+        self.order = ShardOrder(list(counts), source.shuffle_window, self._seed)
+        self.digests: list[str] = list(digests)
         self._indexes: Recent[int, TarIndex] = Recent(2 * source.shuffle_window)
 
     def __len__(self) -> int:
         return self.order.samples
 
-    def fingerprint(self) -> dict[str, float | int]:
-        """What its stream depends on, besides the seed."""
+    def fingerprint(self) -> Facts:
+        """What its stream depends on, besides the seed: the shards by their content, whatever their names."""
         return {
             "share": self.source.share,
             "samples": len(self),
             "shards": len(self.paths),
             "shuffle_window": self.source.shuffle_window,
+            CONTENTS: self.digests,
         }
 
     def image_size(self) -> tuple[int, int] | None:
@@ -149,7 +153,7 @@ class OpenSource:
 
     def _decode(self, shard: int, index: int, position: int) -> Sample:
         tar = self._indexes.get(shard, lambda: index_tar(self.paths[shard], self.source.cache))
-        if len(tar) != self.order.counts[shard]:
+        if tar.digest != self.digests[shard]:
             raise UserError(f"{self.paths[shard]} changed while the run was reading it; start the run again")
         key = tar.keys[index]
         sample = decode_sample(

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.formats.whole_files import whole_file, write_whole
 from depthkd.models.model import DepthModel
@@ -112,8 +113,22 @@ class AnswersOfTruth(Answers):
 
 
 def device_of(name: str) -> torch.device:
-    """The device of that name; "auto" is a GPU where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    """The device of that name; "auto" is a GPU where there is one.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device '{name}' does not exist; it would be auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device '{name}' is not there: torch sees {torch.cuda.device_count()} CUDA device(s)"
+        )
+    return device
 
 
 def image_tensor(

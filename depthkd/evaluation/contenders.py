@@ -8,6 +8,8 @@ from pathlib import Path
 from depthkd.benchmarks.shards import ShardBenchmark
 from depthkd.benchmarks.trivial import BestConstant, MeanMap, VerticalRamp, mean_disparity_map, spread
 from depthkd.models.model import DepthModel
+from depthkd.named_models import named_model
+from depthkd.paths import user_path
 from depthkd.runs import load_student
 
 MEAN_MAP_SAMPLES = 500
@@ -36,7 +38,7 @@ def contenders(
     """All rows, the models first.
 
     Args:
-        models: name -> a run folder, one of its checkpoints, or a model.
+        models: name -> a model, or what `named_model` reads.
         mean_map: labelled training shards, whose mean disparity map becomes a row.
         untrained: whether each run also gets a row for its student before training.
     """
@@ -44,10 +46,14 @@ def contenders(
         if isinstance(model, DepthModel):
             yield Contender(name, partial(_itself, model))
             continue
-        run = Path(model)
-        yield Contender(name, partial(load_student, run), run=run)
+        named = named_model(model)
+        if named.run is None:
+            yield Contender(name, named.load)
+            continue
+        yield Contender(name, named.load, run=user_path(model))
         if untrained:
-            yield Contender(f"{name}, untrained", partial(load_student, run, fresh=True), trivial=True)
+            fresh = partial(load_student, named.run.checkpoint, fresh=True)
+            yield Contender(f"{name}, untrained", fresh, trivial=True)
     yield Contender("best constant per image", BestConstant, trivial=True)
     yield Contender("vertical ramp", VerticalRamp, trivial=True)
     if mean_map is not None:

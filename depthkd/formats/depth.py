@@ -1,9 +1,15 @@
 """Depth maps: the codecs of our labelled shards, and readers for the encodings of raw datasets.
 
-`png16` stores 0 for an invalid pixel and 1..65535 linearly over [low, high], the range of the valid
-values. Its worst-case error is (high - low) / 65534 / 2 = 7.6e-6 of the range, plus half a unit in
-the last place of the float32 that is returned. `npy` stores float32 exactly, NaN for invalid.
-Neither can hold a pickle.
+`png16` and `log16` are one-channel PNGs of 16 bits. The number 0 is an invalid pixel; 1 to 65535 are
+codes over the map's own range [low, high], its smallest and its largest valid value:
+
+    png16:  value = low + (code - 1) * (high - low) / 65534
+    log16:  value = low * (high / low) ** ((code - 1) / 65534),   where low > 0
+
+`png16` is off by at most (high - low) / 131068, 7.6e-6 of the range; `log16` by at most
+ln(high / low) / 131068 of the value itself, under 1e-4 up to high / low = 4.9e5. Values are returned
+in float32, which adds half a unit in its last place. `npy` stores float32 exactly, NaN for invalid. None
+can hold a pickle.
 """
 
 import io
@@ -14,15 +20,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32
 from numpy.lib import format as npy_format
 
 from depthkd.errors import UserError
 from depthkd.formats.images import MAX_PIXELS, decode_grey_png, encode_png
 from depthkd.formats.sample import BadSample
 
-CODECS = {"png16": "depth.png", "npy": "depth.npy"}  # codec -> suffix of the member
+CODECS = {"png16": "depth.png", "npy": "depth.npy", "log16": "depth.png"}  # codec -> suffix of the member
 LEVELS = 65534  # steps between the codes 1 and 65535
+LOG_ERROR = 1e-4  # of a value, that log16 may change it by
+LINEAR_ERROR = 1e-2  # of a value, that png16 may, where values have a meaning up to a factor
+SPREAD_ERROR = 0.05  # of the span of the closest half of the values, where they have no fixed zero
+FEW = 0.01  # share of pixels
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 Depth = Float32[np.ndarray, "height width"]
@@ -36,7 +46,7 @@ def encode_depth(depth: Depth, mask: Mask | None, codec: str = "png16") -> tuple
     Values that are not finite are invalid, like those outside `mask`.
 
     Raises:
-        UserError: the codec is unknown, or no pixel is valid.
+        UserError: the codec is unknown, no pixel is valid, or one is not positive and the codec is log16.
     """
     if codec not in CODECS:
         raise UserError(f"'{codec}' is not a depth codec; it would be one of {', '.join(CODECS)}")
@@ -49,9 +59,13 @@ def encode_depth(depth: Depth, mask: Mask | None, codec: str = "png16") -> tuple
         file = io.BytesIO()
         np.save(file, np.where(valid, depth, np.float32(np.nan)), allow_pickle=False)
         return CODECS[codec], file.getvalue(), meta
-    fraction = (depth.astype(np.float64) - low) / ((high - low) or 1.0)
+    values, first, last = depth[valid].astype(np.float64), low, high
+    if codec == "log16":
+        if low <= 0:
+            raise UserError(f"codec log16 takes values above 0, and the smallest is {low:g}")
+        values, first, last = np.log(values), math.log(low), math.log(high)
     codes = np.zeros(depth.shape, np.uint16)
-    codes[valid] = 1 + np.rint(fraction[valid] * LEVELS).astype(np.uint16)
+    codes[valid] = 1 + np.rint((values - first) / ((last - first) or 1.0) * LEVELS).astype(np.uint16)
     return CODECS[codec], encode_png(codes), meta
 
 
@@ -60,7 +74,8 @@ def decode_depth(data: bytes, meta: Mapping[str, Any], name: str) -> tuple[Depth
 
     Args:
         data: the member's bytes.
-        meta: the sample's "depth" entry: {"codec": "png16", "range": [low, high]} or {"codec": "npy"}.
+        meta: the sample's "depth" entry: {"codec": "log16", "range": [low, high]}, the same with "png16",
+            or {"codec": "npy"}.
         name: what to call it in a sentence.
 
     Raises:
@@ -69,19 +84,91 @@ def decode_depth(data: bytes, meta: Mapping[str, Any], name: str) -> tuple[Depth
     codec = meta.get("codec")
     if codec == "npy":
         depth, mask = read_depth_npy(data, name=name)
-    elif codec == "png16":
-        low, high = _range(meta.get("range"), name)
+    elif codec in ("png16", "log16"):
+        low, high = _range(meta.get("range"), codec, name)
         codes = decode_grey_png(data, name)
         if codes.dtype != np.uint16:
-            raise BadSample(f"{name} has 8 bits; codec png16 has 16")
+            raise BadSample(f"{name} has 8 bits; codec {codec} has 16")
         mask = codes > 0
-        values = low + (codes.astype(np.float64) - 1) * ((high - low) / LEVELS)
-        depth = np.where(mask, values, 0).astype(np.float32)
+        if codec == "png16":
+            values = low + (codes.astype(np.float64) - 1) * ((high - low) / LEVELS)
+            depth = np.where(mask, values, 0).astype(np.float32)
+        else:
+            table = low * (high / low) ** (np.arange(LEVELS + 1) / LEVELS)
+            depth = np.concatenate([[0.0], table]).astype(np.float32)[codes]
     else:
         raise BadSample(f"{name} has codec {json.dumps(codec)}; it would be one of {', '.join(CODECS)}")
     if not mask.any():
         raise BadSample(f"{name} has no valid pixel")
     return depth, mask
+
+
+class LossyError(UserError):
+    """A codec would change a depth map by more than matters.
+
+    Attributes:
+        extreme: the value at the end of the map's range that lies apart from the others.
+    """
+
+    def __init__(self, sentence: str, extreme: float) -> None:
+        super().__init__(sentence)
+        self.extreme = extreme
+
+
+def check_round_trip(depth: Depth, mask: Mask, decoded: Depth, codec: str, relative: bool) -> None:
+    """Compare a depth map with what its bytes are read as.
+
+    Args:
+        depth: what was encoded.
+        mask: where it is valid.
+        decoded: what `decode_depth` makes of it.
+        codec: how it was encoded.
+        relative: whether the values are known up to a factor at most, so that an error counts against the
+            value itself: log16 may change it by 1e-4, png16 by 1e-2. Otherwise their zero has no meaning,
+            and an error may be 5 % of the span of the closest half of the values.
+
+    Raises:
+        LossyError: the codec changes a value by more.
+    """
+    values = depth[mask].astype(np.float64)
+    errors = np.abs(decoded[mask] - values)
+    different = np.unique(values[:: max(1, len(values) >> 18)])
+    if relative:
+        error, allowed, of = float((errors / values).max()), LINEAR_ERROR, "of themselves"
+        if codec == "log16":
+            allowed = LOG_ERROR
+    else:
+        half = (len(different) + 1) // 2
+        span = float((different[half - 1 :] - different[: len(different) - half + 1]).min())
+        largest = float(errors.max())
+        error, allowed = (largest / span if span else math.inf) if largest else 0.0, SPREAD_ERROR
+        of = f"of the {span:.3g} that half of them span"
+    if error <= allowed:
+        return
+    low, middle, high = float(values.min()), float(np.median(different)), float(values.max())
+    far = high / middle > middle / low if relative else high - middle > middle - low
+    raise LossyError(
+        f"codec {codec} cannot hold values from {low:.6g} to {high:.6g}: it would change "
+        f"them by up to {error:.2g} {of}, and {allowed:g} is allowed",
+        high if far else low,
+    )
+
+
+def too_coarse(depth: Depth, mask: Mask, meta: Mapping[str, Any]) -> str | None:
+    """Why a map of positive values cannot be trusted, because png16 was the wrong codec for its range.
+
+    So it is where more than 1 % of its pixels may be off by more than 1 % of their value.
+    """
+    if meta.get("codec") != "png16":
+        return None
+    low, high = meta["range"]
+    step = (high - low) / LEVELS
+    if float((depth[mask] < step / 2 / LINEAR_ERROR).mean()) <= FEW:
+        return None
+    return (
+        f"has values from {low:.6g} to {high:.6g} in linear steps of {step:.3g}, which erase the small ones; "
+        "pack it again"
+    )
 
 
 def read_depth_png(
@@ -98,8 +185,7 @@ def read_depth_png(
     Raises:
         BadSample: it is no such PNG.
     """
-    numbers = decode_grey_png(data, name)
-    return _scaled(numbers.astype(np.float64), scale, offset, invalid)
+    return scaled(decode_grey_png(data, name), scale, offset, invalid)
 
 
 def read_depth_npy(
@@ -111,7 +197,18 @@ def read_depth_npy(
 ) -> tuple[Depth, Mask]:
     """A raw dataset's .npy array of numbers, [height, width] or [height, width, 1].
 
-    Numbers that are not finite are invalid, and so are those in `invalid`; they become 0 and false.
+    Numbers that are not finite are invalid, and so are those in `invalid`, and values too large for
+    float32 (3.4e38); they become 0 and false.
+
+    Raises:
+        BadSample: it is no such array.
+    """
+    return scaled(read_npy(data, name), scale, offset, invalid)
+
+
+def read_npy(data: bytes, name: str) -> np.ndarray:
+    """The numbers, [height, width], of a .npy array of that shape or of [height, width, 1].
+
     The header is checked before memory is taken, and nothing is ever unpickled.
 
     Raises:
@@ -137,24 +234,28 @@ def read_depth_npy(
     if len(body) != math.prod(shape) * kind.itemsize:
         raise BadSample(f"{name} has {len(body)} bytes of numbers where its header says {shape} of {kind}")
     numbers = np.frombuffer(body, kind).reshape(shape, order="F" if columns_first else "C")
-    return _scaled(numbers.reshape(shape[:2]).astype(np.float64), scale, offset, invalid)
+    return numbers.reshape(shape[:2])
 
 
-def _scaled(
-    numbers: Float64[np.ndarray, "height width"], scale: Number, offset: Number, invalid: Sequence[Number]
+def scaled(
+    numbers: np.ndarray, scale: Number, offset: Number, invalid: Sequence[Number]
 ) -> tuple[Depth, Mask]:
+    """number * scale + offset in float32, and where that is finite and the number is not in `invalid`."""
+    numbers = numbers.astype(np.float64)
     mask = np.isfinite(numbers) & ~np.isin(numbers, np.asarray(invalid, np.float64))
     values = np.where(mask, numbers, 0) * scale + offset
     mask &= np.abs(values) <= FLOAT32_MAX
     return np.where(mask, values, 0).astype(np.float32), mask
 
 
-def _range(value: Any, name: str) -> tuple[float, float]:
+def _range(value: Any, codec: str, name: str) -> tuple[float, float]:
     numbers = value if isinstance(value, list) else []
     if (
         len(numbers) != 2
         or not all(type(number) in (int, float) and abs(number) <= FLOAT32_MAX for number in numbers)
         or numbers[0] > numbers[1]
+        or (codec == "log16" and numbers[0] <= 0)
     ):
-        raise BadSample(f"{name} has range {json.dumps(value)}; codec png16 needs [low, high]")
+        above = ", both above 0" if codec == "log16" else ""
+        raise BadSample(f"{name} has range {json.dumps(value)}; codec {codec} needs [low, high]{above}")
     return float(numbers[0]), float(numbers[1])

@@ -20,6 +20,26 @@ from depthkd.formats.sample import BadSample
 
 MAX_PIXELS = 100_000_000  # 300 MB of RGB
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+PNG = b"\x89PNG\r\n\x1a\n"
+OTHERS = {  # first bytes of what is no photograph that can be read
+    b"GIF8": "a GIF image",
+    b"BM": "a BMP image",
+    b"II*\0": "a TIFF or camera raw image",
+    b"MM\0*": "a TIFF or camera raw image",
+    b"II+\0": "a TIFF image",
+    b"MM\0+": "a TIFF image",
+    b"\x76\x2f\x31\x01": "an OpenEXR image",
+    b"#?RADIANCE": "a Radiance HDR image",
+    b"\xff\x0a": "a JPEG XL image",
+    b"\0\0\0\x0cJXL ": "a JPEG XL image",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000 image",
+    b"8BPS": "a Photoshop document",
+    b"\x93NUMPY": "a .npy array",
+    b"%PDF": "a PDF document",
+    b"<": "a web page or XML",
+    b"version https://git-lfs": "a Git LFS pointer without its file",
+}
+BRANDS = {b"avif": "an AVIF image", b"avis": "an AVIF image", b"crx ": "a camera raw image"}
 
 RGB = UInt8[np.ndarray, "height width 3"]
 Grey = UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"]
@@ -29,15 +49,23 @@ def image_format(data: bytes, name: str) -> str:
     """The format that the first bytes show, "jpg", "png" or "webp", whatever the file's name says.
 
     Raises:
-        BadSample: it is none of these.
+        BadSample: it is none of these; the sentence says what it is, where that is known.
     """
     if data[:3] == b"\xff\xd8\xff":
         return "jpg"
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
+    if data.startswith(PNG):
         return "png"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
-    raise BadSample(f"{name} is not a JPEG, PNG or WebP image")
+    raise BadSample(f"{name} is not a JPEG, PNG or WebP image{_but(data)}")
+
+
+def _but(data: bytes) -> str:
+    """ ", but a GIF image": what the first bytes show; nothing where they do not."""
+    what = next((what for magic, what in OTHERS.items() if data.startswith(magic)), "")
+    if data[4:8] == b"ftyp":  # ISO base media: also films, of other brands
+        what = BRANDS.get(data[8:12], "a HEIC image" if data[8:10] in (b"he", b"mi", b"ms") else "")
+    return f", but {what}" if what else "" if data else ", but empty"
 
 
 def image_size(data: bytes, name: str) -> tuple[int, int]:
@@ -104,14 +132,17 @@ def decode_grey_png(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Gre
     Raises:
         BadSample: it is not such a PNG, is broken, or claims more than `max_pixels` pixels.
     """
-    if image_format(data, name) != "png":
-        raise BadSample(f"{name} is not a PNG image")
+    if not data.startswith(PNG):
+        raise BadSample(f"{name} is not a PNG image{_but(data)}")
     with _broken(name):
         file = open_image(data, name)
         if file.width * file.height > max_pixels:
             raise BadSample(f"{name} claims {file.width} x {file.height} pixels; at most {max_pixels}")
         if file.mode not in ("L", "I;16", "I"):
-            raise BadSample(f"{name} has mode {file.mode}; a depth map has one channel of 8 or 16 bits")
+            raise BadSample(
+                f"{name} has mode {file.mode}, as a colored picture of depth has; a depth map has one "
+                "channel of 8 or 16 bits"
+            )
         values = np.asarray(file)
     return values if values.dtype == np.uint8 else values.astype(np.uint16)
 

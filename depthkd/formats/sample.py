@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
@@ -35,6 +36,18 @@ class Sample:
     windows: UInt8[np.ndarray, "count window_height window_width 3"] | None = None
     boxes: Float32[np.ndarray, "count 4"] | None = None
     digest: int | None = None
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a sample's file.
+
+    Raises:
+        BadSample: it cannot be read: it is gone, a link to nowhere, a folder, or not allowed.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadSample(f"{path} cannot be read: {error.strerror}") from error
 
 
 def content_digest(data: bytes) -> int:

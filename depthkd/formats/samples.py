@@ -3,10 +3,11 @@
 A labelled sample `<key>` is `<key>.jpg` (or png, webp), `<key>.depth.png` or `<key>.depth.npy`,
 optionally `<key>.mask.png` (0 = invalid), and `<key>.json`:
 
-    {"depth": {"space": "metric depth", "unit": "m", "codec": "png16", "range": [low, high]},
+    {"depth": {"space": "metric depth", "unit": "m", "codec": "log16", "range": [low, high]},
      "intrinsics": [fx, fy, cx, cy]}
 
-Of an unlabelled sample (SA-1B, img2dataset) only the image is read, and on request the intrinsics.
+The codecs are those of `depthkd.formats.depth`. Of an unlabelled sample (SA-1B, img2dataset) only the
+image is read, and on request the intrinsics.
 """
 
 import json
@@ -20,7 +21,15 @@ from jaxtyping import Float64
 
 from depthkd.batch import Ambiguity, DepthSpace, Quantity
 from depthkd.errors import UserError
-from depthkd.formats.depth import CODECS, Depth, Mask, decode_depth, encode_depth
+from depthkd.formats.depth import (
+    CODECS,
+    Depth,
+    LossyError,
+    Mask,
+    check_round_trip,
+    decode_depth,
+    encode_depth,
+)
 from depthkd.formats.images import (
     IMAGE_SUFFIXES,
     decode_grey_png,
@@ -40,15 +49,22 @@ def unit_of(space: DepthSpace) -> str:
     return "m" if space.quantity is Quantity.DEPTH else "1/m"
 
 
+def default_codec(space: DepthSpace) -> str:
+    """log16, which keeps relative errors small, where values are positive and known up to a factor; else
+    png16: an affine map may be negative, and its zero means nothing."""
+    return "log16" if space.invertible else "png16"
+
+
 def encode_sample(
-    sample: Sample, codec: str = "png16", image: str = "jpg", extra: Mapping[str, Any] | None = None
+    sample: Sample, codec: str | None = None, image: str = "jpg", extra: Mapping[str, Any] | None = None
 ) -> dict[str, bytes]:
     """A sample as a shard's members, suffix -> bytes; `extra` is added to its json.
 
     The depth's mask goes into the codec. A sample without depth gets its image and a json.
 
     Raises:
-        UserError: `codec` or `image` is unknown, or the depth has no space or no valid pixel.
+        UserError: `codec` or `image` is unknown, the depth has no space or no valid pixel, or the codec
+            would change it by more than matters (`LossyError`).
     """
     if image not in ("jpg", "png"):
         raise UserError(f"'{image}' is not an image format that shards are written in; take jpg or png")
@@ -57,9 +73,17 @@ def encode_sample(
 
 
 def encode_label(
-    sample: Sample, codec: str = "png16", extra: Mapping[str, Any] | None = None
+    sample: Sample, codec: str | None = None, extra: Mapping[str, Any] | None = None
 ) -> dict[str, bytes]:
     """All members of a sample but its image: the depth, if it has one, and the json.
+
+    What is stored is read again and compared with what was given. Where the space allows inverses, values
+    that have none are invalid.
+
+    Args:
+        sample: with a depth and its space, or without.
+        codec: how the depth is stored; None: `default_codec` of its space.
+        extra: more for the json.
 
     Raises:
         UserError: as `encode_sample`.
@@ -69,12 +93,22 @@ def encode_label(
     if sample.depth is not None:
         if sample.space is None:
             raise UserError(f"sample '{sample.key}' has depth without a space; give one, as 'metric depth'")
+        codec = default_codec(sample.space) if codec is None else codec
+        depth, mask = sample.depth, np.isfinite(sample.depth)
+        mask = mask if sample.mask is None else mask & sample.mask
+        if sample.space.invertible:
+            mask = mask & (depth > 0)
+        unit = unit_of(sample.space)
         try:
-            suffix, data, meta = encode_depth(sample.depth, sample.mask, codec)
+            suffix, data, meta = encode_depth(depth, mask, codec)
+            decoded, _ = decode_depth(data, meta, f"sample '{sample.key}'")
+            check_round_trip(depth, mask, decoded, codec, sample.space.invertible)
+        except LossyError as error:
+            raise LossyError(f"sample '{sample.key}': {error}", error.extreme) from error
         except UserError as error:
             raise UserError(f"sample '{sample.key}': {error}") from error
         members[suffix] = data
-        record["depth"] = {"space": str(sample.space), "unit": unit_of(sample.space), **meta}
+        record["depth"] = {"space": str(sample.space), "unit": unit, **meta}
     if sample.intrinsics is not None:
         camera = sample.intrinsics
         record["intrinsics"] = [float(camera[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2))]
@@ -102,7 +136,8 @@ def decode_sample(
     name = f"{where}: sample '{key}'"
     suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in members), None)
     if suffix is None:
-        raise BadSample(f"{name} has no image; one of its members would end in {', '.join(IMAGE_SUFFIXES)}")
+        held = ", ".join(f".{suffix}" for suffix in members)
+        raise BadSample(f"{name} has no image among {held}; it would be one of .{', .'.join(IMAGE_SUFFIXES)}")
     data, name_of_image = members[suffix], f"{name}, its .{suffix},"
     if not labelled:
         image = decode_image(data, name_of_image, shorter_side_at_least=shorter_side_at_least)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +16,10 @@ from depthkd.formats.images import IMAGE_SUFFIXES
 from depthkd.formats.sample import BadSample
 from depthkd.formats.tar_headers import tar_members
 from depthkd.formats.whole_files import whole_file
+from depthkd.paths import user_path
 
 OPEN_TARS = 64  # kept open in a process
-VERSION = 1  # of the cache's layout
+VERSION = 2  # of the cache's layout
 COLUMNS = ("starts", "kinds", "offsets", "sizes")
 
 
@@ -45,6 +46,10 @@ class TarIndex:
     """Of each member: how many bytes it has."""
     stamp: tuple[int, int]
     """The tar's size and modification time (ns), for which this index holds."""
+    digest: str
+    """64 bits, in hexadecimal, of the samples' keys and their members' suffixes and sizes, in order: what
+    tells the tar's content from others without reading it. A member that changes and keeps its number of
+    bytes is not noticed; another name or time of the tar is the same content."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -85,7 +90,14 @@ def index_tar(path: str | Path, cache: Path | None = None, images: bool = True) 
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"{path} is not a file; a shard is a tar")
+        what = (
+            "is a folder, and "
+            if path.is_dir()
+            else "is a link to nothing, and "
+            if path.is_symlink()
+            else ""
+        )
+        raise MissingFileError(f"{path} {what}is not a file; a shard is a tar")
     status = path.stat()
     stamp = (status.st_size, status.st_mtime_ns)
     places = _cache_places(path, cache)
@@ -95,12 +107,26 @@ def index_tar(path: str | Path, cache: Path | None = None, images: bool = True) 
         for place in places:
             if _save(index, place):
                 break
-    if images:
-        index = _with_images(index)
     if not index.keys:
-        kind = "sample with an image" if images else "sample"
-        raise UserError(f"{path} holds no {kind}; expected members like 000001.jpg")
-    return index
+        raise UserError(
+            f"{path} holds no sample{' with an image' * images}; expected members like 000001.jpg"
+        )
+    if not images:
+        return index
+    pictured = _with_images(index)
+    if not pictured.keys:
+        raise UserError(f"{path} holds no sample with an image: {unread(index)}")
+    return pictured
+
+
+def unread(index: TarIndex) -> str:
+    """What the members of a tar end in, in which no image is found, and what would be one."""
+    counts = np.bincount(index.kinds, minlength=len(index.suffixes))
+    found = ", ".join(f".{suffix} ({count})" for suffix, count in zip(index.suffixes, counts, strict=True))
+    return (
+        f"its members end in {found}, counted from the first dot of their names; as images, those in "
+        f".{', .'.join(IMAGE_SUFFIXES)} are read"
+    )
 
 
 class _Tar:
@@ -124,6 +150,8 @@ def _open(path: str, stamp: tuple[int, int]) -> _Tar:
         return _Tar(path)
     except FileNotFoundError as error:
         raise BadSample(f"{path} has gone since it was indexed") from error
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _build(path: Path, stamp: tuple[int, int]) -> TarIndex:
@@ -146,7 +174,15 @@ def _build(path: Path, stamp: tuple[int, int]) -> TarIndex:
     ]
     kinds, offsets, sizes = np.array(rows, np.int64).reshape(-1, 3).T.copy()
     starts = np.cumsum([0, *map(len, samples.values())], dtype=np.int64)
-    return TarIndex(path, list(samples), list(places), starts, kinds, offsets, sizes, stamp)
+    return TarIndex(path, list(samples), list(places), starts, kinds, offsets, sizes, stamp, _digest(samples))
+
+
+def _digest(samples: Mapping[str, Mapping[str, tuple[int, int]]]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for key, members in samples.items():
+        sizes = sorted((suffix, size) for suffix, (_, size) in members.items())
+        digest.update(f"{key} {sizes}\n".encode())
+    return digest.hexdigest()
 
 
 def _with_images(index: TarIndex) -> TarIndex:
@@ -171,7 +207,7 @@ def _cache_places(path: Path, cache: Path | None) -> list[Path]:
     name = f"{path.name}-{hashlib.sha256(os.fsencode(absolute)).hexdigest()[:16]}.index.json"
     if cache is not None:
         return [Path(cache) / name]
-    folder = Path(os.environ.get("DEPTHKD_CACHE") or "~/.cache/depthkd").expanduser()
+    folder = user_path(os.environ.get("DEPTHKD_CACHE") or "~/.cache/depthkd")
     return [absolute.with_name(f"{path.name}.index.json"), folder / name]
 
 
@@ -182,7 +218,9 @@ def _load(place: Path, path: Path, stamp: tuple[int, int]) -> TarIndex | None:
         if record["version"] != VERSION or tuple(record["stamp"]) != stamp:
             return None
         starts, kinds, offsets, sizes = (np.array(record[name], np.int64) for name in COLUMNS)
-        index = TarIndex(path, record["keys"], record["suffixes"], starts, kinds, offsets, sizes, stamp)
+        index = TarIndex(
+            path, record["keys"], record["suffixes"], starts, kinds, offsets, sizes, stamp, record["digest"]
+        )
         sound = (
             len(index.starts) == len(index.keys) + 1
             and len(index.kinds) == len(index.offsets) == len(index.sizes) == index.starts[-1]
@@ -198,6 +236,7 @@ def _save(index: TarIndex, place: Path) -> bool:
     record = {
         "version": VERSION,
         "stamp": index.stamp,
+        "digest": index.digest,
         "suffixes": index.suffixes,
         "keys": index.keys,
         **{name: getattr(index, name).tolist() for name in COLUMNS},

@@ -16,9 +16,13 @@ def tar_members(path: Path) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of every plain file in a tar; reads nothing but its headers.
 
     Raises:
-        UserError: it is not a tar, is compressed, damaged or cut short, or has a sparse file.
+        UserError: it cannot be opened, is no tar, compressed, damaged or cut short, or has a sparse file.
     """
-    with path.open("rb", buffering=0) as file:
+    try:
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    with file:
         yield from _scan(file.fileno(), path, os.fstat(file.fileno()).st_size)
 
 

@@ -4,7 +4,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,25 +29,37 @@ def whole_file(path: Path, several_writers: bool = False, sync: bool = True) -> 
         UserError: it cannot be written; the sentence says why.
     """
     draft = draft_of(path, several_writers)
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = draft.open("wb")
     try:
-        with file:
-            try:
-                yield file
-            except OSError as error:
-                if error.errno in FULL:
-                    raise UserError(f"{path} cannot be written: {error.strerror}") from error
-                raise
-            with _writing(path):
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
-        with _writing(path):
+        with draft_file(path, draft, sync) as file:
+            yield file
+        with writing(path):
             draft.replace(path)
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
+
+
+@contextmanager
+def draft_file(path: Path, draft: Path, sync: bool = True) -> Iterator[BinaryIO]:
+    """The file `draft` to write, which is to become `path`; it does not yet.
+
+    Raises:
+        UserError: it cannot be written; the sentence says why.
+    """
+    with writing(path):
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        file = draft.open("wb")
+    with file:
+        try:
+            yield file
+        except OSError as error:
+            if error.errno in FULL:
+                raise UserError(f"{path} cannot be written: {error.strerror}") from error
+            raise
+        with writing(path):
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -67,7 +79,8 @@ def draft_of(path: Path, several_writers: bool = False) -> Path:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Errors of the file system, while a path is written, as a sentence that names it."""
     try:
         yield
     except OSError as error:

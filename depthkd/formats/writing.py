@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import BinaryIO
 
 from depthkd.errors import ExistingFileError, UserError
-from depthkd.formats.whole_files import draft_of, whole_file
+from depthkd.formats.whole_files import draft_file, draft_of, whole_file, writing
+from depthkd.paths import user_path
 
 NUMBER = re.compile(r"%0?\d*d")
 Member = tuple[str, Mapping[str, bytes]]
@@ -33,7 +35,7 @@ def write_shards(
     new, and what it would have replaced is still there.
 
     Raises:
-        UserError: the pattern is not one, or `samples_per_shard` is not positive.
+        UserError: the pattern is not one, `samples_per_shard` is not positive, or a tar cannot be written.
         ExistingFileError: there are such tars already, and `overwrite` is false.
     """
     if samples_per_shard < 1:
@@ -44,7 +46,6 @@ def write_shards(
             f"{existing[0]} exists already; --overwrite true replaces it, or choose another name"
         )
     numbered = NUMBER.search(pattern) is not None
-    Path(pattern).parent.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     try:
         for number in count():
@@ -53,13 +54,15 @@ def write_shards(
                 break
             paths.append(_numbered(pattern, number))
             rest = islice(samples, samples_per_shard - 1) if numbered else samples
-            with draft_of(paths[-1]).open("wb") as file:
+            with draft_file(paths[-1], draft_of(paths[-1])) as file:
                 _write(chain([first], rest), file)
         for path in paths:
-            draft_of(path).replace(path)
+            with writing(path):
+                draft_of(path).replace(path)
     finally:
         for path in paths:
-            draft_of(path).unlink(missing_ok=True)
+            with suppress(OSError):
+                draft_of(path).unlink()
     for path in set(existing) - set(paths) if paths else ():
         path.unlink()
         path.with_name(f"{path.name}.index.json").unlink(missing_ok=True)
@@ -67,7 +70,7 @@ def write_shards(
 
 
 def _existing(pattern: str) -> list[Path]:
-    path = Path(pattern)
+    path = user_path(pattern)
     if path.suffix != ".tar" or len(NUMBER.findall(path.name)) > 1 or NUMBER.search(str(path.parent)):
         raise UserError(f"'{pattern}' is no pattern for shards; it would be like 'shards/photos-%06d.tar'")
     if not path.parent.is_dir():
@@ -77,7 +80,7 @@ def _existing(pattern: str) -> list[Path]:
 
 
 def _numbered(pattern: str, number: int) -> Path:
-    return Path(NUMBER.sub(lambda found: found[0] % number, pattern))
+    return user_path(NUMBER.sub(lambda found: found[0] % number, pattern))
 
 
 def _write(samples: Iterable[Member], file: BinaryIO) -> int:

@@ -1,5 +1,6 @@
 """Method: what all trainers share; a method's file adds its losses and reads like its paper."""
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,7 +15,13 @@ from torch import Tensor, nn
 
 from depthkd.batch import Batch, TrainingBatch
 from depthkd.errors import UserError
-from depthkd.methods.optimization import Optimization, averaged_copy, update_average
+from depthkd.methods.optimization import (
+    GroupSettings,
+    Optimization,
+    averaged_copy,
+    configure_again,
+    update_average,
+)
 from depthkd.methods.validation import Validation
 from depthkd.models.frozen import Frozen
 from depthkd.models.model import DepthModel, resize_map
@@ -23,6 +30,7 @@ Image = Float[Tensor, "batch 3 height width"]
 Map = Float[Tensor, "batch height width"]
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
 Teacher = Callable[[], DepthModel]
+log = logging.getLogger(__name__)
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # the run's precision is the teachers' too
 
 
@@ -165,6 +173,17 @@ class Method(LightningModule):
         if size is not None:
             self.note_training_size(size)
 
+    def on_train_start(self) -> None:
+        """Learn at the rates that are configured, and say where a checkpoint had others."""
+        scheduler: Any = self.trainer.lr_scheduler_configs[0].scheduler
+        changes = configure_again(self.trainer.optimizers[0], scheduler, self.group_settings)
+        if changes and self.trainer.is_global_zero:
+            log.warning(
+                "going on at step %d with other settings than the checkpoint's: %s",
+                self.trainer.global_step,
+                "; ".join(changes),
+            )
+
     def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
         """Seed dropout and its like by the batch, so that a resumed run draws what the first would have."""
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
@@ -190,13 +209,10 @@ class Method(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW and its schedule over `trainer.max_steps`."""
-        if self.trainer.max_steps < 1:
-            raise UserError(
-                "trainer.max_steps is not set: the stream has no end, so say how many steps to train"
-            )
         others = [p for name, child in self.named_children() for p in self._own(name, child)]
         optimizer = self.optimization.optimizer(self.student, others)
         scheduler = self.optimization.scheduler(optimizer, self.trainer.max_steps)
+        self.group_settings = GroupSettings.of(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     @staticmethod
@@ -214,8 +230,34 @@ class Method(LightningModule):
         self.validation.finish()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Run at the size that the checkpoint was trained at."""
-        size = checkpoint["depthkd"].get("trained_at")
+        """See that the checkpoint is of this method and this student, and run at the size of its training.
+
+        Raises:
+            UserError: it is not; the sentence says what differs.
+        """
+        facts, ours = checkpoint["depthkd"], self.state_dict()
+        method = f"{type(self).__module__}.{type(self).__qualname__}"
+        if facts["method"] != method:
+            raise UserError(
+                f"the checkpoint was trained by {facts['method']}, and the config's model is {method}: a run "
+                "goes on with the method that it began with"
+            )
+        if self.trainer.state.fn != "fit":  # what only training needs is not built
+            checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in ours}
+        theirs = checkpoint["state_dict"]
+        differing = sorted(
+            name
+            for name in ours.keys() | theirs.keys()
+            if name not in ours or name not in theirs or ours[name].shape != theirs[name].shape
+        )
+        if differing:
+            there, here = (_shape(state.get(differing[0])) for state in (theirs, ours))
+            raise UserError(
+                f"the checkpoint's weights do not fit model.init_args: {len(differing)} tensors differ, "
+                f"'{differing[0]}' among them ({there} in the checkpoint, {here} here); a run goes on with "
+                "the student that it began with"
+            )
+        size = facts.get("trained_at")
         if size is not None:
             self.note_training_size((size[0], size[1]))
 
@@ -227,6 +269,8 @@ class Method(LightningModule):
             "student": self.student.source,
             "averaged": self._averaged(),
             "trained_at": None if (at := self.student.trained_at) is None else list(at),
+            "steps": self.trainer.max_steps,
+            "ended": bool(self.trainer.early_stopping_callback and self.trainer.should_stop),
             "teachers": {
                 name: {
                     "source": teacher.model.source,
@@ -236,3 +280,7 @@ class Method(LightningModule):
                 for name, teacher in self.teachers.items()
             },
         }
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else str(list(tensor.shape))

@@ -1,6 +1,7 @@
 """Parameter groups, schedule and the running average of weights: what every method trains with."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -92,6 +93,46 @@ class Optimization:
     def scheduler(self, optimizer: Optimizer, max_steps: int) -> LambdaLR:
         """The schedule as torch wants it, one call a step."""
         return LambdaLR(optimizer, self.factor(max_steps))
+
+
+@dataclass(frozen=True)
+class GroupSettings:
+    """What is configured of one parameter group: a checkpoint would bring its own instead."""
+
+    learning_rate: float
+    betas: tuple[float, float]
+    weight_decay: float
+
+    @classmethod
+    def of(cls, optimizer: Optimizer) -> "list[GroupSettings]":
+        """Those of an optimizer that has a scheduler and has not been restored yet."""
+        return [
+            cls(group["initial_lr"], tuple(group["betas"]), group["weight_decay"])
+            for group in optimizer.param_groups
+        ]
+
+
+def configure_again(optimizer: Optimizer, scheduler: LambdaLR, settings: list[GroupSettings]) -> list[str]:
+    """Bring a restored optimizer to its run's settings; a sentence for each that was another.
+
+    Rates and AdamW's constants are in a checkpoint, the shape of the schedule is not: left alone, a
+    resumed run would learn at the old rates under a new schedule. Where nothing was changed, this
+    changes nothing.
+    """
+    changes: dict[str, None] = {}
+    step = scheduler.last_epoch
+    for group, wanted, factor in zip(optimizer.param_groups, settings, scheduler.lr_lambdas, strict=True):
+        rate = wanted.learning_rate * factor(step)
+        if not math.isclose(group["lr"], rate, rel_tol=1e-9, abs_tol=1e-15):
+            changes[f"a learning rate was {group['lr']:.3g} there and is {rate:.3g} from here on"] = None
+        if tuple(group["betas"]) != wanted.betas:
+            changes[f"AdamW's betas were {tuple(group['betas'])} and are {wanted.betas}"] = None
+        if group["weight_decay"] != wanted.weight_decay:
+            changes[f"a weight decay was {group['weight_decay']:g} and is {wanted.weight_decay:g}"] = None
+        group |= {"lr": rate, "initial_lr": wanted.learning_rate, "betas": wanted.betas}
+        group["weight_decay"] = wanted.weight_decay
+    scheduler.base_lrs = [wanted.learning_rate for wanted in settings]
+    return list(changes)
 
 
 def averaged_copy(student: DepthModel) -> DepthModel:

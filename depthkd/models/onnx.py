@@ -57,6 +57,8 @@ class OnnxDepth(DepthModel):
         UserError: the file is no ONNX graph, or its inputs, outputs or size are others than said.
     """
 
+    assumed = "affine disparity of RGB in [0, 1]"  # by the defaults below
+
     def __init__(
         self,
         path: str,

@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib import format as npy_format
+from PIL import Image
 
-from depthkd.formats.depth import decode_depth, encode_depth, read_depth_npy, read_depth_png
+from depthkd.batch import DepthSpace
+from depthkd.formats.depth import LossyError, decode_depth, encode_depth, read_depth_npy, read_depth_png
 from depthkd.formats.images import encode_png
-from depthkd.formats.sample import BadSample
+from depthkd.formats.sample import BadSample, Sample
+from depthkd.formats.samples import decode_label, encode_label
 
 RELAXED = settings(deadline=None, derandomize=True)
 
@@ -60,6 +63,64 @@ def test_png16_keeps_the_ends_of_the_range() -> None:
     assert decoded[0, 1] == depth[0, 1]
 
 
+@RELAXED
+@given(seed=st.integers(0, 2**32 - 1), low=st.floats(1e-6, 1e6), ratio=st.floats(1.0, 4.8e5))
+def test_log16_keeps_a_relative_error_of_a_ten_thousandth(seed: int, low: float, ratio: float) -> None:
+    rng = np.random.default_rng(seed)
+    depth = (low * ratio ** rng.random((7, 9))).astype(np.float32)
+    mask = rng.random((7, 9)) < 0.8
+    mask[3, 3] = True
+    depth[~mask] = rng.choice([np.nan, np.inf, 0.0, -1.0], np.count_nonzero(~mask))
+    suffix, data, meta = encode_depth(depth, mask, "log16")
+    decoded, valid = decode_depth(data, meta, "d")
+    truth = depth[mask].astype(np.float64)
+    assert suffix == "depth.png" and np.array_equal(valid, mask) and (decoded[~mask] == 0).all()
+    errors = np.abs(decoded[mask] - truth) / truth
+    assert errors.max() <= np.log(truth.max() / truth.min()) / 131068 + 6.1e-8  # half a float32 unit
+    assert errors.max() < 1e-4
+    assert decoded[mask].min() == truth.min() and decoded[mask].max() == truth.max()
+    codes = np.asarray(Image.open(io.BytesIO(data))).astype(np.float64)  # as anybody would read it
+    stranger = meta["range"][0] * (meta["range"][1] / meta["range"][0]) ** ((codes - 1) / 65534)
+    np.testing.assert_allclose(decoded[mask], stranger[mask], rtol=6.1e-8)
+
+
+@pytest.mark.parametrize("space", ["metric depth", "scale disparity"])
+@pytest.mark.parametrize(("high", "fits"), [(4.8e5, True), (1e6, False), (1e30, False)])
+def test_log16_says_where_its_range_ends(space: str, high: float, fits: bool) -> None:
+    depth = np.geomspace(1, high, 9000).reshape(90, 100).astype(np.float32)
+    sample = Sample("a", np.zeros((90, 100, 3), np.uint8), depth, None, None, DepthSpace.parse(space))
+    if fits:
+        assert decode_label("a", encode_label(sample), "t")[1].all()
+        return
+    with pytest.raises(LossyError, match=r"'a': codec log16 cannot hold values from 1 to 1e\+") as caught:
+        encode_label(sample)
+    assert caught.value.extreme in (1.0, np.float32(high))
+    assert decode_label("a", encode_label(sample, "npy"), "t")[1].all()
+
+
+def test_affine_maps_lose_no_more_than_a_few_codes() -> None:
+    rng = np.random.default_rng(0)
+    image = np.zeros((90, 100, 3), np.uint8)
+    for values, fits in (
+        (rng.normal(0, 3, 9000), True),
+        (np.maximum(rng.normal(-0.5, 1, 9000), 0), True),  # a network that ends in a ReLU
+        (np.full(9000, -2.5), True),
+        (rng.choice([0.0, 1.0], 9000), True),
+        (np.append(rng.random(8999), 50.0), True),
+        (np.append(rng.random(8999), 65535.0), False),
+        (np.append(rng.random(999), np.full(8001, 1e10)), False),
+        (np.append(rng.random(8998), [1e10, -1e10]), False),
+    ):
+        depth = values.reshape(90, 100).astype(np.float32)
+        sample = Sample("a", image, depth, None, None, DepthSpace.parse("affine disparity"))
+        if fits:
+            decoded = decode_label("a", encode_label(sample), "t")[0]
+            assert np.abs(decoded - depth).max() <= np.ptp(depth) / 131068 * 1.01 + 1e-6
+        else:
+            with pytest.raises(LossyError, match="codec png16 cannot hold values"):
+                encode_label(sample)
+
+
 def test_npy_is_exact() -> None:
     depth = np.array([[1e-30, 3.25, np.nan], [-7.0, np.inf, 1e30]], np.float32)
     suffix, data, meta = encode_depth(depth, np.array([[True, True, True], [True, True, False]]), "npy")
@@ -77,6 +138,8 @@ def test_what_cannot_be_encoded_is_said() -> None:
         encode_depth(depth * np.nan, None)
     with pytest.raises(ValueError, match="without a valid pixel"):
         encode_depth(depth, np.zeros((2, 2), bool))
+    with pytest.raises(ValueError, match="codec log16 takes values above 0, and the smallest is -1"):
+        encode_depth(-depth, None, "log16")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +150,8 @@ def test_what_cannot_be_encoded_is_said() -> None:
         ({"codec": "png16", "range": [0, float("nan")]}, "has range"),
         ({"codec": "png16", "range": [0, 1e300]}, "has range"),
         ({"codec": "png16", "range": ["0", "1"]}, "has range"),
+        ({"codec": "log16", "range": [0, 1]}, r"has range \[0, 1\]; codec log16 needs .* both above 0"),
+        ({"codec": "log16"}, "has range null; codec log16 needs"),
         ({"codec": "pickle"}, 'has codec "pickle"; it would be one of png16, npy'),
         ({}, "has codec null"),
         ({"codec": "npy"}, "is not a .npy array"),

@@ -51,6 +51,22 @@ def test_formats_are_known_by_their_bytes(kind: str, suffix: str) -> None:
     assert np.abs(decode_image(data, "named.gif").astype(int) - photo()).mean() < 5
 
 
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"\0\0\0\x18ftypheic", "a HEIC image"),
+        (b"\0\0\0\x20ftypavif", "an AVIF image"),
+        (b"GIF89a", "a GIF image"),
+        (b"MM\0*", "a TIFF or camera raw image"),
+        (b"", "empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer without its file"),
+    ],
+)
+def test_other_formats_are_named(start: bytes, what: str) -> None:
+    with pytest.raises(BadSample, match=rf"^a\.jpg is not a JPEG, PNG or WebP image, but {what}$"):
+        image_size(start, "a.jpg")
+
+
 @pytest.mark.parametrize("data", [b"", b"GIF89a" + bytes(50), b"P6 1 1 255 abc", b"RIFF1234WAVE"])
 def test_other_formats_are_refused(data: bytes) -> None:
     with pytest.raises(BadSample, match=r"a\.jpg is not a JPEG, PNG or WebP"):

@@ -85,7 +85,8 @@ def test_zoedepth_agrees_with_the_pipeline(size: tuple[int, int], processor: Any
     depth = model.predict(picture(*size))[0]
     assert depth.shape == size
     torch.testing.assert_close(depth, expected, **CLOSE)
-    torch.testing.assert_close(model.eval()(picture(*size)).depth[0], expected, **CLOSE)
+    # With gradients other kernels run, whose rounding this random head amplifies on some processors.
+    torch.testing.assert_close(model.eval()(picture(*size)).depth[0], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_zoedepth_averages_flips_as_its_processor_does(tmp_path: Path) -> None:

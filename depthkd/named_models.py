@@ -1,0 +1,114 @@
+"""Models by one word: a run, an ONNX file, a folder or a hub id of transformers or diffusers."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from depthkd.errors import MissingFileError, UserError
+from depthkd.models.model import DepthModel
+from depthkd.paths import local_or_hub, user_path
+from depthkd.run_folder import CONFIG, Run
+from depthkd.runs import load_student
+
+CLASSES = {  # by config.json's model_type
+    "depth_anything": "HuggingFaceDepth",
+    "dpt": "HuggingFaceDepth",
+    "zoedepth": "ZoeDepth",
+    "depth_pro": "DepthPro",
+}
+PIPELINES = {"MarigoldDepthPipeline": "Marigold"}  # by model_index.json's _class_name
+BY_CLASS = "name its class, as in --models.NAME.class_path depthkd.models.OnnxDepth (or --model.class_path)"
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """What a word stands for; it is loaded when it is needed.
+
+    Args:
+        load: builds the model.
+        run: the run that it is the student of, if it is one's.
+    """
+
+    load: Callable[[], DepthModel]
+    run: Run | None = None
+
+
+def named_model(text: str) -> NamedModel:
+    """The model that a word names: a run folder, one of its checkpoints, an .onnx file, a folder of
+    transformers or diffusers, or a hub id. A look at the disk; a hub is asked only when the model loads.
+
+    Raises:
+        MissingFileError: nothing of that name is here, and it cannot be a hub id.
+        UserError: it is something else; the sentence says what would be read.
+    """
+    place = user_path(text)
+    if not place.exists():
+        if _may_be_hub_id(text):
+            return NamedModel(partial(_from_transformers, text))
+        raise MissingFileError(
+            f"there is no {place}; a model would be a run folder, a checkpoint, an .onnx file, a folder with "
+            "config.json, or a hub id such as depth-anything/Depth-Anything-V2-Small-hf"
+        )
+    if place.is_file():
+        return _file(place)
+    run = Run(place)
+    if run.config.is_file():
+        return NamedModel(partial(load_student, text), run)
+    if (place / "model_index.json").is_file():
+        return NamedModel(partial(_from_diffusers, place))
+    if (place / "config.json").is_file():
+        return NamedModel(partial(_from_transformers, str(place)))
+    raise MissingFileError(
+        f"{place} is not a run folder, for it has no {CONFIG}, and no folder of transformers, for it has no "
+        "config.json"
+    )
+
+
+def _file(place: Path) -> NamedModel:
+    if place.suffix == ".ckpt":
+        return NamedModel(partial(load_student, place), Run(place))
+    if place.suffix == ".onnx":
+        return NamedModel(partial(_from_onnx, place))
+    raise UserError(
+        f"{place} names no network: a file would be an .onnx, or a run's .ckpt; for weights alone {BY_CLASS}"
+    )
+
+
+def _from_onnx(place: Path) -> DepthModel:
+    from depthkd.models.onnx import OnnxDepth
+
+    print(
+        f"{place}: read as {OnnxDepth.assumed}; if it is another, say so with --models.NAME.class_path (or "
+        "--model.class_path) depthkd.models.OnnxDepth and its init_args"
+    )
+    return OnnxDepth(str(place))
+
+
+def _from_transformers(source: str) -> DepthModel:
+    import depthkd.models
+    from depthkd.models.huggingface import read_config
+
+    kind = str(read_config(local_or_hub(source)).get("model_type"))
+    if kind not in CLASSES:
+        raise UserError(f"'{source}' has model_type '{kind}'; one of {', '.join(CLASSES)} would be read")
+    model: DepthModel = getattr(depthkd.models, CLASSES[kind])(source=source)
+    return model
+
+
+def _from_diffusers(place: Path) -> DepthModel:
+    import depthkd.models
+
+    index: Any = json.loads((place / "model_index.json").read_text(encoding="utf-8"))
+    kind = str(index.get("_class_name"))
+    if kind not in PIPELINES:
+        raise UserError(f"{place} is a {kind} of diffusers, which is no depth network by itself: {BY_CLASS}")
+    model: DepthModel = getattr(depthkd.models, PIPELINES[kind])(source=str(place))
+    return model
+
+
+def _may_be_hub_id(text: str) -> bool:
+    owner, slash, name = text.partition("/")
+    return bool(slash and owner and name) and "/" not in name and not text.startswith((".", "~", "runs/"))

@@ -1,0 +1,189 @@
+"""A run is one folder, `runs/<name>/{config.yaml, checkpoints/last.ckpt, logs/, trained_on/}`: what is where,
+how far it has come, and who works in it."""
+
+import fcntl
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, TextIO
+from zipfile import is_zipfile
+
+import torch
+import yaml
+
+from depthkd.errors import MissingFileError, UserError
+from depthkd.paths import user_path
+
+CONFIG = "config.yaml"
+CHECKPOINT = "checkpoints/last.ckpt"
+LOCK = ".in_use"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Args:
+        steps: optimizer steps that its last checkpoint has behind it.
+        wanted: how many it was asked for.
+        ended: whether it ended before by a rule of its own config, such as early stopping.
+    """
+
+    steps: int
+    wanted: int
+    ended: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.ended or self.steps >= self.wanted
+
+    def __str__(self) -> str:
+        return f"step {self.steps} of {self.wanted}"
+
+
+class Run:
+    """One run's folder.
+
+    Args:
+        path: the folder, or one of the run's checkpoints; `~` is read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        found = user_path(path)
+        of_checkpoint = found.is_file() or found.suffix == ".ckpt"
+        self.folder = found.parent.parent if of_checkpoint else found
+        self.checkpoint = found if of_checkpoint else found / CHECKPOINT
+        self._lock: TextIO | None = None
+
+    @property
+    def config(self) -> Path:
+        """Its config, as it was last trained with."""
+        return self.folder / CONFIG
+
+    def settings(self) -> dict[str, Any]:
+        """What its config says.
+
+        Raises:
+            MissingFileError: the folder has no config.
+            UserError: that is broken.
+        """
+        if not self.config.is_file():
+            raise MissingFileError(f"{self.folder} is not a run folder: it has no {CONFIG}")
+        try:
+            tree = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{self.config} is not valid YAML: {str(error).splitlines()[0]}") from error
+        if not isinstance(tree, dict):
+            raise UserError(f"{self.config} holds no config; it would have keys such as 'model:'")
+        return tree
+
+    def progress(self) -> Progress | None:
+        """How far its checkpoint is; None where it has none. Reads no weights.
+
+        Raises:
+            UserError: the checkpoint is broken.
+        """
+        if not self.checkpoint.is_file():
+            return None
+        content = read_checkpoint(self.checkpoint, lazily=True)
+        facts = content["depthkd"]
+        steps = int(content["global_step"])
+        wanted = facts.get("steps")
+        if wanted is None:  # a checkpoint of depthkd 0.1.0, whose config knows it
+            trainer = self.settings().get("trainer") or {}
+            wanted = trainer.get("max_steps", steps)
+        return Progress(steps, int(wanted), bool(facts.get("ended", False)))
+
+    def set_aside(self) -> Path | None:
+        """Keep an earlier run of the same name, `runs/x` as `runs/x.1` and so on; where it is then."""
+        if not (self.folder / CHECKPOINT).exists():
+            return None
+        number = 1
+        while (aside := self.folder.with_name(f"{self.folder.name}.{number}")).exists():
+            number += 1
+        self.folder.rename(aside)
+        return aside
+
+    def check_free(self) -> None:
+        """See that no other process trains in it.
+
+        Raises:
+            UserError: one does; the sentence says which.
+        """
+        if self._lock is None and self._lock_file.is_file():
+            with self._lock_file.open("a+") as file:
+                self._claim(file)
+
+    def take(self) -> None:
+        """Mark it as in use, until this process ends, however it ends, or calls `release`.
+
+        Raises:
+            UserError: another process trains in it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self._lock_file.open("a+")
+        try:
+            self._claim(file)
+        except UserError:
+            file.close()
+            raise
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        self._lock = file
+
+    def release(self) -> None:
+        """No longer in use."""
+        if self._lock is not None:
+            self._lock_file.unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.folder / LOCK
+
+    def _claim(self, file: TextIO) -> None:
+        """A record lock: it ends with the process, and forked data workers do not inherit it."""
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            file.seek(0)
+            who = file.read().strip() or "another process"
+            raise UserError(
+                f"{self.folder} is being trained in by {who}: wait for it, or give this run another folder "
+                "(--run)"
+            ) from error
+        except OSError:  # this file system knows no locks
+            return
+
+
+def read_checkpoint(path: Path, lazily: bool = False) -> dict[str, Any]:
+    """A checkpoint's tensors and plain values, on the CPU; never unpickles anything else.
+
+    Args:
+        path: of the file.
+        lazily: leave the tensors on disk until they are used; the file must stay as long.
+
+    Raises:
+        MissingFileError: there is none at this path.
+        UserError: it is not a checkpoint of ours, or was cut short.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"there is no checkpoint at {path}")
+    if not is_zipfile(path):
+        raise UserError(f"{path} is not a checkpoint, or was cut short while it was copied")
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
+    except UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than tensors and plain values, so it was not loaded: it could run code"
+        ) from error
+    except (RuntimeError, EOFError, KeyError) as error:
+        raise UserError(f"{path} is not a checkpoint, or is damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or "depthkd" not in content:
+        raise UserError(f"{path} is not a checkpoint of depthkd: it has no entry 'depthkd'")
+    return content

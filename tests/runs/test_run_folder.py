@@ -1,0 +1,198 @@
+"""What a run's folder says of itself: how far it is, who works in it, and that a mistake costs it nothing."""
+
+import multiprocessing
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from depthkd.errors import UserError
+from depthkd.run_folder import CHECKPOINT, Progress, Run, read_checkpoint
+from tests.conftest import CommandLine
+from tests.runs.conftest import Fit
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_progress_is_steps_of_steps(tmp_path: Path) -> None:
+    run = Run(tmp_path / "x")
+    assert run.progress() is None
+    run.checkpoint.parent.mkdir(parents=True)
+    for facts, expected in (
+        ({"steps": 9}, Progress(6, 9)),
+        ({"steps": 6}, Progress(6, 6)),
+        ({"steps": 9, "ended": True}, Progress(6, 9, True)),
+        ({}, Progress(6, 8)),  # of depthkd 0.1.0: the config knows
+    ):
+        run.config.write_text("trainer: {max_steps: 8}")
+        torch.save({"depthkd": facts, "global_step": 6, "weights": torch.zeros(3)}, run.checkpoint)
+        assert run.progress() == expected == Run(run.checkpoint).progress()
+    assert [p.finished for p in (Progress(6, 9), Progress(9, 9), Progress(6, 9, True))] == [False, True, True]
+    run.checkpoint.write_bytes(run.checkpoint.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"last\.ckpt is not a checkpoint, or was cut short"):
+        run.progress()
+
+
+def hold(folder: str, taken: Any, release: Any) -> None:
+    run = Run(folder)
+    run.take()
+    taken.set()
+    release.wait(30)
+    os._exit(0)  # as a killed process ends: nothing is tidied up
+
+
+def test_one_process_a_folder(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    taken, release = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(str(tmp_path), taken, release))
+    other.start()
+    assert taken.wait(30)
+    for attempt in (Run(tmp_path).check_free, Run(tmp_path).take):
+        with pytest.raises(UserError, match=rf"is being trained in by process {other.pid} on .*--run"):
+            attempt()
+    release.set()
+    other.join()
+    Run(tmp_path).check_free()
+    run = Run(tmp_path)
+    run.take()
+    run.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_moves_and_writes_nothing(fit: Fit, tmp_path: Path) -> None:
+    assert fit("--run", "runs/x")[0] == 0
+    before = tree(tmp_path / "runs")
+    for words in (["--data.train.studio.urls", "nowhere.tar"], ["--data.train.studio.share", "0.3"]):
+        status, _, err = fit("--run", "runs/x", *words)
+        assert status == 2, err
+        assert tree(tmp_path / "runs") == before
+    for run in ("runs/x", "runs/y"):
+        assert fit("--run", run, "--trainer.fast_dev_run", "2")[0] == 0
+    assert tree(tmp_path / "runs") == before
+    status, out, _ = fit("--run", "runs/x", "--ckpt_path", "last")
+    assert (status, "at step 6 of 6: nothing is left to do" in out) == (0, True)
+    assert tree(tmp_path / "runs") == before
+
+
+@pytest.mark.parametrize("spelling", ["--run=~/x", "--run ~/x", "--run=file://{home}/x"])
+def test_home_is_read_in_one_way(
+    spelling: str, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    words = spelling.format(home=home).split()
+    for steps in ("2", "1"):
+        status, out, err = fit(*words, "--trainer.max_steps", steps)
+        assert status == 0, err
+    assert "held an earlier run, which is now" in out
+    assert Run(home / "x.1").progress() == Progress(2, 2)
+    assert Run(home / "x").progress() == Progress(1, 1)
+    assert not (tmp_path / "~").exists()
+    assert fit(*words, "--ckpt_path", "last", "--trainer.max_steps", "2")[0] == 0
+    assert Run("~/x").progress() == Progress(2, 2)
+
+
+def test_other_verbs_read_home_too(
+    command_line: CommandLine, scene_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    image = "depthkd.benchmarks.Motorcycle"
+    model = ["--models.m.class_path", "depthkd.models.DepthAnything", "--models.m.size", "tiny"]
+    options = ["--photographs", "false", "--pictures", "0", "--resolution", "32"]
+    assert command_line("test", *model, "--benchmarks.b", image, "--out=~/t", *options)[0] == 0
+    words = ["--style", "studio", "--count", "1", "--height", "16", "--width", "24", "--workers", "1"]
+    assert command_line("shards", "scenes", "--out=~/s", *words)[0] == 0
+    assert command_line("shards", "pack", "--images=~/p/*.png", "--out=~/k/a.tar")[0] == 2  # nothing is there
+    assert sorted(p.name for p in (tmp_path / "home").iterdir()) == ["s", "t"]
+    assert not (tmp_path / "~").exists()
+
+
+def settings(run: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(Path(run, "config.yaml").read_text())
+    return found
+
+
+def test_what_a_resumed_run_learns_at_is_what_its_config_says(
+    fit: Fit, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert fit("--run", "runs/x")[0] == 0
+    rate = "model.init_args.optimization.learning_rate"
+    more = ["--ckpt_path", "last", "--trainer.max_steps", "9"]
+    assert fit("--run", "runs/x", *more, f"--{rate}", "1e-5")[0] == 0
+    # six steps of a cosine over seven, after two of warming up: (1 + cos(4 / 7 pi)) / 2 of 1e-5
+    assert "at step 6 with other settings" in caplog.text
+    assert "was 0 there and is 3.89e-06 from here on" in caplog.text
+    assert settings("runs/x")["model"]["init_args"]["optimization"]["learning_rate"] == 1e-5
+    before = yaml.safe_load(Path("runs/x/config.until_step_6.yaml").read_text())
+    assert before["model"]["init_args"]["optimization"]["learning_rate"] == 1e-3
+    group = read_checkpoint(Path("runs/x") / CHECKPOINT)["optimizer_states"][0]["param_groups"][-1]
+    assert group["initial_lr"] == 1e-5
+    caplog.clear()
+    more = ["--ckpt_path", "last", "--trainer.max_steps", "10"]
+    assert fit("--run", "runs/x", *more, f"--{rate}", "1e-5")[0] == 0
+    assert "at step 9 with other settings" in caplog.text  # a longer cosine
+
+
+def test_a_config_of_a_resumed_run_starts_a_new_one(fit: Fit, command_line: CommandLine) -> None:
+    assert fit("--run", "runs/x", "--trainer.max_steps", "3")[0] == 0
+    assert fit("--run", "runs/x", "--ckpt_path", "last")[0] == 0
+    found = settings("runs/x")
+    assert found["ckpt_path"] is None and found["trainer"]["precision"] == "auto"
+    status, _, err = command_line("fit", "--config", "runs/x/config.yaml", "--run", "runs/y")
+    assert status == 0, err
+    assert Run("runs/y").progress() == Progress(6, 6)
+    assert settings("runs/y") == found | {"run": "runs/y"}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["--model.init_args.student.init_args.size", "mini"],
+            r"the checkpoint's weights do not fit model\.init_args: \d+ tensors differ, '.*' among them",
+        ),
+        (
+            ["--model.init_args.optimization.ema_decay", "0.9"],
+            r"'student_average\..*' among them \(absent in the checkpoint, \[.*\] here\)",
+        ),
+        (
+            ["--model", "depthkd.methods.MetricFineTune", "--model.student.metric_max_depth", "20"],
+            r"trained by depthkd\.methods\.depth_anything_v2\.SupervisedDepth, and the config's model is",
+        ),
+    ],
+)
+def test_another_student_does_not_go_on(words: list[str], sentence: str, fit: Fit) -> None:
+    assert fit("--run", "runs/x", "--trainer.max_steps", "1")[0] == 0
+    status, _, err = fit("--run", "runs/x", "--ckpt_path", "last", *words)
+    said = [line for line in err.splitlines() if line.startswith("depthkd fit: ")]
+    assert status == 2 and len(said) == 1, err
+    assert re.search(sentence, said[0]), said[0]
+
+
+def test_validation_takes_the_runs_last_checkpoint(
+    fit: Fit, config: Path, command_line: CommandLine, scene_shards: Path
+) -> None:
+    assert fit("--run", "runs/x", "--trainer.max_steps", "2")[0] == 0
+    key = "--data.validation.b"
+    benchmark = [key, "depthkd.benchmarks.ShardBenchmark", f"{key}.resolution", "16"]
+    benchmark += [f"{key}.urls", str(scene_shards / "studio_test")]
+    words = ["validate", "--config", config, "--run", "runs/x", *benchmark]
+    before = tree(Path("runs"))
+    outputs = [command_line(*words, *more) for more in ([], ["--ckpt_path", "runs/x"])]
+    assert [status for status, _, _ in outputs] == [0, 0]
+    values = {out.partition("val/b/abs_rel")[2].split()[1] for _, out, _ in outputs}
+    assert len(values) == 1 and float(values.pop()) > 0
+    assert tree(Path("runs")) == before  # a look writes nothing
+    status, _, err = command_line("validate", "--config", config, "--run", "runs/y", *benchmark)
+    assert status == 2 and "there is no runs/y/checkpoints/last.ckpt to validate" in err
+    status, _, err = command_line("validate", "--config", config, "--run", "runs/x")
+    assert status == 2 and "data.validation names no benchmarks" in err

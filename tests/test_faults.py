@@ -1,0 +1,80 @@
+"""Whose mistake an error is: users get a sentence, faults of depthkd keep their traceback and say so."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from depthkd import lazy
+from depthkd.benchmarks.motorcycle import Motorcycle
+from depthkd.errors import UserError, mistake_or_fault, sentence
+from depthkd.methods.depth_anything_v2 import SupervisedDepth
+from depthkd.models import depth_anything
+from tests.conftest import CommandLine
+from tests.runs.conftest import small
+
+MODEL = ["--models.m.class_path", "depthkd.models.DepthAnything", "--models.m.size", "tiny"]
+TEST = ["test", *MODEL, "--benchmarks.b", "depthkd.benchmarks.Motorcycle", "--photographs", "false"]
+
+
+def not_a_number(*_: Any, **__: Any) -> Any:
+    """A ValueError of Python's own, below a line of ours."""
+    return int("x")
+
+
+def unequal(*_: Any, **__: Any) -> Any:
+    return list(zip([1], [1, 2], strict=True))
+
+
+def gone(*_: Any, **__: Any) -> Any:
+    return Path("/nowhere/at/all").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "fault", "message"),
+    [
+        (depth_anything, "depth_anything_config", not_a_number, "invalid literal"),  # in a parser's union
+        (Motorcycle, "sample", unequal, "argument 2 is longer"),
+        (SupervisedDepth, "losses", gone, "No such file or directory"),  # in the training loop
+    ],
+)
+def test_a_fault_of_ours_keeps_its_traceback(
+    place: Any, name: str, fault: Any, message: str, scene_shards: Path, command_line: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    Path("small.yaml").write_text(yaml.safe_dump(small(scene_shards)))
+    monkeypatch.setattr(place, name, fault)
+    words = ["fit", "--config", "small.yaml"] if place is SupervisedDepth else TEST
+    with pytest.raises((ValueError, OSError), match=message) as caught:
+        command_line(*words, "--run" if words[0] == "fit" else "--out", "x")
+    assert not isinstance(caught.value, UserError)
+    assert caught.value.__notes__ == ["This is a fault of depthkd 0.1.0, not yours: please report it."]
+    assert Path(__file__) in [entry.path for entry in caught.traceback[-3:]]
+
+
+def test_a_mistake_inside_a_constructor_is_the_users(command_line: CommandLine) -> None:
+    for words, expected in (
+        (["--models.m.size", "huge"], "models: size: it would be one of 'tiny'"),
+        (["--models.m.version", "3"], "Depth Anything has no version 3; it would be 1 or 2"),
+        (["--models.m.class_path", "depthkd.models.Nothing"], "depthkd.models has no 'Nothing'; it has"),
+    ):
+        status, _, err = command_line(*TEST, *words)
+        assert status == 2 and err.startswith("depthkd test: ") and expected in err, err
+        assert len(err.splitlines()) == 1
+
+
+def test_errors_are_followed_to_what_was_raised() -> None:
+    fault, mistake = KeyError("k"), UserError("the sentence")
+    outer = RuntimeError("outer")
+    outer.__cause__ = mistake
+    assert mistake_or_fault(outer) is mistake
+    assert mistake_or_fault(fault) is None  # nobody of ours has raised it
+    try:
+        lazy.lazy_exports("p", {})("x")
+    except AttributeError as error:
+        assert isinstance(error, UserError) and mistake_or_fault(error) is error
+    worker = (
+        "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  x\n"
+    )
+    assert sentence(UserError(worker + "depthkd.errors.UserError: a: b is c")) == "a: b is c"
