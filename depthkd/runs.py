@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
 from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
+from depthkd.resolution import Asked
 from depthkd.run_folder import Run, read_checkpoint
 
 Settings = dict[str, Any]
@@ -27,15 +28,22 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
         fresh: the same network with the weights that training started from (seed 0), untrained.
         settings: arguments of the student that are to be others than in the run's config.
 
+    Returns:
+        A model that runs at the shorter side of its training images, unless it is asked for another size.
+
     Raises:
         MissingFileError: the folder has no config or no checkpoint.
         UserError: they do not fit each other.
     """
     run = Run(path)
     student = build_student(run, settings)
+    if fresh and not run.checkpoint.is_file():
+        return student
+    content = read_checkpoint(run.checkpoint, lazily=fresh)
+    size = content["depthkd"].get("trained_at")  # earlier checkpoints say nothing
+    student.trained_at = None if size is None else (size[0], size[1])
     if fresh:
         return student
-    content = read_checkpoint(run.checkpoint)
     prefix = "student_average." if content["depthkd"]["averaged"] else "student."
     weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
     try:
@@ -122,6 +130,10 @@ class TrainedDepth(DepthModel):
         self.multiple = self.network.multiple
         self.fixed_size = self.network.fixed_size
         self.own_size = self.network.own_size
+        self.resizes = self.network.resizes
+        self.longest = self.network.longest
+        self.trained_at = self.network.trained_at
+        self.preprocessing = self.network.preprocessing
         self.half_but_head = self.network.half_but_head
         self.through_codec = self.network.through_codec
         self.takes_camera = self.network.takes_camera
@@ -141,6 +153,23 @@ class TrainedDepth(DepthModel):
     def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
         """As the student's."""
         return self.network.answer_with_camera(image, intrinsics)
+
+    def infer(
+        self,
+        image: Image,
+        resolution: Asked = None,
+        scale: float = 1.0,
+        flip: bool = False,
+        intrinsics: Cameras | None = None,
+    ) -> Answer:
+        """As the student's."""
+        return self.network.infer(image, resolution, scale, flip, intrinsics)
+
+    def runs_at(
+        self, height: int, width: int, resolution: Asked = None, scale: float = 1.0
+    ) -> tuple[int, int] | None:
+        """As the student's."""
+        return self.network.runs_at(height, width, resolution, scale)
 
     def companions(self) -> list[DepthModel]:
         """The student's."""
