@@ -79,7 +79,9 @@ def test_the_main_job_interrupted_at_random_moments_says_the_same(tmp_path: Path
                 process.send_signal(sent)
             output, errors = process.communicate(timeout=60)
             interrupted.append(sent)
-            assert process.returncode in (-sent, 128 + sent), (process.returncode, output, errors)
+            assert process.returncode in (-sent, 128 + sent), (
+                f"{process.returncode} after {sent.name}:\n{output}\n{errors}"
+            )
             assert "Traceback" not in errors, errors
         else:
             assert process.returncode == 0, output + errors
