@@ -67,6 +67,9 @@ def main(arguments: list[str]) -> int:
         return int(module.main(command.arguments))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        print(f"\ndepthkd {verb}: interrupted", file=sys.stderr)
+        return SIGNALLED + signal.SIGINT
     except Exception as error:
         cause = mistake_or_fault(error)
         if not isinstance(cause, UserError):

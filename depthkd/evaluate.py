@@ -52,7 +52,7 @@ def evaluate(
     mean_map: str | list[str] | None = None,
     out: Path = Path("runs/test"),
     protocol: str | list[str] | None = None,
-    resolution: int | None = None,
+    resolution: int | str | None = None,
     scale: float = 1.0,
     flip: bool = False,
     stand_in: Literal["aligned", "raw"] = "aligned",
@@ -83,8 +83,9 @@ def evaluate(
         mean_map: labelled training shards, whose mean disparity map becomes a trivial row.
         out: the folder for results.
         protocol: one preset or several ("all" of them) instead of each benchmark's own.
-        resolution: the shorter side at which models run, in pixels, instead of the protocols' own.
-        scale: a further factor on that side (test-time scaling: 1, 2, 4).
+        resolution: the size at which models run instead of the protocols' own: the shorter side in pixels;
+            "longer 756", the longer side; "native", the image's own size; "own", each model's own.
+        scale: a further factor on the size (test-time scaling: 1, 2, 4).
         flip: average each prediction with that of the mirrored image.
         stand_in: what boundary ratios are taken of: the fitted depth ("aligned") or the "raw" prediction.
         studies: figures besides the benchmarks' own: "windows" (a fit over the image against fits inside
@@ -123,7 +124,7 @@ def evaluate(
         if isinstance(model, str):
             named_model(model)  # the same
     place = device_of(device)
-    run_at = {"scale": scale, "flip": flip, "stand_in": stand_in}
+    run_at: dict[str, Any] = {"scale": scale, "flip": flip, "stand_in": stand_in}
     if resolution is not None:
         run_at["resolution"] = resolution
     names = [protocol] if isinstance(protocol, str) else protocol
@@ -233,6 +234,7 @@ def _about(subject: Subject) -> dict[str, Any]:
         "source": model.source,
         "licence": model.licence,
         "space": str(model.space),
+        "preprocessing": model.preprocessing,
         "weights": subject.weights,
         "parameters": sum(p.numel() for p in model.parameters()),
         "training_sets": {who: list(sets) for who, sets in subject.provenance.training_sets.items()},

@@ -12,8 +12,9 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from depthkd.checkpoint import RecordTrainedOn, RunCheckpoint, SafeCheckpointIO
+from depthkd.cluster import signals
 from depthkd.cluster.precision import AnyPrecisionTrainer
-from depthkd.cluster.preemption import Preempted, Preemption
+from depthkd.cluster.preemption import STATUS, Preempted, Preemption
 from depthkd.cluster.preflight import Plan, preflight
 from depthkd.cluster.processors import use_processors
 from depthkd.cluster.slurm import current_job, is_same_job, this_rank
@@ -34,7 +35,14 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,  # `fit` says in one line what learns
 }
-NOISE = ("litlogger", "TPU available", "GPU available", "stopped: `max_steps=", "Restored all states")
+NOISE = (
+    "litlogger",
+    "TPU available",
+    "GPU available",
+    "stopped: `max_steps=",
+    "Restored all states",
+    "KeyboardI",
+)
 
 
 class FitParser(Parser, LightningArgumentParser):
@@ -210,10 +218,17 @@ def main(verb: str, arguments: list[str], name: str | None) -> int:
             warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")  # no validation
             warnings.filterwarnings("ignore", r"The `srun` command is available")  # it need not be used
             FitCLI([verb, *arguments], name)
+        asked = signals.asked()
     except MisconfigurationException as error:  # Lightning's word for a user's mistake
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     except Preempted as preempted:
         if this_rank() == 0:
             print(f"depthkd {verb}: {preempted.sentence}", flush=True)
         raise
-    return 0
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # to which Lightning's answer is status 1
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signals.forget()
+    return STATUS[asked] if asked in (signals.STOP, signals.LEAVE) else 0  # asked when all was done

@@ -25,6 +25,7 @@ from depthkd.models.model import DepthModel
 from depthkd.named_models import named_model
 from depthkd.paths import expand_paths, user_path
 from depthkd.report.pictures import panel
+from depthkd.resolution import Resolution, size_range
 
 USAGE = "depthkd predict IMAGE ... --model RUN|FILE.onnx|FOLDER|HUB_ID [options]"
 FIELD_OF_VIEW = 60.0  # degrees, of photographs whose camera nobody knows
@@ -47,7 +48,7 @@ def predict(
     fov: float | None = None,
     points: bool | None = None,
     farthest: float = 100.0,
-    resolution: int | None = None,
+    resolution: int | str | None = None,
     scale: float = 1.0,
     flip: bool = False,
     device: str = "auto",
@@ -69,8 +70,10 @@ def predict(
         points: whether to write point clouds; by default where depth is metric. Without intrinsics or
             fov, a field of view of 60 degrees is assumed, and the model hears nothing of it.
         farthest: metres beyond which a pixel is no point.
-        resolution: the shorter side at which the model runs, in pixels; its own or the image's where None.
-        scale: a further factor on that side.
+        resolution: the size at which the model runs: the shorter side in pixels; "longer 756", the longer
+            side; "native", the image's own size. None: a student's shorter side in training, where its run
+            says that; a size of the model's own; or the image's.
+        scale: a further factor on that size.
         flip: average with the mirrored image's depth.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
         seed: of models that draw noise; every image's draws begin anew from it.
@@ -85,6 +88,7 @@ def predict(
         raise UserError(f"intrinsics {intrinsics} would be [fx, fy, cx, cy] in pixels, fx and fy above 0")
     if fov is not None and (intrinsics is not None or not 0.0 < fov < 180.0):
         raise UserError(f"fov would be degrees between 0 and 180, and not beside intrinsics; it is {fov}")
+    at = Resolution.parse(resolution).times(scale)
     out = user_path(out)
     paths = _photographs(images)
     targets = _targets(paths, out)
@@ -96,6 +100,7 @@ def predict(
     network = network.to(place).eval()
     use_processors(network, place)
     written: list[Path] = []
+    sizes: list[tuple[int, int] | None] = []
     left_out: list[str] = []
     for path, target in tqdm(targets, desc="predict", unit="image", disable=None):
         try:
@@ -109,7 +114,8 @@ def predict(
         torch.manual_seed(seed)
         pixels = image_tensor(image, place)
         camera = None if known is None else known.to(place)[None]
-        depth = network.predict(pixels, resolution, scale, flip, camera)
+        depth = network.predict(pixels, at, 1.0, flip, camera)
+        sizes.append(network.runs_at(height, width, at))
         with whole_file(target.with_suffix(".npy"), sync=False) as file:
             np.save(file, depth[0].cpu().numpy())
         with whole_file(target.with_suffix(".png"), sync=False) as file:
@@ -123,6 +129,9 @@ def predict(
         written.append(target.with_suffix(".npy"))
     if metric and points is not False and intrinsics is None and fov is None:
         print(f"point clouds assume a field of view of {FIELD_OF_VIEW:g} degrees: give --fov or --intrinsics")
+    if sizes:
+        said = size_range(sizes)
+        print(f"run at {'a size of its own' if said == 'own' else f'{said} pixels'}")
     print(f"{len(written)} of {len(paths)} images, {network.space}: {out}")
     return Predictions(written, left_out)
 

@@ -18,17 +18,14 @@ A row is the common config under the differences that the ablation's own file ma
 is of full size, left out) and under `tiny`. The rows of one seed see the same images in one order.
 """
 
-import ctypes
 import json
 import os
 import re
-import signal
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +40,13 @@ from depthkd.errors import MissingFileError, UserError
 from depthkd.evaluation.figures import higher_is_better
 from depthkd.formats.whole_files import write_whole
 from depthkd.paths import user_path
+from depthkd.processes import pool
 from depthkd.report.table import COLUMNS, markdown_table
 from depthkd.run_folder import Run
 
 RESULT = "figure.json"
 Figures = dict[str, float]
 CONFIDENCE = 0.95
-DIES_WITH_ITS_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 @dataclass(frozen=True)
@@ -317,7 +314,7 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
     runs = user_path(out) / source.stem
     most = max(row.seeds for row in replication.rows.values())
     found: dict[str, dict[int, Figures]] = {name: {} for name in replication.rows}
-    with ProcessPoolExecutor(workers, get_context("spawn"), _quietly) as pool:
+    with pool(workers, _quietly) as rows:
         futures = {}
         for name, row in replication.rows.items():
             tree = replication.tree(row)
@@ -325,7 +322,7 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
             for seed in range(1 if row.model else row.seeds):
                 folder = folder_of(runs, name, seed, settings, replication.needed())
                 arguments = (str(folder), tree, replication.benchmark, row.model, seed, replication.figures)
-                futures[pool.submit(train_and_score, *arguments)] = (name, seed)
+                futures[rows.submit(train_and_score, *arguments)] = (name, seed)
         for future in tqdm(as_completed(futures), desc="rows x seeds", total=len(futures), disable=None):
             name, seed = futures[future]
             found[name][seed] = future.result()
@@ -343,10 +340,8 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
 
 
 def _quietly() -> None:
-    """What the rows say goes nowhere: they would talk at once. Without their parent they save and leave."""
+    """What the rows say goes nowhere: they would talk at once."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(DIES_WITH_ITS_PARENT, signal.SIGTERM)
 
 
 def main(arguments: list[str]) -> int:

@@ -26,15 +26,22 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
         fresh: the same network with the weights that training started from (seed 0), untrained.
         settings: arguments of the student that are to be others than in the run's config.
 
+    Returns:
+        A model that runs at the shorter side of its training images, unless it is asked for another size.
+
     Raises:
         MissingFileError: the folder has no config or no checkpoint.
         UserError: they do not fit each other.
     """
     run = Run(path)
     student = build_student(run, settings)
+    if fresh and not run.checkpoint.is_file():
+        return student
+    content = read_checkpoint(run.checkpoint, lazily=fresh)
+    size = content["depthkd"].get("trained_at")  # earlier checkpoints say nothing
+    student.trained_at = None if size is None else (size[0], size[1])
     if fresh:
         return student
-    content = read_checkpoint(run.checkpoint)
     prefix = "student_average." if content["depthkd"]["averaged"] else "student."
     weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
     try:

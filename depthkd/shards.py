@@ -2,10 +2,9 @@
 
 import json
 import math
-import multiprocessing
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,6 +27,7 @@ from depthkd.formats.tar import TarIndex, index_tar, unread
 from depthkd.formats.whole_files import write_whole
 from depthkd.formats.writing import Member, write_shards, write_tar
 from depthkd.paths import expand_urls, user_path
+from depthkd.processes import pool
 
 MANIFEST = "scenes.json"
 SHOWN = 20  # bad samples that are printed one by one
@@ -235,10 +235,7 @@ def scenes(
         todo = range(done * samples_per_shard, count)
         generated: Iterator[Member] = map(generate, todo)
         if min(workers, len(todo) // 64) > 1:  # a process takes as long to start as 64 scenes
-            # spawned: forking this process, which may have threads, could hang
-            spawn = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawn))
-            generated = pool.map(generate, todo, chunksize=8)
+            generated = stack.enter_context(pool(workers)).map(generate, todo, chunksize=8)
         progress = tqdm(generated, total=count, initial=todo.start, desc="scenes", unit="scene", disable=None)
         members = iter(progress)  # one iterator for all tars: a progress bar closes with its first
         for name in names[done:]:

@@ -146,6 +146,7 @@ def test_killed_and_resumed_equals_uninterrupted(case: str, shards: Path, tmp_pa
     assert any(k.startswith("student_average.") for k in whole["state_dict"])
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "ShardDataModule", "depthkd"):
         assert_same(whole[part], resumed[part], part)
+    assert whole["depthkd"]["trained_at"] == [32, 32]
     before = read_checkpoint(tmp_path / "killed/checkpoints/last.ckpt")["state_dict"]
     assert not torch.equal(
         before["student.network.head.conv3.weight"],

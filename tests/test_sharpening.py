@@ -36,7 +36,7 @@ def scored(folder: Path, **runs: str) -> dict[str, Figures]:
     for radius, amount in ((0.02, 2.0), (0.05, 3.0)):
         arguments = {"model": METRIC, "resolution": 32, "radius": radius, "amount": amount}
         models[f"unsharp {radius}"] = {"class_path": "depthkd.models.UnsharpMask", "init_args": arguments}
-    shards = {"urls": f"{FOG}_test", "max_depth": 40, "resolution": 32, "edges": True}
+    shards = {"urls": f"{FOG}_test", "max_depth": 40, "resolution": "32 or own", "edges": True}
     tree = {
         "models": models,
         "benchmarks": {"fog": {"class_path": "depthkd.benchmarks.ShardBenchmark", "init_args": shards}},

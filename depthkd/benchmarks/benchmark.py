@@ -26,6 +26,7 @@ from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.metrics.depth import depth_metrics
 from depthkd.pixels import Pixels, clamp_, narrowed, reciprocal_
+from depthkd.resolution import Resolution, checked
 
 Map = Float[Tensor, "batch height width"]
 Mask = Bool[Tensor, "batch height width"]
@@ -61,7 +62,10 @@ class Protocol:
             the score). Networks that end in a ReLU put the sky there. Marigold's code leaves out
             all that is not positive, which is the same for those networks, but would drop half an
             image of a network whose disparities are signed.
-        resolution: the shorter side at which models run, in pixels; None: the image's own size.
+        resolution: the size at which models run: the shorter side in pixels, such as 518; "longer 756" for
+            the longer side; "native" for the image's own size (see `Resolution`). It moves all models
+            but those that choose their size themselves. None: each model's own, which is the image's for
+            most (`DepthModel.default_resolution`).
         scale: a further factor on that side (Depth Anything V2 runs at 1, 2 and 4 times its own).
         flip: average each prediction with that of the mirrored image.
         stand_in: what takes the place of depth in ratio-based boundary metrics: the fitted, clipped
@@ -77,7 +81,7 @@ class Protocol:
     max_depth: float | None = 80.0
     min_disparity: float = 1e-3
     skip_zeros: bool = False
-    resolution: int | None = None
+    resolution: int | str | None = None
     clip_only: bool = False
     fit_side: int | None = None
     scale: float = 1.0
@@ -95,10 +99,10 @@ class Protocol:
             raise UserError(
                 f"protocol '{self.name}': min_disparity must be above 0, not {self.min_disparity}"
             )
-        if self.resolution is not None and self.resolution < 1:
-            raise UserError(
-                f"protocol '{self.name}': resolution must be at least 1 pixel, not {self.resolution}"
-            )
+        try:
+            object.__setattr__(self, "resolution", checked(self.resolution))
+        except UserError as error:
+            raise UserError(f"protocol '{self.name}': {error}") from error
         if self.scale <= 0:
             raise UserError(f"protocol '{self.name}': scale must be above 0, not {self.scale}")
 
@@ -252,9 +256,8 @@ class Protocol:
 
     def run(self) -> str:
         """At which size models run, and whether twice."""
-        size = "native size" if self.resolution is None else f"{self.resolution} px"
-        times = "" if self.scale == 1 else f" x {self.scale:g}"
-        return f"run at {size}{times}" + (", averaged with the mirrored image" if self.flip else "")
+        size = Resolution.parse(self.resolution).times(self.scale)
+        return f"run at {size.words}" + (", averaged with the mirrored image" if self.flip else "")
 
 
 PROTOCOLS = {

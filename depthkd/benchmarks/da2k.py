@@ -58,7 +58,8 @@ class DA2K(ListedBenchmark):
     """Images with pairs of points, one of which is closer; no depth.
 
     The share of pairs that come out in the right order needs no fit: of its protocol only the size
-    at which models run matters, 518 px, at which Depth Anything runs unless told otherwise.
+    at which models run matters: a shorter side of 518 px, at which Depth Anything runs unless told
+    otherwise; models with a size or a longest side of their own keep it.
 
     Args:
         root: the folder or zip with the images and annotations.json.
@@ -73,7 +74,7 @@ class DA2K(ListedBenchmark):
     figures = (FigureSet.PAIRS,)
     min_depth = None
     max_depth = None
-    own_resolution = 518
+    own_resolution = "518 or own"
 
     def __init__(
         self, root: str | Path, protocol: str | Protocol = "depth_anything", **settings: Any

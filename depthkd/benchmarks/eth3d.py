@@ -11,7 +11,8 @@ from depthkd.formats.images import decode_image
 class ETH3D(FileBenchmark):
     """Lines `rgb depth`; raw float32 metres, infinite where nothing was measured; no upper bound.
 
-    Models run at 756 px, and the fit sees at most 1024 px a side, as Marigold's scripts have it.
+    Models run at a longer side of 756 px, 504 x 756, and the fit sees at most 1024 px a side, as Marigold's
+    scripts have it.
 
     Args:
         height, width: of the truth, which its files do not say.
@@ -24,7 +25,7 @@ class ETH3D(FileBenchmark):
     layout = "rgb/<scene>/images/dslr_images/*.JPG and depth/<scene>_dslr_depth/..., as Marigold's eth3d.tar"
     min_depth = 1e-5
     max_depth = None
-    own_resolution = 756
+    own_resolution = "longer 756"
     fit_side = 1024
 
     def __init__(

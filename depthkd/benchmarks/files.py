@@ -38,8 +38,8 @@ class ListedBenchmark(Benchmark):
         root: the folder, tar or zip that holds the files.
         split: another list of the same form: a file; None: the one that comes with depthkd.
         protocol: a preset's name, or a Protocol; the range of depths is the benchmark's own.
-        resolution: the shorter side at which models run, in pixels; None: the benchmark's, or the
-            image's own.
+        resolution: the size at which models run, see `Protocol`; None: the protocol's, or the benchmark's,
+            and where its owners have none, each model's own.
         limit: at most so many samples, spread evenly over all.
 
     Raises:
@@ -53,7 +53,7 @@ class ListedBenchmark(Benchmark):
     min_depth: float | None = 1e-3
     max_depth: float | None = 10.0
     clip_only: bool = False
-    own_resolution: int | None = None
+    own_resolution: int | str | None = None  # of its owners' or Marigold's scripts
     fit_side: int | None = None
 
     def __init__(
@@ -61,18 +61,20 @@ class ListedBenchmark(Benchmark):
         root: str | Path,
         split: str | Path | None = None,
         protocol: str | Protocol = "marigold",
-        resolution: int | None = None,
+        resolution: int | str | None = None,
         limit: int | None = None,
     ) -> None:
         self.root = user_path(root)
         self.split = None if split is None else user_path(split)
+        if resolution is None and isinstance(protocol, Protocol):
+            resolution = protocol.resolution
         self.protocol = Protocol.named(
             protocol,
             min_depth=self.min_depth,
             max_depth=self.max_depth,
             clip_only=self.clip_only,
             fit_side=self.fit_side,
-            resolution=resolution or self.own_resolution,
+            resolution=self.own_resolution if resolution is None else resolution,
         )
         if limit is not None and limit < 1:
             raise UserError(f"benchmark '{self.name}': limit must be at least 1, not {limit}")

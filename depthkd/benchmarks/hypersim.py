@@ -68,6 +68,7 @@ class Hypersim(FileBenchmark):
     unmeasured: Unmeasured = "nearest"
     min_depth = 1e-5
     max_depth = 65.0
+    own_resolution = "native"
 
     def listed(self) -> list[str]:
         """See `ListedBenchmark.listed`.

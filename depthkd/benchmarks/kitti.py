@@ -74,6 +74,7 @@ class KITTI(FileBenchmark):
     )
     min_depth = 1e-5
     max_depth = 80.0
+    own_resolution = "native"
 
     def __init__(
         self,

@@ -56,8 +56,8 @@ class MatteBenchmark(ListedBenchmark):
     """Images with mattes: `<part>/<images>/<name>.jpg` and `<part>/<mattes>/<name>.png`.
 
     The root's files say what the samples are; a name that has only one of the two counts as a sample
-    with a missing file. Models run at 518 px, at which Depth Anything runs unless told otherwise;
-    those with a size of their own keep it.
+    with a missing file. Models run at a shorter side of 518 px, at which Depth Anything runs unless told
+    otherwise; those with a size or a longest side of their own keep it.
 
     Args:
         root: the folder, tar or zip that holds the files.
@@ -68,7 +68,7 @@ class MatteBenchmark(ListedBenchmark):
     figures = (FigureSet.MATTE,)
     min_depth = None
     max_depth = None
-    own_resolution = 518
+    own_resolution = "518 or own"
     part: str
     images: str
     mattes: str
@@ -77,7 +77,7 @@ class MatteBenchmark(ListedBenchmark):
         self,
         root: str | Path,
         split: str | Path | None = None,
-        resolution: int | None = None,
+        resolution: int | str | None = None,
         limit: int | None = None,
     ) -> None:
         super().__init__(root, split, RAW, resolution, limit)

@@ -30,6 +30,7 @@ class NYUv2(FileBenchmark):
     name = "nyuv2"
     data_set = "NYUv2"
     split_name = "nyuv2_test_654.txt"
+    own_resolution = "native"
     layout = (
         "test/<scene>/{rgb,depth,filled}_NNNN.png, as Marigold's nyu_labeled_extracted.tar has them, or the "
         "owners' nyu_depth_v2_labeled.mat"

@@ -11,6 +11,7 @@ class ScanNet(FileBenchmark):
     name = "scannet"
     data_set = "ScanNet"
     split_name = "scannet_val_800.txt"
+    own_resolution = "native"
     layout = "<scene>/{color/*.jpg,depth/*.png}, as Marigold's scannet_val_sampled_800_1.tar has them"
 
     def decode(self, line: list[str]) -> Decoded:

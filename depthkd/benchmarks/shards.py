@@ -23,8 +23,7 @@ class ShardBenchmark(Benchmark):
         protocol: a preset's name, or a Protocol.
         min_depth, max_depth: the valid range, in the truth's unit; None: no bound. They replace the
             protocol's.
-        resolution: the shorter side at which models run, in pixels, such as the one that the student
-            is trained at; None: the protocol's.
+        resolution: the size at which models run, see `Protocol`; None: the protocol's.
         limit: at most so many samples, spread evenly over all.
         edges: whether the truth is dense and sharp, as renderings are, so that edges can be scored.
         data_set: the public data set that the shards hold, by its common name.
@@ -40,7 +39,7 @@ class ShardBenchmark(Benchmark):
         protocol: str | Protocol = "marigold",
         min_depth: float | None = 1e-3,
         max_depth: float | None = 80.0,
-        resolution: int | None = None,
+        resolution: int | str | None = None,
         limit: int | None = None,
         edges: bool = False,
         data_set: str | None = None,

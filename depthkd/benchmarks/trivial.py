@@ -17,6 +17,7 @@ from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.models.model import DepthModel, DepthOutput, resize_map
+from depthkd.resolution import Asked
 
 Image = Float[Tensor, "batch 3 height width"]
 
@@ -26,6 +27,9 @@ class TrivialModel(DepthModel):
 
     space = AFFINE_DISPARITY
     licence = "none"
+
+    def runs_at(self, height: int, width: int, resolution: Asked = None, scale: float = 1.0) -> None:
+        """At no size."""
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """None."""

@@ -73,14 +73,6 @@ class Preemption(Callback):
         path = None if writes_nothing(trainer) else f"{checkpoint.dirpath}/{checkpoint.filename}.ckpt"
         raise Preempted(asked, trainer.global_step, path)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """A later run in this process was not asked."""
-        signals.forget()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Likewise: Lightning tears nothing down then."""
-        signals.forget()
-
     def _outcome(self) -> int:
         """What the ranks voted for one step ago; and the start of the next vote."""
         outcome = 0

@@ -46,9 +46,10 @@ def asked() -> int:
     return _asked
 
 
-def forget() -> None:
-    """Back to 0, and Ctrl-C interrupts again."""
+def forget() -> int:
+    """What was asked; from now on it is nothing, and Ctrl-C interrupts again."""
     global _asked
-    _asked = 0
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is note:
+    was, _asked = _asked, 0
+    if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    return was

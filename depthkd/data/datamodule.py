@@ -80,6 +80,12 @@ class ShardDataModule(LightningDataModule):
         places_per_rank(shares, self.batch_size, self._ranks()[1])
         self._sources = {name: source.open(name, self.seed) for name, source in self.train.items()}
 
+    def training_size(self) -> tuple[int, int] | None:
+        """Height and width of the images of the training source that has the largest ones; None: the images
+        of each differ, or none is open."""
+        sizes = [size for source in self._sources.values() if (size := source.image_size()) is not None]
+        return max(sizes, key=lambda size: (size[0] * size[1], min(size)), default=None)
+
     def train_dataloader(self) -> StreamLoader:
         """The stream from the first batch that the run has not processed."""
         rank, world_size = self._ranks()

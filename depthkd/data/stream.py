@@ -26,6 +26,7 @@ from depthkd.paths import expand_urls, user_path
 
 ATTEMPTS = 20  # redraws of a bad sample before the source is given up
 SUM_TOLERANCE = 1e-3  # lets thirds be written as 0.3333
+SIZED = 8  # samples that are asked for the size of a source whose transform does not say it
 PLACE_TOLERANCE = 0.02  # of a sample: the same
 
 
@@ -113,6 +114,23 @@ class OpenSource:
             "shuffle_window": self.source.shuffle_window,
             CONTENTS: self.digests,
         }
+
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of its images: as the transform says, or as a few have them that are spread over
+        the source; None: those differ.
+
+        It depends neither on ranks nor on where a run was interrupted.
+
+        Raises:
+            UserError: see `sample`.
+        """
+        transform = self.source.transform
+        if transform is not None and transform.output_size is not None:
+            return transform.output_size
+        positions = {i * len(self) // SIZED for i in range(SIZED)}
+        shapes = [self.sample(position)[0].image.shape for position in sorted(positions)]
+        sizes = {(int(shape[0]), int(shape[1])) for shape in shapes}
+        return sizes.pop() if len(sizes) == 1 else None
 
     def sample(self, position: int) -> tuple[Sample, list[str]]:
         """The sample at `position`, and a sentence for every bad one that stood in its place.

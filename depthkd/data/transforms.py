@@ -23,12 +23,28 @@ from depthkd.geometry import crop_intrinsics, flip_intrinsics, resize_intrinsics
 class Transform(ABC):
     """A change of a sample as a whole; every random choice is drawn from the generator that it is given."""
 
+    @property
+    def output_size(self) -> tuple[int, int] | None:
+        """Height and width of all images that it returns; None: it does not say."""
+        return None
+
     @abstractmethod
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The changed sample; the given one stays as it is."""
 
 
-class WholeImage(Transform):
+class SizedTransform(Transform):
+    """A transform whose images are all of `size`, (height, width)."""
+
+    size: tuple[int, int]
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """See `Transform.output_size`."""
+        return self.size
+
+
+class WholeImage(SizedTransform):
     """The whole image resized to height x width, whatever its shape: "shared context without random
     cropping" (Distill Any Depth, Table 2's baseline)."""
 
@@ -41,7 +57,7 @@ class WholeImage(Transform):
         return _flipped(resize(sample, self.size), rng.random() < self.flip)
 
 
-class ResizeCrop(Transform):
+class ResizeCrop(SizedTransform):
     """The smallest resize that covers `size`, then a random crop of it: "short side to 518, then a
     random 518 x 518 crop" (Depth Anything V2).
 
@@ -65,7 +81,7 @@ class ResizeCrop(Transform):
         return _flipped(crop(resize(sample, covering), top, left, tall, wide), mirrored)
 
 
-class SquareCrop(Transform):
+class SquareCrop(SizedTransform):
     """A random square region, resized to size x size: the shared context of Distill Any Depth, 4.1.
 
     Its side is uniform in [smallest, the image's shorter side], or that shorter side where it is

@@ -25,13 +25,13 @@ class Inference:
     """How a network is run, apart from what is then done with its answer.
 
     Args:
-        resolution: the shorter side, in pixels; None: the image's own.
-        scale: a further factor on the side (Depth Anything V2's test-time scaling: 1, 2, 4).
+        resolution: the size, see `Protocol`; None: the model's own.
+        scale: a further factor on it (Depth Anything V2's test-time scaling: 1, 2, 4).
         flip: average with the mirrored image's answer.
         seed: of networks that draw noise; every image's draws begin anew from it.
     """
 
-    resolution: int | None = None
+    resolution: int | str | None = None
     scale: float = 1.0
     flip: bool = False
     seed: int = 0

@@ -23,6 +23,7 @@ from depthkd.formats.sample import BadSample, Sample
 from depthkd.metrics.magnitude import output_magnitude
 from depthkd.models.model import DepthModel
 from depthkd.report.pictures import figures_caption
+from depthkd.resolution import size_range
 
 WAITING = 4  # jobs a worker process may be behind
 
@@ -173,8 +174,14 @@ def _judge(
         benchmark.group(index) or "",
         subject.provenance.saw(sample.digest),
         fault,
+        None if subject.knows_truth else _run_at(subject, outcome, sample),
     )
     return Pending(outcome, index, row, slow)
+
+
+def _run_at(subject: Subject, outcome: Outcome, sample: Sample) -> tuple[int, int] | None:
+    how, size = outcome.protocol, sample.image.shape
+    return subject.model.runs_at(int(size[0]), int(size[1]), how.resolution, how.scale)
 
 
 def _fault(name: str, raw: Map, sample: Sample) -> str:
@@ -210,6 +217,10 @@ def _sum_up(subject: Subject, outcome: Outcome, records: Records) -> None:
             outcome.groups.setdefault(group, {})[name] = part
     if subject.trivial:
         outcome.trivial.append(name)
+    sizes = size_range(row.run_at for row in rows.values())
+    preprocessing = subject.model.preprocessing
+    own = "" if preprocessing == DepthModel.preprocessing else f", {preprocessing}"
+    outcome.run_at[name] = "-" if subject.trivial and sizes == "own" else f"{sizes}{own}"
     for index, row in rows.items():
         if row.fault:
             outcome.faults.setdefault(name, []).append(row.fault)

@@ -58,6 +58,7 @@ class Outcome:
     figures: Figures = field(default_factory=dict)
     groups: dict[str, Figures] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    run_at: dict[str, str] = field(default_factory=dict)  # row -> at which sizes, and whose preprocessing
     trivial: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     overlaps: dict[str, list[str]] = field(default_factory=dict)  # row -> why it is not zero-shot

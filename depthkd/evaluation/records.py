@@ -11,7 +11,7 @@ from depthkd.evaluation.figures import names_of
 from depthkd.formats.whole_files import write_whole
 
 FIGURES = names_of(FigureSet)
-HEADER = ["benchmark", "model", "index", "sample", "group", "trained_on", "fault", *FIGURES]
+HEADER = ["benchmark", "model", "index", "sample", "group", "trained_on", "fault", "run_at", *FIGURES]
 Key = tuple[str, str]  # benchmark, model
 
 
@@ -25,6 +25,7 @@ class Row:
         group: the part of the benchmark that it belongs to.
         trained_on: whether the model was trained on this very image.
         fault: a sentence about an answer that is none, such as NaN.
+        run_at: height and width at which the model ran; None: only it knows, or it looks at nothing.
     """
 
     sample: str
@@ -32,11 +33,13 @@ class Row:
     group: str = ""
     trained_on: bool = False
     fault: str = ""
+    run_at: tuple[int, int] | None = None
 
     def cells(self) -> list[str | float]:
         """As per_sample.csv has them, after the benchmark, the model and the index."""
         figures = [self.values.get(name, "") for name in FIGURES]
-        return [self.sample, self.group, "yes" if self.trained_on else "", self.fault, *figures]
+        run_at = "x".join(str(side) for side in self.run_at or ())
+        return [self.sample, self.group, "yes" if self.trained_on else "", self.fault, run_at, *figures]
 
 
 class Records:
@@ -66,7 +69,8 @@ class Records:
                     values = {name: float(row[name]) for name in FIGURES if row[name] != ""}
                     fault = row["fault"]
                     key = row["benchmark"], row["model"]
-                    found = Row(row["sample"], values, row["group"], row["trained_on"] == "yes", fault)
+                    trained_on, run_at = row["trained_on"] == "yes", _size(row["run_at"])
+                    found = Row(row["sample"], values, row["group"], trained_on, fault, run_at)
                 except (TypeError, ValueError, KeyError):
                     continue  # cut off, or of another version
                 self._rows.setdefault(key, {})[index] = found
@@ -106,3 +110,10 @@ class Records:
     def of(self, benchmark: str, model: str) -> dict[int, dict[str, float]]:
         """Index -> figures, in the samples' order."""
         return {index: row.values for index, row in self.rows(benchmark, model).items()}
+
+
+def _size(cell: str) -> tuple[int, int] | None:
+    if not cell:
+        return None
+    height, width = cell.split("x")
+    return int(height), int(width)

@@ -39,6 +39,7 @@ def everything(
                     group: {model: _json_safe(figures) for model, figures in found.items()}
                     for group, found in o.groups.items()
                 },
+                "run_at": o.run_at,
                 "seconds": o.seconds,
                 "trivial": o.trivial,
                 "intervals": {
@@ -68,7 +69,8 @@ def table(outcome: Outcome, reasons: list[str]) -> str:
     notes = [*outcome.certainty.sentences(), *outcome.remarks(), *reasons]
     parts = group_table(outcome)
     figures = {outcome.label(row): values for row, values in outcome.figures.items()}
-    return figures_table(outcome.name, outcome.how, len(outcome.benchmark), figures, [*parts, *notes])
+    run_at = {outcome.label(row): size for row, size in outcome.run_at.items()}
+    return figures_table(outcome.name, outcome.how, len(outcome.benchmark), figures, [*parts, *notes], run_at)
 
 
 def group_table(outcome: Outcome) -> list[str]:
@@ -122,6 +124,7 @@ def section(outcome: Outcome, why: list[str]) -> Section:
         [(", ".join(outcome.picks[i]), row) for i, row in sorted(outcome.rows.items())],
         {row: outcome.label(row) for row in outcome.figures},
         dict(sorted(outcome.groups.items())),
+        outcome.run_at,
     )
 
 

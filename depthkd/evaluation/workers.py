@@ -2,7 +2,6 @@
 
 import signal
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
 from types import TracebackType
 
 import cv2
@@ -10,6 +9,7 @@ import torch
 
 from depthkd.cluster.processors import processors
 from depthkd.evaluation.figures import SlowJob, slow_figures
+from depthkd.processes import pool
 
 MOST = 8
 
@@ -41,8 +41,7 @@ class Workers:
             done.set_result(slow_figures(job))
             return done
         if self._pool is None:
-            # not fork: torch's and OpenCV's threads do not survive it
-            self._pool = ProcessPoolExecutor(self.count, get_context("spawn"), _start)
+            self._pool = pool(self.count, _start)
         return self._pool.submit(slow_figures, job)
 
 

@@ -46,6 +46,9 @@ class Method(LightningModule):
         term_weights: a dataclass with one weight for each term that `losses` can return; 0 switches it off.
         teachers: name -> how to build it; they are never part of a checkpoint.
         seed: of everything random in training.
+
+    Raises:
+        UserError: the student resizes images in another way than depthkd's.
     """
 
     tests_average = True  # whether a moving average, where there is one, is what tests and exports see
@@ -59,6 +62,12 @@ class Method(LightningModule):
         seed: int,
     ) -> None:
         super().__init__()
+        if (owner := student.preprocessing) != DepthModel.preprocessing:
+            raise UserError(
+                f"model.init_args.student.init_args.preprocessing is '{owner}', but a student learns with "
+                "'depthkd': leave it out, and test the run as a depthkd.runs.TrainedDepth with "
+                f"`settings: {{preprocessing: {owner}}}`"
+            )
         self.student = student
         self.optimization = optimization
         self.weights: dict[str, float] = asdict(term_weights)
@@ -109,6 +118,12 @@ class Method(LightningModule):
         """Whether a term has a weight at all."""
         return self.weights[term] != 0
 
+    def note_training_size(self, size: tuple[int, int] | None) -> None:
+        """Where the student runs from now on, if nobody asks for another size (`DepthModel.trained_at`)."""
+        self.student.trained_at = size
+        if self.optimization.ema_decay is not None:
+            self.student_average.trained_at = size
+
     def sized(self, name: str, part: Batch) -> Image:
         """A source's images, of a size that the student runs at.
 
@@ -151,8 +166,12 @@ class Method(LightningModule):
             }
 
     def on_fit_start(self) -> None:
-        """Hub checkpoints come in eval mode; a student learns in training mode."""
+        """Hub checkpoints come in eval mode; a student learns in training mode, and at a size of the data."""
         self.student.train()
+        datamodule: Any = getattr(self.trainer, "datamodule", None)
+        size = datamodule.training_size() if hasattr(datamodule, "training_size") else None
+        if size is not None:
+            self.note_training_size(size)
 
     def on_train_start(self) -> None:
         """Learn at the rates that are configured, and say where a checkpoint had others."""
@@ -211,7 +230,7 @@ class Method(LightningModule):
         self.validation.finish()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See that the checkpoint is of this method and this student.
+        """See that the checkpoint is of this method and this student, and run at the size of its training.
 
         Raises:
             UserError: it is not; the sentence says what differs.
@@ -238,14 +257,18 @@ class Method(LightningModule):
                 f"'{differing[0]}' among them ({there} in the checkpoint, {here} here); a run goes on with "
                 "the student that it began with"
             )
+        size = facts.get("trained_at")
+        if size is not None:
+            self.note_training_size((size[0], size[1]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the weights are: method, space, and the teachers that they learned from."""
+        """Say what the weights are: method, space, size, and the teachers that they learned from."""
         checkpoint["depthkd"] = {
             "method": f"{type(self).__module__}.{type(self).__qualname__}",
             "space": str(self.student.space),
             "student": self.student.source,
             "averaged": self._averaged(),
+            "trained_at": None if (at := self.student.trained_at) is None else list(at),
             "steps": self.trainer.max_steps,
             "ended": bool(self.trainer.early_stopping_callback and self.trainer.should_stop),
             "teachers": {

@@ -10,6 +10,7 @@ from depthkd.alignment import Fit, align
 from depthkd.batch import METRIC_DEPTH, Quantity
 from depthkd.errors import UserError
 from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
+from depthkd.resolution import Asked, Resolution, checked
 
 SMALLEST_DEPTH = 1e-3  # m
 
@@ -20,9 +21,10 @@ class AlignedDepth(DepthModel):
     "UniDepth-aligned Lotus" of SharpDepth's Table 1: the naive way to metric depth with details.
 
     Args:
-        relative: the model of unknown scale and shift, whose details are wanted.
+        relative: the model of unknown scale and shift, whose details are wanted; it runs at the size that
+            is asked for.
         metric: the model whose metres are wanted.
-        metric_resolution: the shorter side at which that runs; the image's own where None.
+        metric_resolution: the size at which that runs, see `DepthModel.infer`; None: its own default.
         intrinsics: whether known cameras reach the metric model.
 
     Raises:
@@ -36,14 +38,14 @@ class AlignedDepth(DepthModel):
         self,
         relative: DepthModel,
         metric: DepthModel,
-        metric_resolution: int | None = None,
+        metric_resolution: int | str | None = None,
         intrinsics: bool = True,
     ) -> None:
         super().__init__()
         if metric.space != METRIC_DEPTH:
             raise UserError(f"AlignedDepth needs {METRIC_DEPTH} of `metric`, which gives {metric.space}")
         self.relative, self.metric = relative, metric
-        self.metric_resolution = metric_resolution
+        self.metric_resolution = checked(metric_resolution, "metric_resolution")
         self.takes_camera = intrinsics and metric.takes_camera
         self.source = f"{relative.source} aligned to {metric.source}"
         self.licence = ", ".join(dict.fromkeys((relative.licence, metric.licence)))
@@ -53,6 +55,12 @@ class AlignedDepth(DepthModel):
     def companions(self) -> list[DepthModel]:
         """Both."""
         return [self.relative, self.metric]
+
+    def runs_at(
+        self, height: int, width: int, resolution: Asked = None, scale: float = 1.0
+    ) -> tuple[int, int] | None:
+        """The relative model's."""
+        return self.relative.runs_at(height, width, resolution, scale)
 
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> depth in metres at the image's size."""
@@ -68,7 +76,7 @@ class AlignedDepth(DepthModel):
 
     def _aligned(self, image: Image, intrinsics: Cameras | None) -> Answer:
         metric = self.metric.predict(image, self.metric_resolution, intrinsics=intrinsics)
-        relative, space = self.relative.predict(image), self.relative.space
+        relative, space = self.relative.predict(image, self._request), self.relative.space
         everywhere = torch.ones_like(metric, dtype=torch.bool)
         fitted = align(relative, space, metric, METRIC_DEPTH, everywhere, Fit.SCALE_AND_SHIFT, space.quantity)
         if space.quantity is Quantity.DISPARITY:
@@ -88,7 +96,8 @@ class UnsharpMask(DepthModel):
         model: the other one.
         radius: the blur's standard deviation, as a part of the image's longer side.
         amount: how much of what the blur took is added again.
-        resolution: the shorter side at which the model runs; the image's own where None.
+        resolution: the size at which the model runs where nobody asks for another, see
+            `DepthModel.infer`; None: its own default.
 
     Raises:
         UserError: `model` is not metric, or `radius` or `amount` is not above 0.
@@ -98,14 +107,19 @@ class UnsharpMask(DepthModel):
     space = METRIC_DEPTH
 
     def __init__(
-        self, model: DepthModel, radius: float = 0.02, amount: float = 1.0, resolution: int | None = None
+        self,
+        model: DepthModel,
+        radius: float = 0.02,
+        amount: float = 1.0,
+        resolution: int | str | None = None,
     ) -> None:
         super().__init__()
         if model.space != METRIC_DEPTH:
             raise UserError(f"UnsharpMask needs {METRIC_DEPTH} of `model`, which gives {model.space}")
         if not (radius > 0 and amount > 0):
             raise UserError(f"radius and amount must be above 0, not {radius} and {amount}")
-        self.model, self.radius, self.amount, self.resolution = model, radius, amount, resolution
+        self.model, self.radius, self.amount = model, radius, amount
+        self.resolution = checked(resolution)
         self.takes_camera = model.takes_camera
         self.source = f"{model.source}, unsharp mask {radius:g} {amount:g}"
         self.licence, self.training_sets = model.licence, model.training_sets
@@ -120,11 +134,24 @@ class UnsharpMask(DepthModel):
 
     def answer(self, image: Image) -> Answer:
         """Depth in metres at the image's size."""
-        return self._sharper(self.model.predict(image, self.resolution))
+        return self._sharper(self.model.predict(image, self._at(self._request)))
 
     def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
         """`answer`, whose model knows the cameras."""
-        return self._sharper(self.model.predict(image, self.resolution, intrinsics=intrinsics))
+        at = self._at(self._request)
+        return self._sharper(self.model.predict(image, at, intrinsics=intrinsics))
+
+    def runs_at(
+        self, height: int, width: int, resolution: Asked = None, scale: float = 1.0
+    ) -> tuple[int, int] | None:
+        """The other model's."""
+        asked = Resolution.parse(resolution).times(scale)
+        return self.model.runs_at(height, width, self._at(asked))
+
+    def _at(self, asked: Resolution | None) -> Resolution:
+        if asked is None or asked.side == "own":
+            return Resolution.parse(self.resolution).times(1.0 if asked is None else asked.scale)
+        return asked
 
     def _sharper(self, depth: Answer) -> Answer:
         sigma = self.radius * max(depth.shape[-2:])

@@ -63,8 +63,8 @@ class DepthDenoiser(LatentDepth):
 
     Args:
         parts: the networks, see `load_parts`.
-        longest: the longer side at which it runs, in pixels; where None, the image's own size or the
-            resolution that is asked for.
+        longest: the longer side at which it runs where nobody asks for another size, in pixels; None:
+            see `UNetDepth`.
 
     Raises:
         UserError: the parts do not fit each other.

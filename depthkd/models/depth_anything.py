@@ -10,6 +10,7 @@ from depthkd.errors import UserError
 from depthkd.models.hub import load_safetensors, read_config, read_licence
 from depthkd.models.huggingface import HuggingFaceDepth, Initialise, load_network
 from depthkd.models.original_weights import Official, fill_from_file, find_file, is_file, official
+from depthkd.models.preprocessing import Preprocessing, depth_anything_version
 from depthkd.models.provenance import hub_id, training_sets
 
 Size = Literal["tiny", "mini", "small", "base", "large", "giant"]
@@ -62,6 +63,8 @@ class DepthAnything(HuggingFaceDepth):
         licence: of the weights; what their card says where None.
         gradient_checkpointing: recompute the encoder's activations in the backward pass.
         initialise: "encoder" takes the encoder alone from the weights; neck and head begin at random.
+        preprocessing: whose way of resizing images and answers: "depthkd", "authors" or "transformers", see
+            `HuggingFaceDepth`.
 
     Raises:
         UserError: no such size or version, or weights that do not fit.
@@ -78,9 +81,15 @@ class DepthAnything(HuggingFaceDepth):
         licence: str | None = None,
         gradient_checkpointing: bool = False,
         initialise: Initialise = "all",
+        preprocessing: Preprocessing = "depthkd",
     ) -> None:
         config = depth_anything_config(size, version, metric_max_depth, patch)
-        super().__init__(config=config, licence=licence, gradient_checkpointing=gradient_checkpointing)
+        super().__init__(
+            config=config,
+            licence=licence,
+            gradient_checkpointing=gradient_checkpointing,
+            preprocessing=preprocessing,
+        )
         self.source = f"DepthAnything {size} V{version}"
         if weights is not None:
             named = find_file(weights) if is_file(weights) else weights
@@ -156,7 +165,7 @@ def fill_from(network: Any, weights: str, known: Official | None = None, encoder
         target, source = network.backbone, load_safetensors(Dinov2Backbone, weights)
     elif kind == "depth_anything":
         target, source = network, load_network(weights)
-        if encoder_only or _other_head(network, weights, _version(source), _max_depth(source)):
+        if encoder_only or _other_head(network, weights, depth_anything_version(source), _max_depth(source)):
             target, source = network.backbone, source.backbone
     else:
         raise UserError(f"the weights '{weights}' are a '{kind}'; it would be depth_anything or dinov2")
@@ -179,7 +188,7 @@ def _other_head(network: Any, weights: str, version: int, max_depth: int | None)
             f"the weights '{weights}' are metric up to {max_depth} m: set metric_max_depth: {max_depth}, or "
             "initialise: encoder for a head of another kind"
         )
-    if version != _version(network):
+    if version != depth_anything_version(network):
         raise UserError(
             f"the weights '{weights}' are of version {version}, whose head reads other layers of the "
             f"encoder: set version: {version}, or initialise: encoder"
@@ -190,13 +199,6 @@ def _other_head(network: Any, weights: str, version: int, max_depth: int | None)
 def _max_depth(network: Any) -> int | None:
     metric = network.config.depth_estimation_type == "metric"
     return int(network.config.max_depth) if metric else None
-
-
-def _version(network: Any) -> int:
-    """1 where the neck reads the last four of more than four layers."""
-    encoder = network.config.backbone_config
-    layers, last = encoder.num_hidden_layers, list(encoder.out_indices)
-    return 1 if layers > 4 and last == list(range(layers - 3, layers + 1)) else 2
 
 
 def _folder(weights: str) -> str:

@@ -33,8 +33,8 @@ class GenPercept(LatentDepth):
         base: hub id or folder of Stable Diffusion 2.1, for `vae`, `tokenizer` and `text_encoder`.
         text: a .npy or .safetensors file with the empty prompt's embedding instead of the text
             encoder; or "zeros".
-        longest: the longer side at which it runs, in pixels; where None, the image's own size or
-            the resolution that is asked for.
+        longest: the longer side at which it runs where nobody asks for another size, in pixels; None:
+            see `UNetDepth`.
         space: what the output means, if neither `unet` nor `source` is called after it.
         licence: of the weights; what their card says where None.
         revision: of the source; branch, tag or commit on the hub.
@@ -88,8 +88,8 @@ class Lotus(DepthDenoiser):
         source: hub id or folder, with `unet`, `vae`, `tokenizer` and `text_encoder`.
         text: a .npy or .safetensors file with the empty prompt's embedding instead of the text
             encoder; or "zeros".
-        longest: the longer side at which it runs, in pixels; where None, the image's own size or
-            the resolution that is asked for.
+        longest: the longer side at which it runs where nobody asks for another size, in pixels; None:
+            see `UNetDepth`.
         space: what the output means, if the source is not called after it.
         licence: of the weights; what their card says where None.
         revision: branch, tag or commit on the hub.
@@ -136,9 +136,9 @@ class Lotus(DepthDenoiser):
 class Marigold(DepthDenoiser):
     """Marigold (Ke et al., arXiv 2312.02145): the depth's latent from noise, in several steps.
 
-    It gives what diffusers' MarigoldDepthPipeline gives for the same noise: sides are padded, not
-    rounded, to the multiple. Images run one by one, the members of an ensemble together; all noise is
-    from torch's global generator.
+    It gives what diffusers' MarigoldDepthPipeline gives for the same noise: the image is brought to the
+    very size that is asked for and padded to the multiple. Images run one by one, the members of an
+    ensemble together; all noise is from torch's global generator.
 
     Args:
         source: hub id or folder that the pipeline loads, such as prs-eth/marigold-depth-v1-0 or -v1-1.
@@ -146,8 +146,8 @@ class Marigold(DepthDenoiser):
         ensemble: answers to align and take the median of.
         text: a .npy or .safetensors file with the empty prompt's embedding instead of the text
             encoder; or "zeros".
-        longest: the longer side at which it runs, in pixels; where None, the image's own size or
-            the resolution that is asked for.
+        longest: the longer side at which it runs where nobody asks for another size, in pixels; None:
+            see `UNetDepth`.
         licence: of the weights; what their card says where None.
         revision: branch, tag or commit on the hub.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
@@ -194,7 +194,7 @@ class Marigold(DepthDenoiser):
     def answer(self, image: Image) -> Answer:
         """Depth in [0, 1] at the size that the image had before it was padded."""
         pixels = self.fit_input(image.float())
-        height, width = self._shrunk(*image.shape[-2:])
+        height, width = self.input_size(*image.shape[-2:])
         return torch.cat([self._one(one)[:, :height, :width] for one in torch.split(pixels, 1)])
 
     def estimate(self, rgb: Latent) -> Latent:
@@ -208,11 +208,13 @@ class Marigold(DepthDenoiser):
             depth = step.prev_sample
         return depth
 
+    def rounded(self, height: int, width: int) -> tuple[int, int]:
+        """The sides as they are: `fit_input` pads them."""
+        return height, width
+
     def fit_input(self, image: Image) -> Resized:
-        """Resized so that no side is beyond `longest`, then padded by its last row and column."""
-        if self.longest is not None:
-            image = MarigoldImageProcessor.resize_to_max_edge(image, self.longest, "bilinear")
-        padded: Tensor = MarigoldImageProcessor.pad_image(image, self.multiple)[0]
+        """Resized as others are, then padded by its last row and column."""
+        padded: Tensor = MarigoldImageProcessor.pad_image(super().fit_input(image), self.multiple)[0]
         return padded
 
     def _one(self, pixels: Resized) -> Answer:
@@ -221,12 +223,6 @@ class Marigold(DepthDenoiser):
             return members
         median: Tensor = MarigoldDepthPipeline.ensemble_depth(members[:, None], True, self.shifted)[0]
         return median[:, 0]
-
-    def _shrunk(self, height: int, width: int) -> tuple[int, int]:
-        if self.longest is None:
-            return height, width
-        longer = max(height, width)
-        return height * self.longest // longer, width * self.longest // longer
 
 
 def load_scheduler(source: str, revision: str | None = None) -> Any:

@@ -30,8 +30,8 @@ class FiffDepth(LatentDepth):
         vae: hub id or folder of another autoencoder than the source's `vae`, large or tiny.
         text: a .npy or .safetensors file with the empty prompt's embedding instead of the text
             encoder; or "zeros".
-        longest: the longer side at which it runs, in pixels; where None, the image's own size or
-            the resolution that is asked for.
+        longest: the longer side at which it runs where nobody asks for another size, in pixels; None:
+            see `UNetDepth`.
         vae_dtype: in which the frozen autoencoder encodes; it decodes in float32.
         gradient_checkpointing: recompute the UNet's activations in the backward pass.
         licence: of the weights; what their card says where None.

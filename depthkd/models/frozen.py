@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.resolution import Asked
 
 
 class Frozen:
@@ -44,15 +45,15 @@ class Frozen:
         self,
         image: Float[Tensor, "batch 3 height width"],
         intrinsics: Float[Tensor, "batch 3 3"] | None = None,
-        resolution: int | None = None,
+        resolution: Asked = None,
     ) -> DepthOutput:
         """RGB in [0, 1] -> depth in `self.space`, float32.
 
         Args:
             image: RGB.
             intrinsics: of the cameras, for a model that takes them.
-            resolution: the shorter side at which the model runs, and then answers at the image's size;
-                None: the image's own, and the answer is of the (rounded) size that it ran at.
+            resolution: the size at which the model runs, see `DepthModel.infer`, and then answers at the
+                image's; None: the image's own, and the answer is of the (rounded) size that it ran at.
         """
         with torch.autocast(image.device.type, self.autocast, enabled=self.autocast is not None):
             if resolution is not None or (intrinsics is not None and self.model.takes_camera):

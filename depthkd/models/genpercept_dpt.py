@@ -52,8 +52,8 @@ class GenPerceptDPT(UNetDepth):
         base: hub id or folder of Stable Diffusion 2.1, for `vae`, `tokenizer` and `text_encoder`.
         text: a .npy or .safetensors file with the empty prompt's embedding instead of the text
             encoder; or "zeros".
-        longest: the longer side at which it runs, in pixels; where None, the image's own size or
-            the resolution that is asked for.
+        longest: the longer side at which it runs where nobody asks for another size, in pixels; None:
+            see `UNetDepth`.
         space: what the output means, if neither `unet` nor `source` is called after it.
         licence: of the weights; what their card says where None.
         revision: of the source; branch, tag or commit on the hub.

@@ -18,7 +18,8 @@ from transformers import (
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
 from depthkd.errors import UserError
 from depthkd.models.hub import UNBUILT, UNUSED, load_safetensors, read_config, read_json, read_licence
-from depthkd.models.model import DepthModel, DepthOutput, Image, resize_map
+from depthkd.models.model import DepthOutput, Image, resize_map
+from depthkd.models.preprocessing import PreprocessedDepth, Preprocessing
 from depthkd.models.provenance import stated_or_known
 from depthkd.paths import user_path
 
@@ -31,7 +32,7 @@ Initialise = Literal["all", "encoder"]  # what is taken of weights; the rest beg
 ELSEWHERE = {"zoedepth": "ZoeDepth", "depth_pro": "DepthPro"}
 
 
-class HuggingFaceDepth(DepthModel):
+class HuggingFaceDepth(PreprocessedDepth):
     """A depth network that *is* the transformers class (in `network`), whatever it was built from.
 
     Hub checkpoints load as they are, and what `save_pretrained` writes loads back, here and in
@@ -52,6 +53,10 @@ class HuggingFaceDepth(DepthModel):
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
         initialise: "encoder" takes the encoder's weights alone from the source and lets neck and head
             begin at random, as Distill Any Depth does for its comparisons (appendix C.1).
+        preprocessing: "depthkd" resizes antialiased and passes gradients; "authors", of a Depth Anything,
+            gives what its authors' code gives, and "transformers" what its depth-estimation pipeline
+            gives. These two choose the size themselves where nobody asks for one, and no student learns
+            with them.
 
     Raises:
         MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
@@ -73,6 +78,7 @@ class HuggingFaceDepth(DepthModel):
         gradient_checkpointing: bool = False,
         training_sets: list[str] | None = None,
         initialise: Initialise = "all",
+        preprocessing: Preprocessing = "depthkd",
     ) -> None:
         super().__init__()
         if (source is None) == (config is None):
@@ -105,20 +111,25 @@ class HuggingFaceDepth(DepthModel):
         if gradient_checkpointing:
             newer = getattr(self.network, "activation_checkpointing_enable", None)
             (newer or self.network.gradient_checkpointing_enable)()
+        side = _first(self._encoder_config().image_size)
+        self.preprocess_as(preprocessing, self.network, side, lambda: self._stored_processor(stored, side))
 
-    def forward(self, image: Image) -> DepthOutput:
-        """RGB in [0, 1] -> float32 depth at the rounded size, and the last stage's patch tokens.
+    def normalised(self, image: Image) -> Image:
+        """Less the mean, and divided by the standard deviation, of each channel."""
+        mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        return (image - mean) / std
+
+    def run(self, pixels: Image) -> DepthOutput:
+        """The network's input -> float32 depth of its size, and the last stage's patch tokens.
 
         The encoder and the neck run in the ambient precision, the head in float32: its values
         overflow float16.
         """
-        image = self.fit_input(image)
-        height, width = image.shape[-2:]
-        mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
-        stages = self._encode(((image - mean) / std).to(next(self.network.parameters()).dtype))
+        height, width = pixels.shape[-2:]
+        stages = self._encode(pixels.to(next(self.network.parameters()).dtype))
         patch = self._patch_size()
         hidden = self.network.neck(stages, height // patch, width // patch)
-        with torch.autocast(image.device.type, enabled=False):
+        with torch.autocast(pixels.device.type, enabled=False):
             precise = [h.to(next(self.network.head.parameters()).dtype) for h in hidden]
             if self.config.model_type == "depth_anything":
                 depth = self.network.head(precise, height // patch, width // patch)
@@ -142,19 +153,34 @@ class HuggingFaceDepth(DepthModel):
         return self._encoder().parameters()
 
     def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
-        """Write config.json, model.safetensors and preprocessor_config.json."""
+        """Write config.json, model.safetensors and preprocessor_config.json.
+
+        Args:
+            folder: made where it is missing.
+            image_size: the side at which the pipeline will run it, in pixels; None: the shorter one of
+                the images that a run's student learned from, or the encoder's own.
+        """
         folder = user_path(folder)
         self.config.depth_space = str(self.space)
         self.network.save_pretrained(folder)
-        side = image_size or _first(self._encoder_config().image_size)
-        DPTImageProcessor(
+        side = image_size or min(self.trained_at or (_first(self._encoder_config().image_size),))
+        self.processor(side).save_pretrained(folder)
+
+    def processor(self, side: int) -> Any:
+        """transformers' image processor for it, with the side at which the pipeline will run, in pixels."""
+        return DPTImageProcessor(
             size={"height": side, "width": side},
-            keep_aspect_ratio=True,
+            keep_aspect_ratio=getattr(self.network, "backbone", None)
+            is not None,  # its plain DPT wants squares
             ensure_multiple_of=self.multiple,
             image_mean=list(self.mean),
             image_std=list(self.std),
             do_pad=False,
-        ).save_pretrained(folder)
+        )
+
+    def _stored_processor(self, stored: dict[str, Any], side: int) -> Any:
+        values = {"image_mean": list(self.mean), "image_std": list(self.std)}
+        return DPTImageProcessor.from_dict(stored | values) if stored else self.processor(side)
 
     def _encode(self, pixels: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """The stages that the neck wants; as in the transformers classes' own forward."""

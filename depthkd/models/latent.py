@@ -14,6 +14,7 @@ from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
 from depthkd.models.depth_codec import PERCENTILES, label_picture
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized
+from depthkd.resolution import NATIVE
 
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
 Said = Float[Tensor, "batch out_channels latent_height latent_width"]
@@ -32,8 +33,8 @@ class UNetDepth(DepthModel):
         unet: a UNet2DConditionModel.
         vae: an AutoencoderKL, AutoencoderTiny or TransformCodec; its weights are frozen.
         text: the text encoder's answer to an empty prompt.
-        longest: the longer side at which it runs, in pixels, whatever the image's; where None, the
-            image's own size or the resolution that is asked for.
+        longest: the longer side at which it runs where nobody asks for another size, in pixels; None: the
+            image's own size, or that which a run's student was trained at.
 
     Raises:
         UserError: the text embedding is of another width than the UNet takes; or `longest` is less
@@ -41,6 +42,7 @@ class UNetDepth(DepthModel):
     """
 
     half_but_head = True
+    resizes = True
     encoding: torch.dtype = torch.float32  # in which the autoencoder encodes
 
     def __init__(self, unet: Any, vae: Any, text: Tensor, longest: int | None = None) -> None:
@@ -101,14 +103,18 @@ class UNetDepth(DepthModel):
         """The autoencoder's and the UNet's, which are pre-trained."""
         return chain(self.vae.parameters(), self.unet.parameters())
 
-    def rounded(self, height: int, width: int) -> tuple[int, int]:
-        """The size at which an image of this size runs."""
-        factor = 1.0 if self.longest is None else self.longest / max(height, width)
-        return super().rounded(round(height * factor), round(width * factor))
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size at which an image of this size runs: what `infer` is asked for; in `forward` `longest`, or
+        the image's own."""
+        if self._request is not None:
+            at = self.resolve(self._request)
+        else:
+            at = NATIVE if self.longest is None else self.default_resolution
+        return self.rounded(*at.size(height, width))
 
     def fit_input(self, image: Image) -> Resized:
         """Bilinear and antialiased, as these networks' own code resizes."""
-        size = self.rounded(*image.shape[-2:])
+        size = self.input_size(*image.shape[-2:])
         if tuple(image.shape[-2:]) == size:
             return image
         return F.interpolate(image, size, mode="bilinear", antialias=True, align_corners=False)

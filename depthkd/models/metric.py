@@ -16,6 +16,7 @@ from depthkd.errors import UserError
 from depthkd.models.hub import load_safetensors, read_config, read_json, read_licence
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized, resize_map
 from depthkd.models.provenance import stated_or_known
+from depthkd.resolution import Asked
 
 HALF = (0.5, 0.5, 0.5)
 FARTHEST, NEAREST = 1e-4, 1e4  # limits of Depth Pro's inverse depth, in 1/m
@@ -110,6 +111,13 @@ class ZoeDepth(MetricDepth):
         padded = (height + 2 * rows, width + 2 * columns)
         depth = F.interpolate(answer[:, None], padded, mode="bicubic", align_corners=False)[:, 0]
         return depth[:, rows : rows + height, columns : columns + width]
+
+    def runs_at(
+        self, height: int, width: int, resolution: Asked = None, scale: float = 1.0
+    ) -> tuple[int, int] | None:
+        """Of the padded image, whatever is asked for."""
+        rows, columns = self.border(height, width)
+        return self.network_size(height + 2 * rows, width + 2 * columns)
 
     def border(self, height: int, width: int) -> tuple[int, int]:
         """Rows above and below, and columns left and right, that pad an image of this size."""

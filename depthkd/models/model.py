@@ -16,6 +16,7 @@ from depthkd.errors import UserError
 from depthkd.geometry import flip_intrinsics, resize_intrinsics
 from depthkd.models.arguments import check, named
 from depthkd.models.identity import identity_of
+from depthkd.resolution import NATIVE, Asked, Resolution
 
 Image = Float[Tensor, "batch 3 height width"]
 Cameras = Float[Tensor, "batch 3 3"]
@@ -37,19 +38,25 @@ class DepthModel(nn.Module):
     The model owns its normalisation. `forward` runs at the size that it is given, rounded to the
     nearest `multiple` (or at `fixed_size`, where the network knows only one), and answers at the
     size that it ran at; `predict` restores the size. It is `infer`, which runs the network, and
-    `restore`, which brings a kept answer to an image's size.
+    `restore`, which brings a kept answer to an image's size. They run at the size that
+    they are asked for, else at `default_resolution`; networks that choose their size always at that.
     """
 
     space: DepthSpace
     multiple: int = 1
     fixed_size: tuple[int, int] | None = None
     own_size: bool = False  # whether forward itself brings every image to the size that it runs at
+    resizes: bool = False  # whether it does so at the size that `infer` is asked for, in its own way
+    longest: int | None = None  # the longer side at which it runs where nobody asks for another
+    trained_at: tuple[int, int] | None = None  # height and width of the images a run's student learned from
+    preprocessing: str = "depthkd"  # whose way of resizing images and answers it takes
     half_but_head: bool = False  # whether autocast leaves the head, or the decoder, in float32
     through_codec: bool = False  # whether it answers through an autoencoder, which has an error of its own
     takes_camera: bool = False  # whether its answer depends on the intrinsics, where they are known
     licence: str = "unknown"
     source: str = "unnamed"  # hub id, path or class: what reports and checkpoints call it
     training_sets: tuple[str, ...] | None = None  # the data sets it has learned from; None: not known
+    _request: Resolution | None = None  # what `infer` is asked for, while it runs
 
     def __new__(cls, *arguments: object, **options: object) -> Any:
         """Check and note what the model is built with; `identity` is made of it.
@@ -80,8 +87,41 @@ class DepthModel(nn.Module):
         encoder = {id(p) for p in self.encoder_parameters()}
         return (p for p in self.parameters() if id(p) not in encoder)
 
+    @property
+    def default_resolution(self) -> Resolution:
+        """Where it runs if nobody asks for a size: at its `longest` side; at the shorter side of the images
+        that it learned from, which keeps the aspect ratio and the scale of pixels; or at an image's own
+        size."""
+        if self.longest is not None:
+            return Resolution("longer", self.longest)
+        return NATIVE if self.trained_at is None else Resolution("shorter", min(self.trained_at))
+
+    def resolve(self, asked: Resolution) -> Resolution:
+        """What is asked for, or `default_resolution` where that is left to the model."""
+        left = asked.side == "own" or (asked.or_own and self.longest is not None)
+        return self.default_resolution.times(asked.scale) if left else asked
+
+    def runs_at(
+        self, height: int, width: int, resolution: Asked = None, scale: float = 1.0
+    ) -> tuple[int, int] | None:
+        """Height and width at which an image of this height and width runs.
+
+        Args:
+            height, width: in pixels.
+            resolution, scale: as in `infer`.
+
+        Returns:
+            None, where only the network knows.
+        """
+        if self.fixed_size is not None:
+            return self.fixed_size
+        if self.own_size and not self.resizes:
+            return None
+        size = self.resolve(Resolution.parse(resolution).times(scale)).size(height, width)
+        return self.rounded(*size)
+
     def rounded(self, height: int, width: int) -> tuple[int, int]:
-        """The size at which an image of this size runs."""
+        """A size that the network takes: each side at the nearest `multiple`, or the `fixed_size`."""
         if self.fixed_size is not None:
             return self.fixed_size
         m = self.multiple
@@ -134,8 +174,8 @@ class DepthModel(nn.Module):
 
         Args:
             folder: made where it is missing.
-            image_size: the shorter side at which `transformers.pipeline` will run it, in pixels; the
-                encoder's own where None.
+            image_size: the side at which `transformers.pipeline` will run it, in pixels; the model's own
+                where None.
 
         Raises:
             UserError: transformers has no class for this network.
@@ -153,7 +193,7 @@ class DepthModel(nn.Module):
     def infer(
         self,
         image: Image,
-        resolution: int | None = None,
+        resolution: Asked = None,
         scale: float = 1.0,
         flip: bool = False,
         intrinsics: Cameras | None = None,
@@ -162,34 +202,37 @@ class DepthModel(nn.Module):
 
         Args:
             image: RGB in [0, 1].
-            resolution: the shorter side at which the network runs, in pixels; the image's own
-                size where None. A network that chooses its size itself runs at that.
-            scale: multiplies that side. Depth Anything V2 runs at two and four times the side it was
+            resolution: the shorter side at which the network runs, in pixels; or "longer 756", the
+                longer side; or "native", the image's own size (see `Resolution`). None:
+                `default_resolution`. The sides are then rounded to the network's multiple. A network
+                that chooses its size itself runs at that.
+            scale: multiplies the sides. Depth Anything V2 runs at two and four times the side it was
                 trained at, for finer detail.
             flip: the mean with the answer for the mirrored image, mirrored back.
             intrinsics: of the cameras, in the image's pixels with the top-left one's centre at (0, 0);
                 None, where they are not known. Only networks that take them hear of them.
 
         Raises:
-            UserError: the scale is not above 0.
+            UserError: the resolution is none, or the scale is not above 0.
         """
-        if not scale > 0:
-            raise UserError(f"the scale of the network's side must be above 0, not {scale}")
+        asked = Resolution.parse(resolution).times(scale)
         height, width = image.shape[-2:]
         was_training = self.training
         self.eval()
+        self._request = asked
         try:
-            if not self.own_size and self.fixed_size is None and (resolution is not None or scale != 1.0):
-                factor = scale if resolution is None else scale * resolution / min(height, width)
-                tall, wide = self.rounded(round(height * factor), round(width * factor))
-                image = resize_image(image, (tall, wide))
+            size = self.runs_at(height, width, asked)
+            by_itself = self.own_size or self.resizes or self.fixed_size is not None
+            if size is not None and size != (height, width) and not by_itself:
+                image = resize_image(image, size)
                 if intrinsics is not None:
-                    intrinsics = resize_intrinsics(intrinsics, tall / height, wide / width)
+                    intrinsics = resize_intrinsics(intrinsics, size[0] / height, size[1] / width)
             answer = self._ask(image, intrinsics)
             if flip:
                 mirrored = None if intrinsics is None else flip_intrinsics(intrinsics, image.shape[-1])
                 answer = (answer + self._ask(image.flip(-1), mirrored).flip(-1)) / 2
         finally:
+            vars(self).pop("_request")
             self.train(was_training)
         return answer
 
@@ -218,7 +261,7 @@ class DepthModel(nn.Module):
     def predict(
         self,
         image: Image,
-        resolution: int | None = None,
+        resolution: Asked = None,
         scale: float = 1.0,
         flip: bool = False,
         intrinsics: Cameras | None = None,

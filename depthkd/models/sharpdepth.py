@@ -20,6 +20,7 @@ from depthkd.models.latent import Latent, Map, Mask, Pictures, noise_like
 from depthkd.models.model import Answer, Cameras, DepthModel, Image, resize_map
 from depthkd.models.provenance import stated_or_known
 from depthkd.models.random_weights import Size
+from depthkd.resolution import checked
 
 Variant = Literal["paper", "released"]
 Gate = Literal["difference", "noise", "metric"]
@@ -62,9 +63,10 @@ class SharpDepth(DepthDenoiser):
         size: random weights instead of a source; `SharpDepthRefiner` makes it a copy of its teacher.
         prediction: of one with random weights: "sample" is a Lotus, "v_prediction" a Marigold.
         metric: how to build the metric model f_D.
-        metric_resolution: the shorter side at which that runs; the image's own where None.
-        longest: the longer side at which it runs, in pixels; where None, the image's own size or the
-            resolution that is asked for. The paper's code: 768, and 1024 for benchmarks.
+        metric_resolution: the size at which that runs, see `DepthModel.infer`; None: the image's own, or
+            that which a run's student was trained at.
+        longest: the longer side at which it runs where nobody asks for another size, in pixels; None:
+            see `UNetDepth`. The paper's code: 768, and 1024 for benchmarks (configs/eval).
         variant: "paper" or "released".
         alignment: of the UNet's first answer to the metric depth, before their difference: "scale_and_shift"
             (paper), or "none" (released).
@@ -97,7 +99,7 @@ class SharpDepth(DepthDenoiser):
         size: Size | None = None,
         prediction: Prediction = "sample",
         metric: MetricModel | None = None,
-        metric_resolution: int | None = None,
+        metric_resolution: int | str | None = None,
         longest: int | None = 768,
         variant: Variant = "paper",
         alignment: Literal["scale_and_shift", "none"] | None = None,
@@ -125,7 +127,7 @@ class SharpDepth(DepthDenoiser):
         self.takes_camera = paper if intrinsics is None else intrinsics
         self.gate: Gate = gate
         self.reliable = reliable
-        self.metric_resolution = metric_resolution
+        self.metric_resolution = checked(metric_resolution, "metric_resolution")
         self.make_metric = metric
         self._metric: Frozen | None = None
         if gradient_checkpointing:
@@ -184,9 +186,8 @@ class SharpDepth(DepthDenoiser):
         """f_D's depth in metres, at the image's size."""
         metric = self.metric.to(image.device)
         known = intrinsics if self.takes_camera else None
-        return resize_map(
-            metric(image, known, self.metric_resolution).depth, (image.shape[-2], image.shape[-1])
-        )
+        at = "own" if self.metric_resolution is None and metric.model.trained_at else self.metric_resolution
+        return resize_map(metric(image, known, at).depth, (image.shape[-2], image.shape[-1]))
 
     def normalised(self, metric: Map) -> Map:
         """Each map from its smallest to its largest value into [0, 1]."""

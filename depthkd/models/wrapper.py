@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
 from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image, Resized
+from depthkd.resolution import Asked, Resolution
 
 
 class Wrapper(DepthModel):
@@ -44,6 +45,21 @@ class Wrapper(DepthModel):
         """As the other's."""
         return self.network.head_parameters()
 
+    @property
+    def default_resolution(self) -> Resolution:
+        """As the other's."""
+        return self.network.default_resolution
+
+    def resolve(self, asked: Resolution) -> Resolution:
+        """As the other's."""
+        return self.network.resolve(asked)
+
+    def runs_at(
+        self, height: int, width: int, resolution: Asked = None, scale: float = 1.0
+    ) -> tuple[int, int] | None:
+        """As the other's."""
+        return self.network.runs_at(height, width, resolution, scale)
+
     def rounded(self, height: int, width: int) -> tuple[int, int]:
         """As the other's."""
         return self.network.rounded(height, width)
@@ -67,7 +83,7 @@ class Wrapper(DepthModel):
     def infer(
         self,
         image: Image,
-        resolution: int | None = None,
+        resolution: Asked = None,
         scale: float = 1.0,
         flip: bool = False,
         intrinsics: Cameras | None = None,
@@ -78,7 +94,7 @@ class Wrapper(DepthModel):
     def predict(
         self,
         image: Image,
-        resolution: int | None = None,
+        resolution: Asked = None,
         scale: float = 1.0,
         flip: bool = False,
         intrinsics: Cameras | None = None,

@@ -46,6 +46,7 @@ class Section:
         pictures: what each shows -> the row of pictures.
         labels: row -> what it is called, where that is not its name.
         groups: part of the benchmark -> row -> metric -> mean over its images.
+        run_at: row -> the sizes at which it ran, in words.
     """
 
     title: str
@@ -58,6 +59,7 @@ class Section:
     pictures: Sequence[tuple[str, SheetRow]] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    run_at: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_report(
@@ -127,7 +129,8 @@ def _part(section: Section, figures: Mapping[str, Mapping[str, float]], names: S
         known = [v for v in values if not np.isnan(v)]
         if known:
             best[name] = max(known) if "↑" in COLUMNS[name] else min(known)
-    lines = ["<table><tr><th>model" + "".join(f"<th>{escape(COLUMNS[n])}" for n in names) + "<th>images"]
+    titles = [*(COLUMNS[n] for n in names), "run at", "images"]
+    lines = ["<table><tr><th>model" + "".join(f"<th>{escape(title)}" for title in titles)]
     for row, found in figures.items():
         cells = []
         for name in names:
@@ -137,9 +140,8 @@ def _part(section: Section, figures: Mapping[str, Mapping[str, float]], names: S
             tip = f' title="95 % interval {escape(hint)}"' if hint else ""
             cells.append(f"<td{mark}{tip}>{number(value)}")
         kind = " class=trivial" if row in section.trivial else ""
-        lines.append(
-            f"<tr{kind}><td>{escape(section.labels.get(row, row))}{''.join(cells)}<td>{int(found['images'])}"
-        )
+        cells += [f"<td>{escape(section.run_at.get(row, '-'))}", f"<td>{int(found['images'])}"]
+        lines.append(f"<tr{kind}><td>{escape(section.labels.get(row, row))}{''.join(cells)}")
     return "\n".join([*lines, "</table>"])
 
 

@@ -70,6 +70,7 @@ def figures_table(
     images: int,
     figures: Mapping[str, Mapping[str, float]],
     notes: Sequence[str] = (),
+    run_at: Mapping[str, str] | None = None,
 ) -> str:
     """One benchmark's section: title, protocol, a row a model, and notes.
 
@@ -79,14 +80,21 @@ def figures_table(
         images: how many samples it has.
         figures: model -> metric -> mean over images, and "images": over how many.
         notes: sentences under the table, such as which rows are missing and why.
+        run_at: model -> the sizes at which it ran, in words; None: no such column.
     """
     tables = []
     for names in shown_together(figures):
         rows = [
-            [row, *(number(f.get(n, nan)) for n in names), str(int(f["images"]))]
+            [
+                row,
+                *(number(f.get(n, nan)) for n in names),
+                *([run_at[row]] if run_at else []),
+                str(int(f["images"])),
+            ]
             for row, f in figures.items()
         ]
-        tables.append(markdown_table(["model", *(COLUMNS[n] for n in names), "images"], rows))
+        header = ["model", *(COLUMNS[n] for n in names), *(["run at"] if run_at else []), "images"]
+        tables.append(markdown_table(header, rows))
     samples = "sample" if images == 1 else "samples"
     parts = [f"## {title} ({images} {samples})", f"Protocol {protocol}.", *tables, *notes]
     return "\n\n".join(parts) + "\n"

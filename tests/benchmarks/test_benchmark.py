@@ -212,12 +212,15 @@ def test_other_mistakes_are_refused() -> None:
 def test_descriptions_tell_protocols_apart() -> None:
     assert str(MARIGOLD) == (
         "marigold: least-squares scale and shift in the quantity that the model predicts, scored in depth, "
-        "valid depth 1 to 20, run at native size"
+        "valid depth 1 to 20, run at each model's own size"
     )
     assert str(Protocol.named("depth_anything", min_depth=None, max_depth=None, resolution=518)) == (
         "depth_anything: least-squares scale and shift in disparity, scored in disparity, "
-        "valid depth 0 to infinity, run at 518 px"
+        "valid depth 0 to infinity, run at 518 px (shorter side)"
     )
+    runs = {"longer 756": "756 px (longer side)", "native": "native size", "518": "518 px (shorter side)"}
+    for resolution, words in runs.items():
+        assert Protocol.named("midas", resolution=resolution, scale=2.0).run() == f"run at {words} x 2"
     custom = Protocol("own", Fit.MEDIAN, Quantity.DISPARITY, Quantity.DEPTH)
     assert len({str(p) for p in (*PROTOCOLS.values(), custom)}) == 6
 

@@ -53,7 +53,7 @@ def test_reads_images_and_their_mattes(
 
 def test_the_protocol_runs_at_518_px_unless_told_otherwise() -> None:
     protocol = AM2k("nowhere").protocol
-    assert (protocol.name, protocol.resolution, protocol.stand_in) == ("mattes", 518, "raw")
+    assert (protocol.name, protocol.resolution, protocol.stand_in) == ("mattes", "518 or own", "raw")
     assert DIS5k("nowhere", part="DIS-TE1", resolution=770).protocol.resolution == 770
 
 

@@ -50,7 +50,16 @@ def test_kept_answers_are_at_the_networks_size_and_are_taken_up(tmp_path: Path) 
     assert torch.equal(again(3, SAMPLE), first) and Seer.asked == 0
 
 
-@pytest.mark.parametrize("how", [Inference(), Inference(20, flip=True), Inference(20, seed=1)])
+@pytest.mark.parametrize(
+    "how",
+    [
+        Inference(),
+        Inference(20, flip=True),
+        Inference(20, seed=1),
+        Inference("longer 20"),
+        Inference("native"),
+    ],
+)
 def test_answers_of_another_model_or_run_are_not(tmp_path: Path, how: Inference) -> None:
     Answers(Seer(), Inference(resolution=20), CPU, tmp_path, "one")(3, SAMPLE)
     Seer.asked = 0

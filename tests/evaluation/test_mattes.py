@@ -63,7 +63,7 @@ def test_recall_is_the_metric_of_the_raw_prediction_in_the_place_of_depth(
     assert found["figures"]["seer"] == {"boundary_recall": pytest.approx(np.mean(expected)), "images": 6}
     assert found["protocol"] == (
         "mattes: boundary recall of the raw prediction (of disparity its inverse, clipped at 1e-06), "
-        "foreground where alpha is above 0.1, no fit; run at native size"
+        "foreground where alpha is above 0.1, no fit; run at each model's own size"
     )
     assert found["protocol_fields"]["stand_in"] == "raw"
 

@@ -1,9 +1,12 @@
 """The authors' own Depth Anything: how its files name their tensors, and what it computes with them."""
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -78,7 +81,7 @@ def depth_of(
 
     Args:
         state: as `publish` gives it.
-        pixels: normalised, of the size that the position embeddings were made for.
+        pixels: normalised.
         layers: the encoder's layers that the head reads, counted from 0.
         heads: of the attention.
         max_depth: of a metric head; None is the relative one.
@@ -109,7 +112,8 @@ def depth_of(
 def encode(state: State, pixels: Tensor, layers: list[int], heads: int, patch: int) -> list[Tensor]:
     tokens = conv(state, "pretrained.patch_embed.proj", pixels, stride=patch).flatten(2).transpose(1, 2)
     first = state["pretrained.cls_token"].expand(len(pixels), -1, -1)
-    tokens = torch.cat([first, tokens], dim=1) + state["pretrained.pos_embed"]
+    size = (pixels.shape[2], pixels.shape[3])
+    tokens = torch.cat([first, tokens], dim=1) + positions(state["pretrained.pos_embed"], size, patch)
     found = []
     for i in range(max(layers) + 1):
         name = f"pretrained.blocks.{i}."
@@ -125,6 +129,53 @@ def encode(state: State, pixels: Tensor, layers: list[int], heads: int, patch: i
         if i in layers:
             found.append(normalise(state, "pretrained.norm", tokens))
     return found
+
+
+def positions(known: Tensor, size: tuple[int, int], patch: int) -> Tensor:
+    """DINOv2's position embeddings for so many pixels: a cubic convolution (a = -.75) whose step is the known
+    grid's side over a tenth of a patch more than there are; in float64."""
+    side = math.isqrt(known.shape[1] - 1)
+    if size == (side * patch, side * patch):
+        return known
+    grid = known[0, 1:].double().numpy().reshape(side, side, -1)
+    for axis, pixels in enumerate(size):
+        count = pixels // patch
+        places = (np.arange(count) + 0.5) * side / (count + 0.1) - 0.5
+        first = np.floor(places).astype(int)
+        taps = []
+        for offset in (-1, 0, 1, 2):
+            index = np.clip(first + offset, 0, side - 1)
+            weight = cubic(np.abs(places - first - offset))
+            taps.append(
+                np.take(grid, index, axis) * np.expand_dims(weight, [k for k in range(3) if k != axis])
+            )
+        grid = np.sum(taps, axis=0)
+    patches = torch.from_numpy(grid).float().reshape(1, -1, known.shape[-1])
+    return torch.cat([known[:, :1], patches], dim=1)
+
+
+def cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
+    near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+    far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+
+
+def infer_image(
+    image: np.ndarray, tensors: State, layers: list[int], heads: int, version: int, max_depth: float | None,
+    input_size: int = 518, patch: int = 14,
+) -> Tensor:  # fmt: skip
+    """Depth Anything V2's `infer_image`, and V1's run.py: depth of a uint8 RGB image, at its size."""
+    height, width = image.shape[:2]
+    scale = max(input_size / height, input_size / width)
+    sides = []
+    for side in (height, width):
+        near = int(np.round(scale * side / patch) * patch)
+        sides.append(near if near >= input_size else int(np.ceil(scale * side / patch) * patch))
+    resized = cv2.resize(image / 255.0, (sides[1], sides[0]), interpolation=cv2.INTER_CUBIC)
+    normalised = (resized - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    pixels = torch.from_numpy(normalised.transpose(2, 0, 1)[None]).float()
+    depth = depth_of(tensors, pixels, layers, heads, max_depth)
+    return F.interpolate(depth[:, None], (height, width), mode="bilinear", align_corners=version == 2)[0, 0]
 
 
 def attend(state: State, name: str, tokens: Tensor, heads: int) -> Tensor:

@@ -91,7 +91,7 @@ def test_sizes_are_rounded_and_come_back(
 ) -> None:
     """21 x 30 is enlarged to 45 x 64, and 45 rounded to 48."""
     model, image = gen_percept(tmp_path, longest=longest), photographs(*size)
-    assert model.rounded(*size) == runs_at
+    assert model.runs_at(*size) == runs_at
     small = F.interpolate(image, runs_at, mode="bilinear", antialias=True)
     answer = model.infer(image)
     torch.testing.assert_close(answer, gen_percept(tmp_path / "same", longest=None)(small).depth)
@@ -102,11 +102,21 @@ def test_sizes_are_rounded_and_come_back(
 
 
 @torch.no_grad()
-def test_a_resolution_counts_where_no_longest_side_is_set(tmp_path: Path) -> None:
-    model = gen_percept(tmp_path, longest=None)
-    assert model.infer(photographs(50, 90), resolution=32).shape == (1, 32, 56)
-    fixed = gen_percept(tmp_path / "fixed", longest=64)
-    assert fixed.infer(photographs(50, 90), resolution=16).shape == (1, 32, 64)
+def test_a_request_wins_over_the_longest_side(tmp_path: Path) -> None:
+    """Which is where it runs if nobody asks, or if the request leaves that to such models."""
+    model, image = gen_percept(tmp_path, longest=None), photographs(50, 90)
+    own = gen_percept(tmp_path / "own", longest=64)
+    for one in (model, own):
+        assert one.infer(image, 32).shape == (1, 32, 56)
+        assert one.infer(image, "longer 104").shape == (1, 56, 104)
+        assert one.infer(image, "native").shape == (1, 48, 88)
+    assert own.infer(image).shape == own.infer(image, "16 or own").shape == (1, 32, 64)
+    assert model.infer(image, "16 or own").shape == (1, 16, 32)
+    assert own.infer(image, scale=2.0).shape == (1, 72, 128)
+    assert own(image).depth.shape == (1, 50, 90)
+    torch.testing.assert_close(own.infer(image, 32), model.infer(image, 32))
+    small = F.interpolate(image, (32, 56), mode="bilinear", antialias=True)
+    torch.testing.assert_close(own.infer(image, 32), model(small).depth)
 
 
 @torch.no_grad()

@@ -127,7 +127,7 @@ def test_sizes_are_rounded_and_come_back(
     assert one(image).depth.shape[-2:] == forward_at
     assert one.predict(image).shape[-2:] == (50, 90)
     assert one.infer(image).shape[-2:] == ((32, 64) if longest else (64, 96))
-    assert one.rounded(50, 90) == ((32, 64) if longest else (48, 88))
+    assert one.runs_at(50, 90) == ((32, 64) if longest else (48, 88))
 
 
 def test_every_map_has_its_own_range_and_a_constant_one_is_0() -> None:
