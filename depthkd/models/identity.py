@@ -29,6 +29,7 @@ ATOMS = (str, bytes, int, float, complex, type(None), Path, Enum, torch.dtype, t
 SIMPLE = {str, int, float, bool, type(None)}
 FUNCTIONS = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
 LABELS = ("source", "licence", "training_sets")  # what reports call a model, which changes no answer
+INTERNALS = {*vars(nn.Module()), "_arguments"}  # what torch and DepthModel keep in every module
 DIGITS = 16  # hexadecimal
 CHUNK = 1 << 24  # bytes of a file that are read at once
 
@@ -181,7 +182,8 @@ class Description:
             self.file(path)
         arguments, options = vars(model)["_arguments"]
         self.mapping(named(type(model), arguments, options))
-        self.mapping({k: v for k, v in public(model).items() if k not in LABELS})
+        left_out = {*INTERNALS, *LABELS, *model.caches}
+        self.mapping({k: v for k, v in vars(model).items() if k not in left_out})
         self._parts(model)
 
     def _class(self, kind: type) -> None:
@@ -205,7 +207,7 @@ class Description:
 
 
 def public(module: nn.Module) -> dict[str, object]:
-    """A module's attributes, without its parts, and without those that it keeps to itself."""
+    """The attributes of a library's module, without its parts, and without those that it keeps to itself."""
     return {k: v for k, v in vars(module).items() if not k.startswith("_") and k != "training"}
 
 

@@ -56,6 +56,7 @@ class DepthModel(nn.Module):
     licence: str = "unknown"
     source: str = "unnamed"  # hub id, path or class: what reports and checkpoints call it
     training_sets: tuple[str, ...] | None = None  # the data sets it has learned from; None: not known
+    caches: tuple[str, ...] = ()  # attributes that change while it runs, without changing its answers
     _request: Resolution | None = None  # what `infer` is asked for, while it runs
 
     def __new__(cls, *arguments: object, **options: object) -> Any:
@@ -157,10 +158,10 @@ class DepthModel(nn.Module):
         """What its answers depend on, in 16 hexadecimal digits; kept figures and answers go by it.
 
         Two models have one identity only if they answer alike: if class and source code, all arguments,
-        attributes, tensors and `files`, and the identities of all `companions` are the same. Private
-        attributes (`_name`) and labels (`source`, `licence`, `training_sets`) do not count. Where a
-        part cannot be told again in another process, such as a lambda that builds no companion, or a
-        class without a source file, no two calls agree. It reads every tensor: about two seconds
+        attributes, tensors and `files`, and the identities of all `companions` are the same. What it
+        is called by (`source`, `licence`, `training_sets`) and its `caches` do not count. Where a part
+        cannot be told again in another process, such as a lambda that builds no companion, a handle, or
+        a class without a source file, no two calls agree. It reads every tensor: about two seconds
         a gigabyte.
         """
         return identity_of(self)

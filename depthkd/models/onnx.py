@@ -65,6 +65,8 @@ class OnnxDepth(DepthModel):
 
     assumed = "affine disparity of RGB in [0, 1]"  # by the defaults below
 
+    caches = ("_session", "_provider", "_batches")
+
     def __init__(
         self,
         path: str,

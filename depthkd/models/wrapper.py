@@ -132,4 +132,4 @@ def declared() -> list[str]:
     """The attributes that every DepthModel has, such as `space`."""
     bases = [base for base in DepthModel.__mro__ if issubclass(base, nn.Module) and base is not nn.Module]
     names = [name for base in bases for name in vars(base).get("__annotations__", {})]
-    return [name for name in names if not name.startswith("_")]
+    return [name for name in names if not name.startswith("_") and name != "caches"]

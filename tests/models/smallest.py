@@ -111,6 +111,7 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
                 "multiple": 28,
                 "gradient_checkpointing": True,
                 "initialise": "encoder",
+                "preprocessing": "transformers",
             },
         ),
         "DepthAnything": (
@@ -125,6 +126,7 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
                 "licence": "mit",
                 "gradient_checkpointing": True,
                 "initialise": "encoder",
+                "preprocessing": "authors",
             },
         ),
         "TimmDepth": (

@@ -18,6 +18,7 @@ from depthkd.models.frozen import Frozen
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.models.wrapper import Wrapper
 from depthkd.runs import TrainedDepth
+from tests.models.families import DEPTH_ANYTHING
 from tests.models.graphs import mixer
 from tests.models.smallest import ARGUMENTS, Instead, Level, run, smallest
 from tests.models.stable_diffusion import marigold
@@ -92,7 +93,8 @@ def test_the_content_of_files_counts_behind_the_same_path(tmp_path: Path) -> Non
         path.write_text(text.replace(old, new))
 
     zoe, source, graph = zoedepth(tmp_path / "zoe"), marigold(tmp_path / "m"), mixer(tmp_path / "g.onnx")
-    repo, tensors = clone(tmp_path / "repo", UNIDEPTH), weights(tmp_path)
+    repo, tensors, hf = clone(tmp_path / "repo", UNIDEPTH), weights(tmp_path), str(tmp_path / "hf")
+    models.HuggingFaceDepth(config=DEPTH_ANYTHING).save_pretrained(hf)
     (tmp_path / "repo/settings.json").write_text('{"level": 3}')
     trained = run(tmp_path / "run", "DepthAnything", size="tiny")
     cases: list[tuple[Callable[[], DepthModel], Callable[[], object]]] = [
@@ -107,6 +109,10 @@ def test_the_content_of_files_counts_behind_the_same_path(tmp_path: Path) -> Non
         (
             lambda: models.SharpDepth(source, text="zeros"),
             lambda: replace(Path(source) / "scheduler/scheduler_config.json", "0.012", "0.013"),
+        ),
+        (
+            lambda: models.HuggingFaceDepth(hf, preprocessing="transformers"),
+            lambda: replace(Path(hf) / "preprocessor_config.json", '"height": 56', '"height": 70'),
         ),
         (lambda: models.OnnxDepth(graph), lambda: mixer(Path(graph), gain=2.0)),
         (lambda: models.UniDepth(repo, tensors), lambda: weights(tmp_path, 3.0)),
@@ -128,7 +134,7 @@ def test_the_content_of_files_counts_behind_the_same_path(tmp_path: Path) -> Non
         assert make().identity() != before
 
 
-def test_what_is_changed_after_the_constructor_counts_too() -> None:
+def test_what_is_changed_after_the_constructor_counts_too(tmp_path: Path) -> None:
     torch.manual_seed(0)
     student = models.FiffDepth(size="tiny")
     before, twin = student.identity(), copy.deepcopy(student)
@@ -145,6 +151,13 @@ def test_what_is_changed_after_the_constructor_counts_too() -> None:
     assert labels.identity() == before
     student.predict(torch.rand(1, 3, 16, 16))
     assert student.identity() == before
+    graph = models.OnnxDepth(mixer(tmp_path / "g.onnx"), threads=1)
+    before = graph.identity()
+    graph.predict(torch.rand(2, 3, 8, 8))
+    assert graph.identity() == before
+    secret = Level()
+    secret._factor = 2.0  # type: ignore[assignment]
+    assert secret.identity() != Level().identity()
 
 
 def test_a_teacher_s_precision_counts() -> None:

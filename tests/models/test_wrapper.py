@@ -14,6 +14,7 @@ from depthkd.errors import UserError
 from depthkd.models import DepthAnything, HuggingFaceDepth, Marigold, TimmDepth
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.models.wrapper import Wrapper, declared
+from depthkd.resolution import Resolution
 from depthkd.runs import TrainedDepth
 from tests.models.smallest import Level, run
 
@@ -22,7 +23,9 @@ class Odd(DepthModel):
     """Unlike the base class in all that a model may override."""
 
     space, multiple, fixed_size = METRIC_DISPARITY, 3, (9, 12)
-    own_size = half_but_head = through_codec = takes_camera = True
+    own_size = resizes = half_but_head = through_codec = takes_camera = True
+    longest, trained_at, preprocessing = 40, (20, 30), "authors"
+    default_resolution = Resolution("shorter", 7)
     licence, source, training_sets = "mit", "odd", ("KITTI",)
     feature_channels = 5
 
@@ -42,6 +45,12 @@ class Odd(DepthModel):
 
     def rounded(self, height: int, width: int) -> tuple[int, int]:
         return height + 1, width + 2
+
+    def resolve(self, asked: Resolution) -> Resolution:
+        return asked.times(3.0)
+
+    def runs_at(self, height: int, width: int, resolution: Any = None, scale: float = 1.0) -> tuple[int, int]:
+        return height + resolution, round(width * scale)
 
     def fit_input(self, image: Tensor) -> Tensor:
         return image[..., 1:]
@@ -88,6 +97,8 @@ class Odd(DepthModel):
 ASKED: dict[str, tuple[Any, ...]] = {
     "forward": (torch.rand(2, 3, 4, 5),),
     "rounded": (4, 5),
+    "resolve": (Resolution("longer", 8),),
+    "runs_at": (4, 5, 6, 7.0),
     "fit_input": (torch.rand(2, 3, 4, 5),),
     "answer": (torch.rand(2, 3, 4, 5),),
     "answer_with_camera": (torch.rand(2, 3, 4, 5), torch.rand(2, 3, 3)),
