@@ -22,8 +22,8 @@ from depthkd.report.picks import SPREAD
 from depthkd.report.pictures import SheetRow, figures_caption
 
 PDBE_NOTE = (
-    "PDBE gives a map without edges 10 px (SharpDepth's rule), and completeness has no upper end: a constant "
-    "can beat a model there, so read it beside accuracy and F1."
+    "PDBE gives a map without an edge within 10 px of a true one 10 px (SharpDepth's rule), and completeness "
+    "has no upper end: a constant can beat a model there, so read it beside accuracy and F1."
 )
 RECALL_NOTE = (
     "Boundary recall counts no false edges, so that noise alone can beat a model; and its ratios change with "
