@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.evaluation.answers import Answers, AnswersOfTruth, Inference, WrongAnswerError, answers_folder
-from depthkd.evaluation.figures import DIVISIONS, means, names_of, pair_figures, worst
+from depthkd.evaluation.figures import DIVISIONS, broken_figures, means, pair_figures
 from depthkd.evaluation.outcomes import Outcome
 from depthkd.evaluation.provenance import Provenance
 from depthkd.evaluation.records import Records, Row
-from depthkd.evaluation.scoring import ahead, fitted, slow_job, slow_sets, study_windows
+from depthkd.evaluation.scoring import ahead, fitted, slow_job, study_windows
 from depthkd.evaluation.workers import Workers
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.metrics.magnitude import output_magnitude
@@ -158,11 +158,11 @@ def _judge(
         values |= one.figures(outcome.protocol)
         if FigureSet.WINDOWS in outcome.sets:
             values |= study_windows(raw, space, one, outcome.protocol, DIVISIONS)
-    if bool(torch.isfinite(raw).all()):
-        job = slow_job(one, raw, space, sample, benchmark, outcome.protocol)
-        slow = None if job is None else workers.submit(job)
-    else:
-        values |= {name: worst(name) for name in names_of(slow_sets(benchmark, sample))}
+    job = slow_job(one, raw, space, sample, benchmark, outcome.protocol)
+    if job is not None and bool(torch.isfinite(raw).all()):
+        slow = workers.submit(job)
+    elif job is not None:
+        values |= broken_figures(job)
     if FigureSet.OUTPUT in outcome.sets:
         values |= {name: float(value) for name, value in output_magnitude(raw).items()}
     if FigureSet.PAIRS in benchmark.figures:

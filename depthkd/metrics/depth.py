@@ -268,8 +268,8 @@ class _MeanOf(Mean):
 
     name: ClassVar[str]
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__((self.name,), **settings)
+    def __init__(self, setting: object = None, **settings: Any) -> None:
+        super().__init__((self.name,), setting, **settings)
 
     def update(self, prediction: Map, target: Map, mask: Mask) -> None:
         """Add a batch of positive maps in one unit."""
@@ -346,7 +346,7 @@ class DeltaAccuracy(_MeanOf):
     name = "delta"
 
     def __init__(self, threshold: float = 1.25, **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(threshold, **settings)
         self.threshold = threshold
 
     def update(self, prediction: Map, target: Map, mask: Mask) -> None:

@@ -131,7 +131,7 @@ class BoundaryErrors(MeanByName):
     """DBE: the means of `boundary_errors` over images that have annotated edges."""
 
     def __init__(self, version: Toolbox = "current", **settings: Any) -> None:
-        super().__init__(("dbe_accuracy", "dbe_completeness"), **settings)
+        super().__init__(("dbe_accuracy", "dbe_completeness"), version, **settings)
         self.version: Toolbox = version
 
     def update(self, prediction: Maps, edges: Bool[Tensor, "batch height width"]) -> None:
