@@ -294,6 +294,8 @@ class Benchmark(ABC):
         unmeasured: what pixels without truth are for the figures of edges, which have no masks: as
             "far" as the protocol reaches (the sky of rendered data), "zero", as the files of sensors
             and so the metrics' own scripts have it, or the "nearest" measured pixel's depth.
+        edges_beyond_range: whether true depth beyond the protocol's range keeps its values for the figures
+            of edges; otherwise it is drawn in to the end of the range.
     """
 
     name: str
@@ -301,6 +303,7 @@ class Benchmark(ABC):
     figures: tuple[FigureSet, ...] = (FigureSet.DEPTH,)
     data_set: str | None = None
     unmeasured: Unmeasured = "far"
+    edges_beyond_range: bool = False
 
     def group(self, index: int) -> str | None:
         """The part of the benchmark that sample `index` belongs to, such as "indoors"; None: it has none."""

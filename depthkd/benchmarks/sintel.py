@@ -11,7 +11,8 @@ from depthkd.formats.images import decode_image
 class Sintel(FileBenchmark):
     """Lines that begin with `final/<film>/frame_NNNN.png`; the truth is `depth/<film>/frame_NNNN.dpt`.
 
-    1e-3 to 200 m, as SharpDepth scores it; others stop at 70 or 80 m.
+    1e-3 to 200 m, as SharpDepth scores it; others stop at 70 or 80 m. Figures of edges see all depths, also
+    those beyond 200 m, because SharpDepth cuts Spring's and UnrealStereo4K's truth there, but not Sintel's.
     """
 
     name = "sintel"
@@ -21,6 +22,7 @@ class Sintel(FileBenchmark):
     layout = "final/<film>/*.png and depth/<film>/*.dpt, as in training/ of MPI-Sintel-complete and its depth"
     folders = ("", "training")
     max_depth = 200.0
+    edges_beyond_range = True
 
     def paths(self, line: list[str]) -> list[str]:
         """See `ListedBenchmark.paths`."""
