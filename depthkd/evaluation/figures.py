@@ -112,11 +112,10 @@ def slow_figures(job: SlowJob) -> dict[str, float]:
 
 def broken_figures(job: SlowJob) -> dict[str, float]:
     """The figures of a job whose answer is not finite: the worst of those that its image has."""
-    fitted = job.fitted
-    truth = (
-        None if fitted is None else replace(job, sets=(FigureSet.PLANES,), fitted=(fitted[1], *fitted[1:]))
-    )
-    planes = np.nan if truth is None else slow_figures(truth)["planes"]
+    fitted, planes = job.fitted, np.nan
+    if fitted is not None:
+        _, truth, valid = fitted
+        planes = slow_figures(replace(job, sets=(FigureSet.PLANES,), fitted=(truth, truth, valid)))["planes"]
     there = {
         FigureSet.MATTE: job.matte is not None,
         FigureSet.EDGES: fitted is not None,

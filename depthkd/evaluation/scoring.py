@@ -125,8 +125,8 @@ def dense(one: Fitted, protocol: Protocol, benchmark: Benchmark) -> Float32[np.n
     measured = (torch.isfinite(one.truth) & (one.truth > 0))[0].cpu().numpy()  # whatever the range and crop
     truth = np.where(measured, _array(one.truth), 1.0)
     depth = np.where(measured, truth if one.space.quantity is Quantity.DEPTH else 1.0 / truth, 0.0)
-    whole = benchmark.edges_beyond_range or protocol.max_depth is None
-    largest = depth.max() if whole else protocol.max_depth
+    end = None if benchmark.edges_beyond_range else protocol.max_depth
+    largest = depth.max() if end is None else end
     depth = np.minimum(depth, largest).astype(np.float32)
     if benchmark.unmeasured == "nearest" and measured.any():
         rows, columns = distance_transform_edt(~measured, return_distances=False, return_indices=True)

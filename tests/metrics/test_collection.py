@@ -66,7 +66,7 @@ def test_classes_of_single_images_are_themselves_too(name: str, first: int) -> N
     for image in (first, 2, 3):
         collection.update(**dict(zip(keys, arguments(image), strict=True)))
         alone.update(*arguments(image))
-    for _, metric in collection.items():
+    for metric in collection.values():
         torch.testing.assert_close(metric.compute(), alone.compute(), equal_nan=True)
 
 
