@@ -12,8 +12,8 @@ from depthkd.batch import Quantity
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.formats.sample import AnnotatedSample, Sample
 from depthkd.metrics.boundary import boundary_f1, boundary_recall
-from depthkd.metrics.depth import FORMULAS
 from depthkd.metrics.edges import boundary_errors, pseudo_boundary_errors
+from depthkd.metrics.formulas import FORMULAS
 from depthkd.metrics.magnitude import NAMES as MAGNITUDE
 from depthkd.metrics.ordinal import closer_is_first
 from depthkd.metrics.planarity import mean_plane_errors, plane_errors
