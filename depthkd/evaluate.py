@@ -52,6 +52,7 @@ def evaluate(
     scale: float = 1.0,
     flip: bool = False,
     stand_in: Literal["aligned", "raw"] = "aligned",
+    clip_predictions: bool | None = None,
     studies: list[Literal["windows", "output"]] | None = None,
     keep_predictions: bool = False,
     device: str = "auto",
@@ -82,6 +83,8 @@ def evaluate(
         scale: a further factor on that side (test-time scaling: 1, 2, 4).
         flip: average each prediction with that of the mirrored image.
         stand_in: what boundary ratios are taken of: the fitted depth ("aligned") or the "raw" prediction.
+        clip_predictions: whether fitted predictions are clipped to the range of valid depths (Marigold,
+            ZoeDepth) or not (SharpDepth), instead of what the protocols say.
         studies: figures besides the benchmarks' own: "windows" (a fit over the image against fits inside
             windows, Distill Any Depth's Figure 2), "output" (the raw prediction's magnitude).
         keep_predictions: keep raw predictions below `out`, to be scored again without running the models.
@@ -116,6 +119,8 @@ def evaluate(
     run_at = {"scale": scale, "flip": flip, "stand_in": stand_in}
     if resolution is not None:
         run_at["resolution"] = resolution
+    if clip_predictions is not None:
+        run_at["clip_predictions"] = clip_predictions
     names = [protocol] if isinstance(protocol, str) else protocol
     outcomes = [o for name, b in benchmarks.items() for o in _outcomes(name, b, names, run_at)]
     for outcome in outcomes:

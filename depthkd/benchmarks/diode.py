@@ -59,3 +59,16 @@ class DIODE(FileBenchmark):
         depth, measured = read_depth_npy(self.archive.read(line[1]), name=line[1])
         listed, _ = read_depth_npy(self.archive.read(line[2]), name=line[2])
         return image, depth, measured & (listed > 0) & (depth > 0)
+
+
+class DIODEIndoor(DIODE):
+    """The 325 indoor images alone, by a name of their own below a root of benchmarks.
+
+    Args:
+        root, settings: see `DIODE`.
+    """
+
+    name = "diode_indoor"
+
+    def __init__(self, root: str | Path, **settings: Any) -> None:
+        super().__init__(root, part="indoor", **settings)
