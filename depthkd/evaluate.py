@@ -291,7 +291,7 @@ def _validation(run: Path) -> dict[str, Any] | None:
 
 def main(arguments: list[str]) -> int:
     """Run `depthkd test` with a composed command line; returns the exit status: 1 if a claim is not met,
-    a sample could not be read, or an answer was none.
+    a sample could not be read or has no valid truth, an answer was none, or nothing could be scored.
 
     Raises:
         UserError, MissingFileError: a user's mistake, as a sentence.
@@ -302,5 +302,6 @@ def main(arguments: list[str]) -> int:
         return 0
     results = evaluate(**options.as_dict())
     found = results["benchmarks"].values()
-    whole = not any(benchmark["unreadable"] or benchmark["faults"] for benchmark in found)
+    wrong = ("unreadable", "without_truth", "faults", "unscored")
+    whole = not any(benchmark[what] for benchmark in found for what in wrong)
     return 0 if whole and all(results["claims"].values()) else 1

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32, Float64
 
 from depthkd.batch import Quantity
 from depthkd.benchmarks.benchmark import FigureSet
+from depthkd.evaluation import doubts
 from depthkd.formats.sample import AnnotatedSample, Sample
 from depthkd.metrics.boundary import boundary_f1, boundary_recall
 from depthkd.metrics.edges import boundary_errors, pseudo_boundary_errors
@@ -45,6 +46,7 @@ WEIGHTS = {  # means over pairs and planes, not over images
     "planarity_orientation": "planes",
 }
 COUNTS = ("pairs", "planes")  # summed
+FACTS = ("camera", "truth_low", "truth_high", *doubts.FACTS)  # beside the figures of a sample, not averaged
 HIGHER_IS_BETTER = ("delta", "boundary", "pair_accuracy")
 SLOW = (FigureSet.EDGES, FigureSet.ANNOTATED_EDGES, FigureSet.PLANES, FigureSet.MATTE)
 UNFITTED = (FigureSet.PAIRS, FigureSet.MATTE)  # can do without a truth
@@ -142,7 +144,7 @@ def means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
     planes count alike.
     """
     rows = list(rows)
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in FACTS))
     found: dict[str, float] = {}
     for name in names:
         known = [row for row in rows if not isnan(row.get(name, float("nan")))]
@@ -152,5 +154,6 @@ def means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
             found[name] = sum(values)
         else:
             found[name] = float(np.average(values, weights=weight)) if sum(weight) else float("nan")
-    measured = [row for row in rows if any(not isnan(v) for n, v in row.items() if n not in COUNTS)]
+    others = (*COUNTS, *FACTS)
+    measured = [row for row in rows if any(not isnan(v) for n, v in row.items() if n not in others)]
     return found | {"images": float(len(measured))}

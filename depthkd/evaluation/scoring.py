@@ -42,6 +42,11 @@ class Fitted:
         """The protocol's figures per pixel."""
         return _floats(protocol.compare(self.aligned, self.truth, self.space, self.mask))
 
+    def measured_depth(self) -> Float[Tensor, " pixels"]:
+        """Depth where it is measured, be it inside of a protocol's range or not."""
+        truth = self.truth[self.mask & torch.isfinite(self.truth) & (self.truth > 0)]
+        return truth if self.space.quantity is Quantity.DEPTH else 1.0 / truth
+
     def true_depth(self, protocol: Protocol) -> Map:
         """Depth where it counts, NaN elsewhere."""
         valid = protocol.valid(self.truth, self.space, self.mask)
