@@ -30,6 +30,7 @@ FEWEST = 256  # pixels: where the thinned map has fewer, the whole one is looked
 FACTS = ("correlation", "correlation_otherwise", "fit_abs_rel", "fit_abs_rel_otherwise")
 MUCH_BETTER = 0.5  # of the error and of the variance that is not explained
 BETTER = 0.9  # of both, where the sign is wrong anyhow
+NOTHING = 1e-3  # an error, or a share of the variance, that says nothing
 AGAINST = -0.1  # a mean correlation above it is none
 
 
@@ -56,9 +57,7 @@ def fit_facts(
     if answer.size < 3 or not np.isfinite(answer).all() or np.ptp(answer) == 0 or np.ptp(target) == 0:
         return {}
     depth = target if truth_space.quantity is Quantity.DEPTH else 1.0 / target
-    other = Quantity.DISPARITY if space.quantity is Quantity.DEPTH else Quantity.DEPTH
-    own = _fitted(answer, depth, space.quantity, protocol)
-    otherwise = _fitted(answer, depth, other, protocol)
+    own, otherwise = (_fitted(answer, depth, q, protocol) for q in (space.quantity, _other(space.quantity)))
     return dict(zip(FACTS, (own[0], otherwise[0], own[1], otherwise[1]), strict=True))
 
 
@@ -92,17 +91,25 @@ def doubts(
     correlation, otherwise, error, error_otherwise = known.T
     negative, images = int((correlation < 0).sum()), len(known)
     against = 2 * negative > images and correlation.mean() < AGAINST
-    unexplained = np.mean(1 - otherwise**2) / max(np.mean(1 - correlation**2), 1e-12)
-    ratio = max(error_otherwise.mean() / max(error.mean(), 1e-12), unexplained)
+    left = max(_ratio(error_otherwise, error), _ratio(1 - otherwise**2, 1 - correlation**2))
     said = []
     if against:
         scale = "fitted scale" if protocol.fit is Fit.SCALE_AND_SHIFT else "scale of a least-squares fit"
         said.append(f"{name}: the {scale} is negative in {negative} of {images} images: is `space` right?")
-    if ratio < (BETTER if against else MUCH_BETTER):
-        other = Quantity.DISPARITY if space.quantity is Quantity.DEPTH else Quantity.DEPTH
+    if left < (BETTER if against else MUCH_BETTER):
+        quantity = _other(space.quantity)
         said.append(
-            f"{name}: its answers go with {other} better than with {space.quantity}, the quantity of its `space`: "
-            f"AbsRel after a fit of scale and shift is {error_otherwise.mean():.3f} in {other}, and "
-            f"{error.mean():.3f} in {space.quantity}."
+            f"{name}: its answers go with {quantity} better than with {space.quantity}, the quantity of its "
+            f"`space`: AbsRel after a fit of scale and shift is {error_otherwise.mean():.3f} in {quantity}, "
+            f"and {error.mean():.3f} in {space.quantity}."
         )
     return said
+
+
+def _ratio(one: Float64[np.ndarray, " images"], other: Float64[np.ndarray, " images"]) -> float:
+    """Of their means, so that 1 comes of two that are both next to nothing."""
+    return float((one.mean() + NOTHING) / (other.mean() + NOTHING))
+
+
+def _other(quantity: Quantity) -> Quantity:
+    return Quantity.DISPARITY if quantity is Quantity.DEPTH else Quantity.DEPTH

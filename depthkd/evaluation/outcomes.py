@@ -176,11 +176,11 @@ class Outcome:
         """Both ranges, of the truth and of the protocol, where they have no pixel in common."""
         low, high = min(a for a, _ in self.ranges.values()), max(b for _, b in self.ranges.values())
         unit = " m" if truth_space(self.benchmark) == METRIC_DEPTH else ""
-        last = "infinity" if self.protocol.max_depth is None else f"{self.protocol.max_depth:g}{unit}"
+        first, last = self.protocol.min_depth or 0, self.protocol.max_depth
+        end = "infinity" if last is None else f"{last:g}{unit}"
         return (
-            f"The depths of {len(self.ranges)} of them are {low:g} to {high:g}{unit}, all outside of what the "
-            f"protocol counts, which is above {self.protocol.min_depth or 0:g} and below {last}: is the unit of "
-            "the truth right?"
+            f"The depths of {len(self.ranges)} of them are {low:g} to {high:g}{unit}, all outside of what "
+            f"the protocol counts, {first:g} to {end}: is the unit of the truth right?"
         )
 
 

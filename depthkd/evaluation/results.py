@@ -124,7 +124,7 @@ def section(outcome: Outcome, why: list[str]) -> Section:
         [*outcome.remarks(), *why],
         [(", ".join(outcome.picks[i]), row) for i, row in sorted(outcome.rows.items())],
         {row: outcome.label(row) for row in outcome.figures},
-        dict(sorted(outcome.groups.items())),
+        dict(sorted(outcome.groups.items())) if outcome.scored else {},
     )
 
 
