@@ -3,11 +3,17 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import Float64
+
 from depthkd.benchmarks.files import Decoded, FileBenchmark
+from depthkd.formats.datasets import camera_matrix
 from depthkd.formats.depth import read_depth_npy
 from depthkd.formats.images import decode_image
 
 FOLDERS = {"all": ("indoors", "outdoor"), "indoor": ("indoors",), "outdoor": ("outdoor",)}
+# px, of 1024 x 768; the devkit's intrinsics.txt has 512 and 384, half the size, so it counts from the corner
+CAMERA = (886.81, 927.06, 512 - 0.5, 384 - 0.5)
 
 
 class DIODE(FileBenchmark):
@@ -52,6 +58,10 @@ class DIODE(FileBenchmark):
     def paths(self, line: list[str]) -> list[str]:
         """See `ListedBenchmark.paths`."""
         return line[:3]
+
+    def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"]:
+        """The scanner's camera, of which all images are."""
+        return camera_matrix(*CAMERA)
 
     def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""

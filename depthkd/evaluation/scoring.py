@@ -166,7 +166,7 @@ def benchmark_fingerprint(benchmark: Benchmark) -> str:
             digest.update(str(sample).encode())
             continue
         own = (sample.pairs, sample.matte) if isinstance(sample, AnnotatedSample) else ()
-        for part in (sample.image, sample.depth, sample.mask, *own):
+        for part in (sample.image, sample.depth, sample.mask, sample.intrinsics, *own):
             digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()[:16]
 
