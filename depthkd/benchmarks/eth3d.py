@@ -15,9 +15,10 @@ from depthkd.formats.images import decode_image
 class ETH3D(FileBenchmark):
     """Lines `rgb depth`; raw float32 metres, infinite where nothing was measured; no upper bound.
 
+    Models run at 756 px, and the fit sees at most 1024 px a side, as Marigold's scripts have it.
+
     Cameras are read from the owners' `rgb/<scene>/dslr_calibration_jpg/{cameras,images}.txt`, where they are
     there; Marigold's tar has none. The images are distorted, and the matrix is that of their middle.
-    Models run at 756 px, and the fit sees at most 1024 px a side, as Marigold's scripts have it.
 
     Args:
         height, width: of the truth, which its files do not say.

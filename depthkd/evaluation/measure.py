@@ -4,7 +4,7 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 
 import torch
@@ -182,15 +182,6 @@ def _judge(
     return Pending(outcome, index, row, slow)
 
 
-def _facts(subject: Subject, outcome: Outcome, raw: Map, one: Fitted, scored: bool) -> dict[str, float]:
-    """What has to be known of a sample for the remarks under the table."""
-    if scored:
-        maps = (raw, subject.model.space, one.truth, one.space, one.mask)
-        return {} if subject.trivial else fit_facts(*maps, outcome.protocol)
-    depth = one.measured_depth()
-    return {"truth_low": float(depth.min()), "truth_high": float(depth.max())} if depth.numel() else {}
-
-
 def _fault(name: str, raw: Map, sample: Sample) -> str:
     """The sentence about an answer that says nothing; empty for one that does."""
     broken = int((~torch.isfinite(raw)).sum())
@@ -205,6 +196,15 @@ def _fault(name: str, raw: Map, sample: Sample) -> str:
             "best constant"
         )
     return ""
+
+
+def _facts(subject: Subject, outcome: Outcome, raw: Map, one: Fitted, scored: bool) -> dict[str, float]:
+    """What has to be known of a sample for the remarks under the table."""
+    if scored:
+        maps = (raw, subject.model.space, one.truth, one.space, one.mask)
+        return {} if subject.trivial else fit_facts(*maps, outcome.protocol)
+    depth = one.measured_depth()
+    return {"truth_low": float(depth.min()), "truth_high": float(depth.max())} if depth.numel() else {}
 
 
 def _finish(pending: Pending, name: str, records: Records) -> None:
@@ -224,17 +224,22 @@ def _sum_up(subject: Subject, outcome: Outcome, records: Records) -> None:
             outcome.groups.setdefault(group, {})[name] = part
     if subject.trivial:
         outcome.trivial.append(name)
-    elif outcome.fitted:
-        said = doubts(name, (row.values for row in rows.values()), subject.model.space, outcome.protocol)
-        outcome.doubts[name] = said
-    if subject.model.takes_camera and not subject.trivial:
-        outcome.cameras[name] = [row.values.get("camera", 0.0) > 0 for row in rows.values()]
     for index, row in rows.items():
         if row.fault:
             outcome.faults.setdefault(name, []).append(row.fault)
-        if outcome.fitted and isnan(row.values["abs_rel"]):
+        if outcome.fitted and isnan(row.values.get("abs_rel", nan)):
             outcome.without_truth[index] = row.sample
             if "truth_low" in row.values:
                 outcome.ranges[index] = row.values["truth_low"], row.values["truth_high"]
     images = sum(row.trained_on for row in rows.values())
     outcome.overlaps[name] = subject.provenance.sentences(name, outcome.benchmark.data_set, images)
+    if not subject.trivial:
+        _doubt(subject, outcome, [row.values for row in rows.values()])
+
+
+def _doubt(subject: Subject, outcome: Outcome, rows: list[dict[str, float]]) -> None:
+    """What is said of a model's space, and of the cameras that it was given."""
+    if outcome.fitted:
+        outcome.doubts[subject.name] = doubts(subject.name, rows, subject.model.space, outcome.protocol)
+    if subject.model.takes_camera:
+        outcome.cameras[subject.name] = [row.get("camera", 0.0) > 0 for row in rows]

@@ -77,9 +77,10 @@ def edge_distances(estimated: Edges, true: Edges) -> tuple[float, float]:
 
 
 def pseudo_boundary_errors(prediction: Image, target: Image) -> dict[str, float]:
-    """PDBE accuracy and completeness in px (SharpDepth, section 5.1): true edges are those of the true depth.
+    """PDBE accuracy and completeness (SharpDepth, section 5.1): true edges are those of the true depth.
 
-    Both maps are depth, whole and at native resolution; valid masks play no part. See `edge_distances`.
+    Both maps are depth, whole and at native resolution; valid masks play no part. In px; see
+    `edge_distances`.
     """
     accuracy, completeness = edge_distances(depth_edges(prediction), depth_edges(target))
     return {"pdbe_accuracy": accuracy, "pdbe_completeness": completeness}
