@@ -73,7 +73,7 @@ def edge_completeness(true: Edges, estimated_distance: Image) -> float:
 
 
 def pseudo_boundary_errors(prediction: Image, target: Image) -> dict[str, float]:
-    """PDBE accuracy and completeness (SharpDepth, section 4.1): true edges are those of the true depth.
+    """PDBE accuracy and completeness (SharpDepth, section 5.1): true edges are those of the true depth.
 
     Both maps are depth, whole and at native resolution; valid masks play no part.
     """
