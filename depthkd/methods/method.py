@@ -128,7 +128,8 @@ class Method(LightningModule):
     def mean_over_images(parts: list[dict[str, Float[Tensor, " _"]]]) -> dict[str, Tensor]:
         """Per-image values of several sources -> one mean a term over all images that have it.
 
-        The sources' counts differ, so their axis has no name to be held to.
+        The sources' counts differ, so their axis has no name to be held to. An image whose label has no
+        usable pixel has loss 0 and is counted: the others' gradients do not depend on what stands beside them.
         """
         terms = dict.fromkeys(term for part in parts for term in part)
         return {term: torch.cat([part[term] for part in parts if term in part]).mean() for term in terms}
@@ -201,14 +202,15 @@ class Method(LightningModule):
         return total * torch.where(total.isfinite(), 1.0, torch.nan)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stop before a loss that is not finite moves the weights, and count samples without a label."""
-        self._read_facts(self.global_step + 1)
+        """Stop before a loss that is not finite moves the weights, and count samples without a label.
 
-    def _read_facts(self, step: int) -> None:
+        Raises:
+            UserError: the loss is not finite, or too many samples have no label to learn from.
+        """
         scaled = str(self.trainer.precision) == "16-mixed"
         trainer: Any = self.trainer  # whose `datamodule` Lightning sets without declaring it
         datamodule = getattr(trainer, "datamodule", None)
-        for sentences, samples in self.finiteness.read(step, self.student, scaled):
+        for sentences, samples in self.finiteness.read(self.global_step + 1, self.student, scaled):
             if datamodule is not None:
                 datamodule.note_unusable(sentences, samples)
 
