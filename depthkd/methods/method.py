@@ -129,7 +129,7 @@ class Method(LightningModule):
         """Per-image values of several sources -> one mean a term over all images that have it.
 
         The sources' counts differ, so their axis has no name to be held to. An image whose label has no
-        usable pixel has loss 0 and is counted: the others' gradients do not depend on what stands beside them.
+        usable pixel has loss 0 and is counted: the others' gradients do not depend on what is beside them.
         """
         terms = dict.fromkeys(term for part in parts for term in part)
         return {term: torch.cat([part[term] for part in parts if term in part]).mean() for term in terms}
