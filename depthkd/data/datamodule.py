@@ -66,7 +66,7 @@ class ShardDataModule(LightningDataModule):
         self._sources: dict[str, OpenSource] = {}
         self._good = 0
         self._bad = 0
-        self._in_a_row = 0
+        self._in_a_row: dict[str, int] = {}
         self._last_bad = ""
         self._said: set[str] = set()
 
@@ -115,23 +115,25 @@ class ShardDataModule(LightningDataModule):
             self._good += len(part)
             self._note_bad(part.skipped)
 
-    def note_unusable(self, sentences: Sequence[str], samples: int) -> None:
+    def note_unusable(self, source: str, sentences: Sequence[str], samples: int) -> None:
         """Say and count the samples of a batch, handed out as good, that have no label to learn from.
 
         Args:
-            sentences: one about each.
-            samples: how many the batch has.
+            source: whose samples.
+            sentences: one about each that has none.
+            samples: how many the batch has of that source.
 
         Raises:
-            UserError: after 100 samples, more than `max_bad_fraction` were bad; or at least 20 in a row were
-                such samples.
+            UserError: after 100 samples, more than `max_bad_fraction` were bad; or at least 20 of the source
+                in a row had no label.
         """
-        self._in_a_row = self._in_a_row + samples if len(sentences) == samples else 0
+        in_a_row = self._in_a_row.get(source, 0) + samples if len(sentences) == samples else 0
+        self._in_a_row[source] = in_a_row
         self._good -= len(sentences)
         self._note_bad(sentences)
-        if self._in_a_row >= ATTEMPTS:
+        if in_a_row >= ATTEMPTS:
             raise UserError(
-                f"{self._in_a_row} samples in a row have no label to learn from; the last: {sentences[-1]}"
+                f"{in_a_row} samples in a row have no label to learn from; the last: {sentences[-1]}"
             )
 
     def _note_bad(self, sentences: Sequence[str]) -> None:

@@ -76,14 +76,29 @@ class Tally:
         return "; ".join(parts)
 
 
+@dataclass(frozen=True)
+class Unusable:
+    """Of a batch's samples of one source, those that have a label without any usable pixel.
+
+    Attributes:
+        source: its name in `data.train`.
+        samples: how many it has in the batch.
+        sentences: one about each that cannot be learned from.
+    """
+
+    source: str
+    samples: int
+    sentences: list[str]
+
+
 @dataclass
 class Finiteness:
     """Keeps what is not finite out of the weights and out of checkpoints."""
 
     tallies: dict[str, Tally] = field(default_factory=dict)
-    samples: int = 0  # that were trained on
-    unusable: int = 0  # of these, those without any pixel of some label
-    last: str = ""  # the last sentence about one
+    samples: dict[str, int] = field(default_factory=dict)  # source -> how many had labels
+    learned: set[str] = field(default_factory=set)  # sources with a sample that could be learned from
+    last: dict[str, str] = field(default_factory=dict)  # source -> the last sentence about one
     keys: list[str] = field(default_factory=list)  # of the last optimizer step
     _labels: list[LabelFacts] = field(default_factory=list)
     _pending: list[BatchFacts] = field(default_factory=list)
@@ -128,7 +143,7 @@ class Finiteness:
         keys = [key for part in batch.values() for key in part.keys]
         self._pending.append(BatchFacts(keys, list(losses), labels, values, ready))
 
-    def read(self, step: int, student: nn.Module, scaled: bool) -> list[tuple[list[str], int]]:
+    def read(self, step: int, student: nn.Module, scaled: bool) -> list[Unusable]:
         """What has come of the batches since the last call; see to it that their loss is finite.
 
         Args:
@@ -137,14 +152,13 @@ class Finiteness:
             scaled: whether a gradient scaler skips steps that overflow, which is normal now and then.
 
         Returns:
-            For each batch a sentence about every sample that has a label without any usable pixel, and
-            the number of its samples.
+            What each source of each batch has of samples that cannot be learned from.
 
         Raises:
             UserError: the loss is not finite, and no scaler skips the step; or one has skipped 16 in a row.
         """
         pending, self._pending = self._pending, []
-        unusable: list[tuple[list[str], int]] = []
+        unusable: list[Unusable] = []
         wrong: dict[str, float] = {}
         self.keys = [key for facts in pending for key in facts.keys]
         for facts in pending:
@@ -153,7 +167,7 @@ class Finiteness:
             values = facts.values.tolist()
             found = zip(facts.terms, values, strict=False)
             wrong |= {term: value for term, value in found if not abs(value) < torch.inf}
-            unusable.append((self._count(facts, values[len(facts.terms) :]), len(facts.keys)))
+            unusable += self._count(facts.labels, values[len(facts.terms) :])
         self._overflows = self._overflows + 1 if wrong else 0
         if wrong and not (scaled and self._overflows < OVERFLOWS):
             raise UserError(self._sentence(step, student, wrong))
@@ -170,8 +184,8 @@ class Finiteness:
             last: whether training ends here.
 
         Raises:
-            UserError: the weights are not finite, or no sample (of eight or more, before the end) had a label
-                to learn from.
+            UserError: the weights are not finite, or no sample of a source (of eight or more, before the
+                end) had a label to learn from.
         """
         if not _all_finite(student):
             raise UserError(
@@ -179,11 +193,12 @@ class Finiteness:
                 f"{_named(self.keys)}: this was not saved, so an earlier checkpoint stands; a smaller "
                 "learning_rate or trainer.gradient_clip_val may help"
             )
-        if self.samples >= (1 if last else TELLING) and self.unusable == self.samples:
-            raise UserError(
-                f"none of the {self.samples} samples up to step {step} had a label to learn from, so "
-                f"nothing was saved; the last: {self.last}"
-            )
+        for source, samples in self.samples.items():
+            if source not in self.learned and samples >= (1 if last else TELLING):
+                raise UserError(
+                    f"none of the {samples} samples of data.train.{source} up to step {step} had a label to "
+                    f"learn from, so nothing was saved; the last: {self.last[source]}"
+                )
 
     def summary(self) -> None:
         """Say all counts that are not 0, at the end."""
@@ -191,9 +206,10 @@ class Finiteness:
             if str(tally):
                 log.warning("%s, in all: %s", origin, tally)
 
-    def _count(self, facts: BatchFacts, values: list[float]) -> list[str]:
-        bad: dict[tuple[str, int], str] = {}
-        for label in facts.labels:
+    def _count(self, labels: list[LabelFacts], values: list[float]) -> list[Unusable]:
+        bad: dict[str, dict[int, str]] = {}
+        samples = {label.source: len(label.keys) for label in labels}
+        for label in labels:
             count = len(label.keys)
             lost, left, constant = (values[i * count : (i + 1) * count] for i in range(3))
             values = values[3 * count :]
@@ -203,14 +219,19 @@ class Finiteness:
             tally.pixels += int(sum(lost))
             tally.constant += int(sum(constant))
             self._say(label.origin, tally)
+            of_source = bad.setdefault(label.source, {})
             for i, n in enumerate(left):
                 if not n:
-                    sentence = f"'{label.keys[i]}': {label.origin} has no pixel that is {label.wanted}"
-                    bad.setdefault((label.source, i), f"data.train.{label.source}: sample {sentence}")
-        self.samples += len(facts.keys)
-        self.unusable += len(bad)
-        self.last = next(reversed(bad.values()), self.last)
-        return list(bad.values())
+                    what = f"'{label.keys[i]}': {label.origin} has no pixel that is {label.wanted}"
+                    of_source.setdefault(i, f"data.train.{label.source}: sample {what}")
+        found = [Unusable(source, samples[source], list(said.values())) for source, said in bad.items()]
+        for one in found:
+            self.samples[one.source] = self.samples.get(one.source, 0) + one.samples
+            if one.sentences:
+                self.last[one.source] = one.sentences[-1]
+            if len(one.sentences) < one.samples:
+                self.learned.add(one.source)
+        return found
 
     def _say(self, origin: str, tally: Tally) -> None:
         """The first time, and whenever there are ten times as many."""

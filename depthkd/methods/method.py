@@ -210,9 +210,9 @@ class Method(LightningModule):
         scaled = str(self.trainer.precision) == "16-mixed"
         trainer: Any = self.trainer  # whose `datamodule` Lightning sets without declaring it
         datamodule = getattr(trainer, "datamodule", None)
-        for sentences, samples in self.finiteness.read(self.global_step + 1, self.student, scaled):
+        for found in self.finiteness.read(self.global_step + 1, self.student, scaled):
             if datamodule is not None:
-                datamodule.note_unusable(sentences, samples)
+                datamodule.note_unusable(found.source, found.sentences, found.samples)
 
     def on_train_end(self) -> None:
         """Say what was left out of labels in all."""

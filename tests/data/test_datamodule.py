@@ -236,7 +236,7 @@ def test_samples_that_cannot_be_learned_from_are_bad_ones(
     module.setup("fit")
     with pytest.raises(ValueError, match=r"of 1\d\d samples were bad, .*=0\.1: mend.*; the last: no label$"):
         for batch in module.train_dataloader():
-            module.note_unusable(["no label"], len(batch["photos"]))
+            module.note_unusable("photos", ["no label"], len(batch["photos"]))
     assert caplog.messages == ["skipped a bad sample: no label"]
     assert module._good > 3 * module._bad > 0  # none is counted twice
 
@@ -245,8 +245,9 @@ def test_twenty_samples_in_a_row_without_a_label_stop_the_run(tmp_path: Path) ->
     module = data(write_shards(tmp_path, [20]))
     for _ in range(2):
         for n in range(4):
-            module.note_unusable([f"k{n}"] * 4, 4)
-        module.note_unusable(["k"] * 3, 4)
+            module.note_unusable("photos", [f"k{n}"] * 4, 4)
+        module.note_unusable("photos", ["k"] * 3, 4)
     with pytest.raises(ValueError, match=r"^20 samples in a row have no label to learn from; the last: k4$"):
         for n in range(8):
-            module.note_unusable([f"k{n}"] * 4, 4)
+            module.note_unusable("photos", [f"k{n}"] * 4, 4)
+            module.note_unusable("others", [], 4)  # of which all is well

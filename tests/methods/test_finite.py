@@ -22,7 +22,7 @@ from depthkd.errors import UserError
 from depthkd.losses.gradient import normalized_gradient_matching
 from depthkd.losses.normalization import Normalization, distillation_loss
 from depthkd.methods.distill_any_depth import AssistantGuided, CrossContextWeights, local_global_loss
-from depthkd.methods.finite import OVERFLOWS, Finiteness
+from depthkd.methods.finite import OVERFLOWS, Finiteness, Unusable
 from depthkd.methods.latent_diffusion import LatentDiffusion
 from depthkd.methods.method import Method
 from depthkd.methods.optimization import Optimization
@@ -92,7 +92,10 @@ def sentences(err: str) -> list[str]:
 
 
 def test_a_teacher_of_nan_ends_the_run_with_a_sentence(home: Path, command_line: CommandLine) -> None:
-    for steps, sentence in ((1, "none of the 4 samples up to step 1"), (6, "none of the 12 samples")):
+    for steps, sentence in (
+        (1, "none of the 4 samples of data.train.sa1b up to step 1"),
+        (6, "of the 12 samples"),
+    ):
         status, _, err = distil(command_line, "nan", steps)
         (said,) = sentences(err)
         assert status == 2 and sentence in said, said
@@ -282,8 +285,9 @@ def test_a_diffusion_teacher_of_nan_teaches_nothing() -> None:
         "reconstruction": 0.0,
     }
     method.finiteness.note({"x": batch}, losses)
-    ((bad, count),) = method.finiteness.read(1, method.student, False)
-    assert count == 2 and len(bad) == 2 and "teacher 'diffusion'" in bad[0]
+    (found,) = method.finiteness.read(1, method.student, False)
+    assert (found.source, found.samples, len(found.sentences)) == ("x", 2, 2)
+    assert "teacher 'diffusion'" in found.sentences[0]
 
 
 @dataclass(frozen=True)
@@ -362,7 +366,7 @@ def test_what_is_said_of_labels_is_said_rarely(caplog: pytest.LogCaptureFixture)
             _, mask = finiteness.usable("x", "the label", ["a", "b"], label)
             assert mask.sum() == 7
             finiteness.note(batch, {"loss": label[1].sum()})
-            assert finiteness.read(step, student, False) == [([], 2)]
+            assert finiteness.read(step, student, False) == [Unusable("x", 2, [])]
         finiteness.summary()
     counts = "the label, so far: pixels left out, not finite: 1, in 1 of 2; constant, of one value"
     assert counts in caplog.messages[0] and len(caplog.messages) == 3

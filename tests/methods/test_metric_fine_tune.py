@@ -62,9 +62,9 @@ def test_truth_that_the_student_cannot_answer_does_not_count() -> None:
             )
         assert loss.item() == pytest.approx(float(sum(expected).detach()) / 2, rel=1e-4)  # type: ignore[union-attr]
         method.finiteness.note({"fog": batch}, {"loss": loss})
-        ((bad, count),) = method.finiteness.read(1, method.student, False)
+        (found,) = method.finiteness.read(1, method.student, False)
         sentence = f"sample 'b': the label has no pixel that is finite and between 0.001 and {farthest:g} m"
-        assert count == 2 and bad == [f"data.train.fog: {sentence}"]
+        assert found.samples == 2 and found.sentences == [f"data.train.fog: {sentence}"]
 
 
 def test_the_farthest_depth_is_the_students_or_said() -> None:
