@@ -160,17 +160,19 @@ class Finiteness:
         pending, self._pending = self._pending, []
         unusable: list[Unusable] = []
         wrong: dict[str, float] = {}
+        at_fault: list[str] = []
         self.keys = [key for facts in pending for key in facts.keys]
         for facts in pending:
             if facts.ready is not None:
                 facts.ready.synchronize()
             values = facts.values.tolist()
-            found = zip(facts.terms, values, strict=False)
-            wrong |= {term: value for term, value in found if not abs(value) < torch.inf}
+            found = {t: v for t, v in zip(facts.terms, values, strict=False) if not abs(v) < torch.inf}
+            wrong |= found
+            at_fault += facts.keys if found else []
             unusable += self._count(facts.labels, values[len(facts.terms) :])
         self._overflows = self._overflows + 1 if wrong else 0
         if wrong and not (scaled and self._overflows < OVERFLOWS):
-            raise UserError(self._sentence(step, student, wrong))
+            raise UserError(_sentence(step, student, wrong, at_fault))
         if self._overflows == 1:
             log.warning("the loss is not finite at step %d; the gradient scaler skips this step", step)
         return unusable
@@ -190,8 +192,8 @@ class Finiteness:
         if not _all_finite(student):
             raise UserError(
                 f"the student's weights are not finite after step {step}, whose samples were "
-                f"{_named(self.keys)}: this was not saved, so an earlier checkpoint stands; a smaller "
-                "learning_rate or trainer.gradient_clip_val may help"
+                f"{_named(self.keys)}: they were not saved, and a checkpoint of an earlier step stands; a "
+                "smaller learning_rate or trainer.gradient_clip_val may help"
             )
         for source, samples in self.samples.items():
             if source not in self.learned and samples >= (1 if last else TELLING):
@@ -240,18 +242,19 @@ class Finiteness:
             self._said[origin] = 10 * found
             log.warning("%s, so far: %s", origin, str(tally))
 
-    def _sentence(self, step: int, student: nn.Module, wrong: Mapping[str, float]) -> str:
-        terms = ", ".join(f"{term} is {value}" for term, value in wrong.items())
-        advice = "look at these samples, or take a smaller model.init_args.optimization.learning_rate"
-        if not _all_finite(student):
-            advice = (
-                "the student's weights were not finite even before, so a smaller "
-                "model.init_args.optimization.learning_rate or trainer.gradient_clip_val may help"
-            )
-        return (
-            f"the loss is not finite at step {step} ({terms}), with the samples {_named(self.keys)}: this "
-            f"step was not taken, and an earlier checkpoint stands; {advice}"
+
+def _sentence(step: int, student: nn.Module, wrong: Mapping[str, float], keys: list[str]) -> str:
+    terms = ", ".join(f"{term} is {value}" for term, value in wrong.items())
+    advice = "look at these samples, or take a smaller model.init_args.optimization.learning_rate"
+    if not _all_finite(student):
+        advice = (
+            "the student's weights were not finite even before, so a smaller "
+            "model.init_args.optimization.learning_rate or trainer.gradient_clip_val may help"
         )
+    return (
+        f"the loss is not finite at step {step} ({terms}), with the samples {_named(keys)}: this step was "
+        f"not taken, and a checkpoint of an earlier one stands; {advice}"
+    )
 
 
 def _sent(values: Float[Tensor, " facts"]) -> tuple[Float[Tensor, " facts"], torch.cuda.Event | None]:
