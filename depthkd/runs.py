@@ -137,6 +137,7 @@ class TrainedDepth(DepthModel):
         self.half_but_head = self.network.half_but_head
         self.through_codec = self.network.through_codec
         self.takes_camera = self.network.takes_camera
+        self.max_depth = self.network.max_depth
         self.training_sets = self.network.training_sets
         self.licence = self.network.licence
         self.source = path
@@ -196,6 +197,11 @@ class TrainedDepth(DepthModel):
     def feature_channels(self) -> int | None:
         """As the student's."""
         return self.network.feature_channels
+
+    @property
+    def feature_family(self) -> str:
+        """As the student's."""
+        return self.network.feature_family
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """As the student's."""
