@@ -56,6 +56,7 @@ def evaluate(
     scale: float = 1.0,
     flip: bool = False,
     stand_in: Literal["aligned", "raw"] = "aligned",
+    clip_predictions: bool | None = None,
     studies: list[Literal["windows", "output"]] | None = None,
     keep_predictions: bool = False,
     device: str = "auto",
@@ -88,6 +89,8 @@ def evaluate(
         scale: a further factor on the size (test-time scaling: 1, 2, 4).
         flip: average each prediction with that of the mirrored image.
         stand_in: what boundary ratios are taken of: the fitted depth ("aligned") or the "raw" prediction.
+        clip_predictions: whether fitted predictions are clipped to the range of valid depths (Marigold,
+            ZoeDepth) or not (SharpDepth), instead of what the protocols say.
         studies: figures besides the benchmarks' own: "windows" (a fit over the image against fits inside
             windows, Distill Any Depth's Figure 2), "output" (the raw prediction's magnitude).
         keep_predictions: keep raw predictions below `out`, to be scored again without running the models.
@@ -127,6 +130,8 @@ def evaluate(
     run_at: dict[str, Any] = {"scale": scale, "flip": flip, "stand_in": stand_in}
     if resolution is not None:
         run_at["resolution"] = resolution
+    if clip_predictions is not None:
+        run_at["clip_predictions"] = clip_predictions
     names = [protocol] if isinstance(protocol, str) else protocol
     outcomes = [o for name, b in benchmarks.items() for o in _outcomes(name, b, names, run_at)]
     for outcome in outcomes:
@@ -309,7 +314,7 @@ def _validation(run: Run) -> dict[str, Any] | None:
 
 def main(arguments: list[str]) -> int:
     """Run `depthkd test` with a composed command line; returns the exit status: 1 if a claim is not met,
-    a sample could not be read, or an answer was none.
+    a sample could not be read or has no valid truth, an answer was none, or nothing could be scored.
 
     Raises:
         UserError, MissingFileError: a user's mistake, as a sentence.
@@ -325,5 +330,6 @@ def main(arguments: list[str]) -> int:
         return 0
     results = evaluate(**options.as_dict())
     found = results["benchmarks"].values()
-    whole = not any(benchmark["unreadable"] or benchmark["faults"] for benchmark in found)
+    wrong = ("unreadable", "without_truth", "faults", "unscored")
+    whole = not any(benchmark[what] for benchmark in found for what in wrong)
     return 0 if whole and all(results["claims"].values()) else 1

@@ -67,6 +67,16 @@ def reciprocal_(values: Pixels) -> Pixels:
     return np.divide(1.0, values, out=values) if is_array(values) else values.reciprocal_()
 
 
+def nan_where_not_finite_(values: Pixels, given: Pixels) -> Pixels:
+    """NaN where what is given is infinite or NaN."""
+    finite = np.isfinite(given) if is_array(given) else given.isfinite()
+    if not is_array(values):
+        return values.masked_fill_(~finite, torch.nan)
+    if not finite.all():
+        values[~finite] = np.nan
+    return values
+
+
 def natural_log_(values: Pixels) -> Pixels:
     """ln x; NaN of what is negative."""
     if not is_array(values):
@@ -126,9 +136,14 @@ def row_counts(mask: Pixels) -> RowSums:
     """How many are true, row by row, as float64."""
     if not is_array(mask):
         return mask.sum(1).double()
-    if mask.shape[1] % 8:
-        return mask.sum(1, dtype=np.float64)
-    return np.bitwise_count(mask.view(np.uint64)).sum(1, dtype=np.float64)
+    return np.array([np.count_nonzero(row) for row in mask], np.float64)  # with an axis it takes far longer
+
+
+def row_missing(values: Pixels) -> RowSums:
+    """1 for each row that has a NaN, 0 for others, as float64."""
+    if not is_array(values):
+        return values.isnan().any(1).double()
+    return np.isnan(values.min(1, initial=inf)).astype(np.float64)  # a minimum over a NaN is one
 
 
 def row_hits(values: Pixels, below: float) -> RowSums:

@@ -36,6 +36,49 @@ def test_opens_with_cost_and_command(path: Path) -> None:
     assert f"depthkd {verb(path)} --config {path.relative_to(ROOT)}" in text
 
 
+ENCODERS = {  # of the student's size: as many channels
+    "depth-anything/Depth-Anything-V2-Small-hf": "facebook/dinov2-small",
+    "depth-anything/Depth-Anything-V2-Large-hf": "facebook/dinov2-large",
+    "Intel/dpt-swinv2-tiny-256": "facebook/dinov2-base",
+    "Intel/dpt-beit-large-512": "facebook/dinov2-large",
+}
+
+
+def test_features_are_aligned_to_dinov2_of_the_students_size() -> None:
+    found = set()
+    for path in CONFIGS:
+        model = load_config(path).get("model", {"class_path": ""})
+        if not model["class_path"].endswith(("CrossContextDistill", "AssistantGuided")):
+            continue
+        encoder = model["init_args"].get("feature_encoder")
+        if "tiny" in path.parts:
+            assert encoder is None, path
+            continue
+        student = model["init_args"]["student"]["init_args"]["source"]
+        assert encoder["class_path"] == "depthkd.models.Dinov2Features", path
+        assert encoder["init_args"] == {"source": ENCODERS[student]}, path
+        found.add(student)
+    assert found == set(ENCODERS)
+
+
+def test_ablations_of_distill_any_depth_have_the_papers_images_and_terms() -> None:
+    folder = ROOT / "configs/ablations/distill_any_depth"
+    trees = {path.stem: load_config(path) for path in folder.glob("table[1-4]_*.yaml")}
+    for name, tree in trees.items():
+        if "data" in tree:
+            assert tree["data"]["train"]["sa1b"]["urls"] == "/data/sa1b/sa_{000000..000004}.tar", name
+    alone = [name for name in trees if "local_global" in name]
+    assert len(alone) == 5
+    for name in alone:  # of Eq. 9 nothing else
+        weights = trees[name]["model"]["init_args"]["weights"]
+        assert {term for term, weight in weights.items() if weight} == {"local_global"}, name
+    baseline = trees["table2_baseline"]["model"]["init_args"]
+    assert baseline["shared_context_normalization"] == "global"
+    for name in ("table3_da_l_to_midas_l_ours", "table3_midas_l_to_midas_s_base"):
+        rates = trees[name]["model"]["init_args"]["optimization"]
+        assert (rates["learning_rate"], rates["encoder_factor"]) == (1e-4, 0.1)
+
+
 def test_a_source_can_be_reached_from_the_command_line(command_line: CommandLine) -> None:
     urls = "/data/sa1b/sa_{000020..000029}.tar"
     config = ROOT / "configs/cross_context.yaml"

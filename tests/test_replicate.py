@@ -41,8 +41,13 @@ def test_the_shipped_replication_builds_on_its_ablations() -> None:
         assert "hub" not in json.dumps(tree) and "Depth-Anything-V2-Large" not in json.dumps(tree)
         assert tree["data"]["train"]["sa1b"]["urls"] == "runs/scenes/film_train"
         assert tree["trainer"]["max_steps"] == 600
-    arguments = trees["T1 local global, none"]["model"]["init_args"]
-    assert arguments["local_global_normalization"] == "none" and arguments["weights"]["shared_context"] == 0.0
+    for name in ("T1 local global, none", "T2 local-global"):
+        arguments = trees[name]["model"]["init_args"]
+        assert {term for term, weight in arguments["weights"].items() if weight} == {"local_global"}
+        assert arguments["teacher"]["class_path"] == "depthkd.models.RandomScaleShift"
+        assert "feature_encoder" not in arguments
+    assert trees["T1 local global, none"]["model"]["init_args"]["local_global_normalization"] == "none"
+    assert trees["T2 both"]["model"]["init_args"]["teacher"]["class_path"] == "depthkd.runs.TrainedDepth"
     assert (
         trees["T2 baseline"]["data"]["train"]["sa1b"]["transform"]["class_path"] == "depthkd.data.WholeImage"
     )

@@ -25,7 +25,7 @@ from depthkd.batch import DepthSpace, Quantity
 from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.metrics.depth import depth_metrics
-from depthkd.pixels import Pixels, clamp_, narrowed, reciprocal_
+from depthkd.pixels import Pixels, clamp_, nan_where_not_finite_, reciprocal_
 from depthkd.resolution import Resolution, checked
 
 Map = Float[Tensor, "batch height width"]
@@ -55,6 +55,8 @@ class Protocol:
         min_depth, max_depth: a pixel is valid strictly between them, and the fitted prediction is
             clipped to them; in the truth's unit (metres, where it is metric). None: no bound.
         clip_only: the range clips predictions, but leaves no pixel out.
+        clip_predictions: whether it clips predictions, as Marigold's and ZoeDepth's evaluations do;
+            SharpDepth's does not. A fitted disparity is raised to `min_disparity` either way.
         fit_side: the fit sees maps whose sides are at most so many pixels, by nearest neighbour;
             None: the whole maps.
         min_disparity: a fitted disparity is raised to it before it is inverted, in 1 / the truth's unit.
@@ -87,6 +89,7 @@ class Protocol:
     scale: float = 1.0
     flip: bool = False
     stand_in: Literal["aligned", "raw"] = "aligned"
+    clip_predictions: bool = True
 
     def __post_init__(self) -> None:
         lowest = SMALLEST_DEPTH if self.min_depth is None else self.min_depth
@@ -159,7 +162,8 @@ class Protocol:
         truth_space: DepthSpace,
         mask: Mask,
     ) -> Map:
-        """The prediction as depth in the truth's unit: fitted, inverted where it was disparity, clipped.
+        """The prediction as depth in the truth's unit: fitted, inverted where it was disparity, clipped
+        if `clip_predictions`. NaN where the prediction is not finite, and where that breaks the fit.
 
         Raises:
             UserError: the spaces do not fit the protocol, or the maps have different sizes.
@@ -195,13 +199,15 @@ class Protocol:
         )
         low, high = self.min_depth or SMALLEST_DEPTH, inf if self.max_depth is None else self.max_depth
 
-        def clipped_depth(pixels: Pixels) -> Pixels:
+        def depth(pixels: Pixels) -> Pixels:
             values = fitted(pixels)
             if quantity is Quantity.DISPARITY:
                 values = reciprocal_(clamp_(values, self.min_disparity))
-            return clamp_(values, low, high)
+            return nan_where_not_finite_(
+                clamp_(values, low, high) if self.clip_predictions else values, pixels
+            )
 
-        return clipped_depth
+        return depth
 
     def score(
         self,
@@ -213,7 +219,9 @@ class Protocol:
     ) -> dict[str, PerImage]:
         """Every depth metric of each image (see `depth_metrics`); NaN for images without a valid pixel.
 
-        `truth` and `mask` are the sample's; the range of depths is applied here.
+        An image whose prediction is not finite at a valid pixel has infinite errors and accuracies of 0,
+        whether anything is fitted or clipped. `truth` and `mask` are the sample's; the range of depths is
+        applied here.
 
         Raises:
             UserError: the spaces do not fit the protocol, or the maps have different sizes.
@@ -228,13 +236,10 @@ class Protocol:
     def _compare(
         self, prediction: Map, truth: Map, truth_space: DepthSpace, mask: Mask, step: Step = unchanged
     ) -> dict[str, PerImage]:
-        of_truth = partial(convert, space=truth_space, quantity=self.score_quantity)
-        in_disparity = self.score_quantity is Quantity.DISPARITY
-
-        def of_prediction(pixels: Pixels) -> Pixels:
-            return 1.0 / narrowed(step(pixels)) if in_disparity else step(pixels)
-
-        return depth_metrics(prediction, truth, mask, of_prediction, of_truth, self._in_range(truth_space))
+        of_truth = partial(convert, space=truth_space, quantity=Quantity.DEPTH)
+        inverse = self.score_quantity is Quantity.DISPARITY
+        select = self._in_range(truth_space)
+        return depth_metrics(prediction, truth, mask, step, of_truth, select, inverse)
 
     def _fit_quantity(self, prediction_space: DepthSpace) -> Quantity:
         return self.fit_quantity or prediction_space.quantity
@@ -248,8 +253,12 @@ class Protocol:
         parts.append(
             f"valid depth {low:g} to {'infinity' if self.max_depth is None else f'{self.max_depth:g}'}"
         )
-        if self.clip_only:
+        if self.clip_only and self.clip_predictions:
             parts[-1] = parts[-1].replace("valid depth", "no pixel left out, predictions clipped to")
+        elif self.clip_only:
+            parts[-1] = "no pixel left out"
+        if not self.clip_predictions:
+            parts.append("predictions not clipped")
         if self.fit_side is not None:
             parts[0] += f" (at most {self.fit_side} px)"
         return f"{self.name}: " + ", ".join([*parts, self.run()])
@@ -297,6 +306,8 @@ class Benchmark(ABC):
         unmeasured: what pixels without truth are for the figures of edges, which have no masks: as
             "far" as the protocol reaches (the sky of rendered data), "zero", as the files of sensors
             and so the metrics' own scripts have it, or the "nearest" measured pixel's depth.
+        edges_beyond_range: whether true depth beyond the protocol's range keeps its values for the figures
+            of edges; otherwise it is drawn in to the end of the range.
     """
 
     name: str
@@ -304,6 +315,7 @@ class Benchmark(ABC):
     figures: tuple[FigureSet, ...] = (FigureSet.DEPTH,)
     data_set: str | None = None
     unmeasured: Unmeasured = "far"
+    edges_beyond_range: bool = False
 
     def group(self, index: int) -> str | None:
         """The part of the benchmark that sample `index` belongs to, such as "indoors"; None: it has none."""

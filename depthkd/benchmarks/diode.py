@@ -3,11 +3,17 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import Float64
+
 from depthkd.benchmarks.files import Decoded, FileBenchmark
+from depthkd.formats.datasets import camera_matrix
 from depthkd.formats.depth import read_depth_npy
 from depthkd.formats.images import decode_image
 
 FOLDERS = {"all": ("indoors", "outdoor"), "indoor": ("indoors",), "outdoor": ("outdoor",)}
+# px, of 1024 x 768; the devkit's intrinsics.txt has 512 and 384, half the size, so it counts from the corner
+CAMERA = (886.81, 927.06, 512 - 0.5, 384 - 0.5)
 
 
 class DIODE(FileBenchmark):
@@ -54,9 +60,26 @@ class DIODE(FileBenchmark):
         """See `ListedBenchmark.paths`."""
         return line[:3]
 
+    def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"]:
+        """The scanner's camera, of which all images are."""
+        return camera_matrix(*CAMERA)
+
     def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""
         image = decode_image(self.archive.read(line[0]), line[0])
         depth, measured = read_depth_npy(self.archive.read(line[1]), name=line[1])
         listed, _ = read_depth_npy(self.archive.read(line[2]), name=line[2])
         return image, depth, measured & (listed > 0) & (depth > 0)
+
+
+class DIODEIndoor(DIODE):
+    """The 325 indoor images alone, by a name of their own below a root of benchmarks.
+
+    Args:
+        root, settings: see `DIODE`.
+    """
+
+    name = "diode_indoor"
+
+    def __init__(self, root: str | Path, **settings: Any) -> None:
+        super().__init__(root, part="indoor", **settings)

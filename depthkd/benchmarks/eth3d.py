@@ -1,9 +1,13 @@
 """ETH3D: 454 high-resolution images with laser-scanned truth (Schöps et al. 2017)."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float64
+
 from depthkd.benchmarks.files import Decoded, FileBenchmark
+from depthkd.formats.cameras import read_colmap
 from depthkd.formats.datasets import read_raw_float32
 from depthkd.formats.images import decode_image
 
@@ -13,6 +17,9 @@ class ETH3D(FileBenchmark):
 
     Models run at a longer side of 756 px, 504 x 756, and the fit sees at most 1024 px a side, as Marigold's
     scripts have it.
+
+    Cameras are read from the owners' `rgb/<scene>/dslr_calibration_jpg/{cameras,images}.txt`, where they are
+    there; Marigold's tar has none. The images are distorted, and the matrix is that of their middle.
 
     Args:
         height, width: of the truth, which its files do not say.
@@ -37,6 +44,16 @@ class ETH3D(FileBenchmark):
     ) -> None:
         super().__init__(root, **settings)
         self.size = height, width
+
+    def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"] | None:
+        """The image's camera, where the scene's calibration is there."""
+        parents = PurePosixPath(line[0]).parents
+        folder = parents[min(2, len(parents) - 1)] / "dslr_calibration_jpg"
+        cameras, images = (str(folder / name) for name in ("cameras.txt", "images.txt"))
+        if cameras not in self.archive:
+            return None
+        owners = self.archive.read(images) if images in self.archive else None
+        return read_colmap(self.archive.read(cameras), owners, line[0], cameras)
 
     def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""

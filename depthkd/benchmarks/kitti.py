@@ -1,16 +1,26 @@
 """KITTI, Eigen's split: 697 lines, 652 of them with improved truth (Uhrig et al. 2017)."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 
 from depthkd.benchmarks.files import Decoded, FileBenchmark
+from depthkd.formats.datasets import camera_matrix
 from depthkd.formats.depth import Depth, Mask, read_depth_png
-from depthkd.formats.images import decode_image
+from depthkd.formats.images import decode_image, image_size
 from depthkd.formats.sample import BadSample
 
+DATE = re.compile(r"20\d\d_\d\d_\d\d")
+CAMERAS = {  # fx = fy, cx and cy in px of P_rect_02, whole images, top-left pixel's centre at (0, 0)
+    "2011_09_26": (721.5377, 609.5593, 172.8540),
+    "2011_09_28": (707.0493, 604.0814, 180.5066),
+    "2011_09_29": (718.3351, 600.3891, 181.5122),
+    "2011_09_30": (707.0912, 601.8873, 183.1104),
+    "2011_10_03": (718.8560, 607.1928, 185.2157),
+}
 KB_CROP = (352, 1216)  # height, width: bottom and centre, of image and truth
 CROPS = {  # rows and columns that are scored, as fractions of the map
     "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),
@@ -86,6 +96,22 @@ class KITTI(FileBenchmark):
         super().__init__(root, **settings)
         self.crop = crop
         self.kb_crop = kb_crop
+
+    def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"] | None:
+        """The rectified color camera of the image's day, after the crop; None where the path names no day."""
+        date = DATE.search(line[0])
+        if date is None or date[0] not in CAMERAS:
+            return None
+        focal, cx, cy = CAMERAS[date[0]]
+        top, left = self._corner(line)
+        return camera_matrix(focal, focal, cx - left, cy - top)
+
+    def _corner(self, line: list[str]) -> tuple[int, int]:
+        """Where in the whole image the cut one begins: row and column."""
+        if not self.kb_crop:
+            return 0, 0
+        rows, columns = kb_region(image_size(self.archive.read(line[0]), line[0]), line[0])
+        return rows.start, columns.start
 
     def read_truth(self, path: str) -> tuple[Depth, Mask]:
         """Depth in metres, and where it is valid."""

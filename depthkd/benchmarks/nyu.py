@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float64
 
 from depthkd.benchmarks.archive import Archive
 from depthkd.benchmarks.files import Decoded, FileBenchmark
 from depthkd.benchmarks.nyu_mat import LabelledMat
-from depthkd.formats.datasets import measured
+from depthkd.formats.datasets import camera_matrix, measured
 from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
 
+CAMERA = (518.8579, 519.4696, 325.5824, 253.7362)  # px: the toolbox's camera_params.m, as it stands there
 EIGEN_CROP = np.s_[45:471, 41:601]  # of 480 x 640; outside it Kinect's depth was never projected
 
 
@@ -54,6 +56,10 @@ class NYUv2(FileBenchmark):
     def paths(self, line: list[str]) -> list[str]:
         """See `ListedBenchmark.paths`."""
         return [line[0], line[1 if self.truth == "raw" else 2]]
+
+    def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"]:
+        """The Kinect's, of which all images are; calibrated with the top-left pixel's centre at (0, 0)."""
+        return camera_matrix(*CAMERA)
 
     def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""

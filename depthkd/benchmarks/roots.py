@@ -6,7 +6,7 @@ from pathlib import Path
 
 from depthkd.benchmarks.booster import Booster
 from depthkd.benchmarks.da2k import DA2K
-from depthkd.benchmarks.diode import DIODE
+from depthkd.benchmarks.diode import DIODE, DIODEIndoor
 from depthkd.benchmarks.eth3d import ETH3D
 from depthkd.benchmarks.files import ListedBenchmark
 from depthkd.benchmarks.hypersim import Hypersim
@@ -54,6 +54,7 @@ PLACES: dict[type[ListedBenchmark], tuple[str, ...]] = {
     P3M10k: ("p3m10k/P3M-10k.zip", "P3M-10k.zip", "p3m10k", "P3M-10k"),
     DIS5k: ("dis5k/DIS5K.zip", "DIS5K.zip", "dis5k", "DIS5K"),
 }
+PARTS: dict[type[ListedBenchmark], tuple[str, ...]] = {DIODEIndoor: PLACES[DIODE]}  # only where named
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Holding:
 def holdings(
     root: str | Path, only: Sequence[str] | None = None, splits: Mapping[str, str] | None = None
 ) -> list[Holding]:
-    """What a root holds of every benchmark in `PLACES`, in their order.
+    """What a root holds of every benchmark in `PLACES`, in their order, and of `PARTS` that are named.
 
     Of several places that exist, that with the fewest missing samples counts.
 
@@ -96,11 +97,12 @@ def holdings(
     folder = user_path(root)
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is no folder; benchmarks are looked for in one")
-    names = [kind.name for kind in PLACES]
+    everything = PLACES | PARTS
+    names = [kind.name for kind in everything]
     for name in [*(only or []), *(splits or {})]:
         if name not in names:
             raise UserError(f"'{name}' is not a benchmark that a root can hold; these are {', '.join(names)}")
-    wanted = {kind: places for kind, places in PLACES.items() if only is None or kind.name in only}
+    wanted = PLACES if only is None else {k: places for k, places in everything.items() if k.name in only}
     return [_holding(folder, kind, places, (splits or {}).get(kind.name)) for kind, places in wanted.items()]
 
 

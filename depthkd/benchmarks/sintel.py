@@ -2,8 +2,12 @@
 
 from pathlib import PurePosixPath
 
+import numpy as np
+from jaxtyping import Float64
+
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.files import Decoded, FileBenchmark
+from depthkd.formats.cameras import read_cam
 from depthkd.formats.datasets import read_dpt
 from depthkd.formats.images import decode_image
 
@@ -11,7 +15,9 @@ from depthkd.formats.images import decode_image
 class Sintel(FileBenchmark):
     """Lines that begin with `final/<film>/frame_NNNN.png`; the truth is `depth/<film>/frame_NNNN.dpt`.
 
-    1e-3 to 200 m, as SharpDepth scores it; others stop at 70 or 80 m.
+    Cameras are read from `camdata_left/<film>/frame_NNNN.cam` of the depth's archive, where they are there.
+    1e-3 to 200 m, as SharpDepth scores it; others stop at 70 or 80 m. Figures of edges see all depths, also
+    those beyond 200 m, because SharpDepth cuts Spring's and UnrealStereo4K's truth there, but not Sintel's.
     """
 
     name = "sintel"
@@ -21,11 +27,16 @@ class Sintel(FileBenchmark):
     layout = "final/<film>/*.png and depth/<film>/*.dpt, as in training/ of MPI-Sintel-complete and its depth"
     folders = ("", "training")
     max_depth = 200.0
+    edges_beyond_range = True
 
     def paths(self, line: list[str]) -> list[str]:
         """See `ListedBenchmark.paths`."""
-        truth = PurePosixPath("depth", *PurePosixPath(line[0]).parts[1:]).with_suffix(".dpt")
-        return [line[0], str(truth)]
+        return [line[0], _beside(line[0], "depth", ".dpt")]
+
+    def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"] | None:
+        """The frame's camera, where its .cam file is there."""
+        path = _beside(line[0], "camdata_left", ".cam")
+        return read_cam(self.archive.read(path), path) if path in self.archive else None
 
     def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""
@@ -33,3 +44,8 @@ class Sintel(FileBenchmark):
         image = decode_image(self.archive.read(line[0]), line[0])
         depth, mask = read_dpt(self.archive.read(path), path)
         return image, depth, mask
+
+
+def _beside(image: str, folder: str, suffix: str) -> str:
+    """The file of another kind that belongs to an image."""
+    return str(PurePosixPath(folder, *PurePosixPath(image).parts[1:]).with_suffix(suffix))

@@ -1,9 +1,13 @@
 """UnrealStereo4K: 200 rendered images with true disparity (Tosi et al. 2021), as SharpDepth chose them."""
 
+from pathlib import PurePosixPath
+
 import numpy as np
+from jaxtyping import Float64
 
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.files import Decoded, FileBenchmark
+from depthkd.formats.cameras import read_matrix_line
 from depthkd.formats.datasets import measured
 from depthkd.formats.depth import read_depth_npy
 from depthkd.formats.images import decode_image
@@ -15,7 +19,8 @@ class UnrealStereo4K(FileBenchmark):
     """Lines `image disparity factor` of sequence 00008; 1e-5 to 200 m, as SharpDepth scores it.
 
     Depth is factor / disparity; the list says 960 for all. What is farther than 200 m is drawn in to 200
-    m, so that the whole map has edges; the range leaves it out of figures per pixel.
+    m, so that the whole map has edges; the range leaves it out of figures per pixel. Cameras are read from
+    `Extrinsics0/NNNNN.txt` of the sequence, where they are there.
     """
 
     name = "unrealstereo4k"
@@ -26,6 +31,14 @@ class UnrealStereo4K(FileBenchmark):
     figures = (FigureSet.DEPTH, FigureSet.EDGES)
     min_depth = 1e-5
     max_depth = FARTHEST
+
+    def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"] | None:
+        """The image's camera, where its text file is there."""
+        image = PurePosixPath(line[0])
+        path = str(
+            image.parent.parent / image.parent.name.replace("Image", "Extrinsics") / f"{image.stem}.txt"
+        )
+        return read_matrix_line(self.archive.read(path), path) if path in self.archive else None
 
     def decode(self, line: list[str]) -> Decoded:
         """See `FileBenchmark.decode`."""

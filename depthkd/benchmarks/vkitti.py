@@ -4,14 +4,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from depthkd.benchmarks.benchmark import FigureSet
-from depthkd.benchmarks.kitti import KITTI, kb_region
+from depthkd.benchmarks.kitti import KITTI
 from depthkd.formats.datasets import camera_matrix
 from depthkd.formats.depth import Depth, Mask, read_depth_png
 
 SCENE = "Scene01"
 VARIATIONS = ("clone", "morning", "overcast", "sunset", "15-deg-left", "15-deg-right")
 FRAMES = 447
-SIZE = (375, 1242)
 CAMERA = (725.0087, 725.0087, 620.5, 187.0)  # px, of whole images, from the owners' intrinsic.txt
 SKY = 655.35  # m
 
@@ -55,7 +54,5 @@ class VirtualKITTI2(KITTI):
     def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"]:
         """The camera of all images, after the crop."""
         fx, fy, cx, cy = CAMERA
-        if not self.kb_crop:
-            return camera_matrix(fx, fy, cx, cy)
-        rows, columns = kb_region(SIZE, line[0])
-        return camera_matrix(fx, fy, cx - columns.start, cy - rows.start)
+        top, left = self._corner(line)
+        return camera_matrix(fx, fy, cx - left, cy - top)

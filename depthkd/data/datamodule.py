@@ -1,6 +1,7 @@
 """Shards in, batches out, and a run that resumes where it was."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from depthkd.batch import Batch, TrainingBatch
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet
 from depthkd.data.fingerprint import Facts, stream_changes
 from depthkd.data.loaders import BenchmarkLoader, StreamLoader
-from depthkd.data.stream import OpenSource, ShardSource, StreamBatches, places_per_rank
+from depthkd.data.stream import ATTEMPTS, OpenSource, ShardSource, StreamBatches, places_per_rank
 from depthkd.errors import UserError
 
 ENOUGH_TO_JUDGE = 100  # samples, before the share of bad ones stops a run
@@ -66,6 +67,8 @@ class ShardDataModule(LightningDataModule):
         self._sources: dict[str, OpenSource] = {}
         self._good = 0
         self._bad = 0
+        self._in_a_row: dict[str, int] = {}
+        self._last_bad = ""
         self._said: set[str] = set()
 
     def setup(self, stage: str) -> None:
@@ -117,16 +120,42 @@ class ShardDataModule(LightningDataModule):
         """
         for part in batch.values():
             self._good += len(part)
-            self._bad += len(part.skipped)
-            for sentence in part.skipped:
-                if sentence not in self._said:
-                    self._said.add(sentence)
-                    log.warning("skipped a bad sample: %s", sentence)
+            self._note_bad(part.skipped)
+
+    def note_unusable(self, source: str, sentences: Sequence[str], samples: int) -> None:
+        """Say and count the samples of a batch, handed out as good, that have no label to learn from.
+
+        Args:
+            source: whose samples.
+            sentences: one about each that has none.
+            samples: how many the batch has of that source.
+
+        Raises:
+            UserError: after 100 samples, more than `max_bad_fraction` were bad; or at least 20 of the source
+                in a row had no label.
+        """
+        in_a_row = self._in_a_row.get(source, 0) + samples if len(sentences) == samples else 0
+        self._in_a_row[source] = in_a_row
+        self._good -= len(sentences)
+        self._note_bad(sentences)
+        if in_a_row >= ATTEMPTS:
+            raise UserError(
+                f"{in_a_row} samples in a row have no label to learn from; the last: {sentences[-1]}"
+            )
+
+    def _note_bad(self, sentences: Sequence[str]) -> None:
+        self._bad += len(sentences)
+        for sentence in sentences:
+            self._last_bad = sentence
+            if sentence not in self._said:
+                self._said.add(sentence)
+                log.warning("skipped a bad sample: %s", sentence)
         seen = self._good + self._bad
         if seen >= ENOUGH_TO_JUDGE and self._bad > self.max_bad_fraction * seen:
             raise UserError(
                 f"{self._bad} of {seen} samples were bad, more than data.max_bad_fraction="
-                f"{self.max_bad_fraction:g}: mend the shards, or raise it to train without them"
+                f"{self.max_bad_fraction:g}: mend the shards, or raise it to train without them; the last: "
+                f"{self._last_bad}"
             )
 
     def fingerprint(self) -> Facts:

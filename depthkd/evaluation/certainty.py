@@ -19,6 +19,8 @@ FIGURES = {
     "boundary_f1": "boundary F1",
     "pair_accuracy": "pair accuracy",
     "boundary_recall": "boundary recall",
+    "planarity_flatness": "PE flat",
+    "planarity_orientation": "PE ori",
 }
 
 

@@ -32,7 +32,7 @@ def _rows(outcome: Outcome) -> dict[str, Figures]:
     name = outcome.benchmark.name
     parts = {f"{name}_{group}": figures for group, figures in outcome.groups.items()}
     renamed = {part.replace("indoors", "indoor"): figures for part, figures in parts.items()}
-    return {name: outcome.figures} | {part: f for part, f in renamed.items() if published(part)}
+    return {name: outcome.scored} | {part: f for part, f in renamed.items() if published(part)}
 
 
 def _public(outcome: Outcome) -> bool:
@@ -66,7 +66,7 @@ def overview(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _has(outcome: Outcome, columns: Sequence[str]) -> bool:
-    return any(column in figures for figures in outcome.figures.values() for column in columns)
+    return any(column in figures for figures in outcome.scored.values() for column in columns)
 
 
 def _overview(outcomes: Sequence[Outcome], columns: Sequence[str]) -> str:
@@ -76,7 +76,7 @@ def _overview(outcomes: Sequence[Outcome], columns: Sequence[str]) -> str:
     cells: list[PublishedFigure] = []
     for outcome in outcomes:
         public = _public(outcome)
-        for name, rows in (_rows(outcome) if public else {outcome.title: outcome.figures}).items():
+        for name, rows in (_rows(outcome) if public else {outcome.title: outcome.scored}).items():
             figures[name] = {outcome.label(row): values for row, values in rows.items()}
             described[name] = outcome.how
             if public:
@@ -103,7 +103,7 @@ def papers_own(wanted: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
         figures: dict[str, Figures] = {}
         described: dict[str, str] = {}
         for outcome in sorted(outcomes, key=lambda o: o.protocol.name in known):
-            for benchmark, rows in _rows(outcome).items() if _public(outcome) else ():
+            for benchmark, rows in _rows(outcome).items() if _public(outcome) and outcome.scored else ():
                 figures[benchmark] = {outcome.label(row): values for row, values in rows.items()}
                 described[benchmark] = outcome.how
         parts = [f"{sentence}." for o in outcomes if (sentence := _part(o))]
@@ -132,14 +132,14 @@ def scatters(outcomes: Sequence[Outcome]) -> list[str]:
     first: dict[str, Outcome] = {}
     for outcome in outcomes:
         first.setdefault(outcome.title, outcome)
-    fitted = [o for o in first.values() if o.fitted and o.figures]
+    fitted = [o for o in first.values() if o.fitted and o.scored]
     sharp = [o for o in fitted if FigureSet.EDGES in o.benchmark.figures]
     flat = [o for o in fitted if o not in sharp]
     plots = []
     for outcome in sharp:
         accurate = next((o for o in flat if o.benchmark.name == ACCURACY), (flat or [outcome])[0])
-        rows = [row for row, found in outcome.figures.items() if "pdbe_completeness" in found]
-        rows = [row for row in rows if "delta1" in accurate.figures.get(row, {})]
+        rows = [row for row, found in outcome.scored.items() if "pdbe_completeness" in found]
+        rows = [row for row in rows if "delta1" in accurate.scored.get(row, {})]
         points = [_point(row, accurate, outcome) for row in rows]
         plots.append(
             scatter(

@@ -1,7 +1,7 @@
 """Which figures a set holds, how those that need a processor's time are computed, and their means."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 
 import numpy as np
@@ -10,13 +10,14 @@ from jaxtyping import Bool, Float32, Float64
 
 from depthkd.batch import Quantity
 from depthkd.benchmarks.benchmark import FigureSet
+from depthkd.evaluation import doubts
 from depthkd.formats.sample import AnnotatedSample, Sample
 from depthkd.metrics.boundary import boundary_f1, boundary_recall
-from depthkd.metrics.depth import FORMULAS
 from depthkd.metrics.edges import boundary_errors, pseudo_boundary_errors
+from depthkd.metrics.formulas import FORMULAS
 from depthkd.metrics.magnitude import NAMES as MAGNITUDE
 from depthkd.metrics.ordinal import closer_is_first
-from depthkd.metrics.planarity import planarity_errors
+from depthkd.metrics.planarity import mean_plane_errors, plane_errors
 from depthkd.metrics.windows import window_names
 
 Image = Float32[np.ndarray, "height width"]
@@ -32,15 +33,20 @@ NAMES: dict[FigureSet, tuple[str, ...]] = {
         "dbe_paper_accuracy",
         "dbe_paper_completeness",
     ),
-    FigureSet.PLANES: ("planarity_flatness", "planarity_orientation"),
+    FigureSet.PLANES: ("planarity_flatness", "planarity_orientation", "planes"),
     FigureSet.PAIRS: ("pair_accuracy", "pairs"),
     FigureSet.MATTE: ("boundary_recall",),
     FigureSet.WINDOWS: tuple(window_names(DIVISIONS)),
     FigureSet.OUTPUT: MAGNITUDE,
 }
 STUDIES = (FigureSet.WINDOWS, FigureSet.OUTPUT)  # on request
-WEIGHTS = {"pair_accuracy": "pairs"}  # means over pairs, not over images
-COUNTS = ("pairs",)  # summed
+WEIGHTS = {  # means over pairs and planes, not over images
+    "pair_accuracy": "pairs",
+    "planarity_flatness": "planes",
+    "planarity_orientation": "planes",
+}
+COUNTS = ("pairs", "planes")  # summed
+FACTS = ("camera", "truth_low", "truth_high", *doubts.FACTS)  # beside the figures of a sample, not averaged
 HIGHER_IS_BETTER = ("delta", "boundary", "pair_accuracy")
 SLOW = (FigureSet.EDGES, FigureSet.ANNOTATED_EDGES, FigureSet.PLANES, FigureSet.MATTE)
 UNFITTED = (FigureSet.PAIRS, FigureSet.MATTE)  # can do without a truth
@@ -101,8 +107,25 @@ def slow_figures(job: SlowJob) -> dict[str, float]:
         figures |= {name.replace("dbe_", "dbe_paper_"): value for name, value in older.items()}
     planes, normals, camera = job.planes, job.normals, job.intrinsics
     if FigureSet.PLANES in job.sets and planes is not None and normals is not None and camera is not None:
-        figures |= planarity_errors(prediction, truth, valid, planes, normals, camera)
+        errors = plane_errors(prediction, truth, valid, planes, normals, camera)
+        figures |= mean_plane_errors(errors) | {"planes": float(len(errors))}
     return figures
+
+
+def broken_figures(job: SlowJob) -> dict[str, float]:
+    """The figures of a job whose answer is not finite: the worst of those that its image has."""
+    fitted, planes = job.fitted, np.nan
+    if fitted is not None:
+        _, truth, valid = fitted
+        planes = slow_figures(replace(job, sets=(FigureSet.PLANES,), fitted=(truth, truth, valid)))["planes"]
+    there = {
+        FigureSet.MATTE: job.matte is not None,
+        FigureSet.EDGES: fitted is not None,
+        FigureSet.ANNOTATED_EDGES: fitted is not None and job.edges is not None and bool(job.edges.any()),
+        FigureSet.PLANES: planes > 0,
+    }
+    figures = {name: worst(name) if there[one] else np.nan for one in job.sets for name in NAMES[one]}
+    return figures | ({"planes": planes} if FigureSet.PLANES in job.sets else {})
 
 
 def pair_figures(prediction: torch.Tensor, quantity: Quantity, sample: Sample) -> dict[str, float]:
@@ -117,10 +140,11 @@ def pair_figures(prediction: torch.Tensor, quantity: Quantity, sample: Sample) -
 def means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """The mean of every figure over the images that have it, and "images": over how many there is any.
 
-    Shares of pairs are weighted by their numbers, and these summed, so that all pairs count alike.
+    Means over pairs and planes are weighted by their numbers, and these summed, so that all pairs and all
+    planes count alike.
     """
     rows = list(rows)
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in FACTS))
     found: dict[str, float] = {}
     for name in names:
         known = [row for row in rows if not isnan(row.get(name, float("nan")))]
@@ -130,5 +154,6 @@ def means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
             found[name] = sum(values)
         else:
             found[name] = float(np.average(values, weights=weight)) if sum(weight) else float("nan")
-    measured = [row for row in rows if any(not isnan(v) for n, v in row.items() if n not in COUNTS)]
+    others = (*COUNTS, *FACTS)
+    measured = [row for row in rows if any(not isnan(v) for n, v in row.items() if n not in others)]
     return found | {"images": float(len(measured))}

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from math import isnan, nan
 from pathlib import Path
 
 import torch
@@ -13,11 +14,12 @@ from tqdm import tqdm
 
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.evaluation.answers import Answers, AnswersOfTruth, Inference, WrongAnswerError, answers_folder
-from depthkd.evaluation.figures import DIVISIONS, means, names_of, pair_figures, worst
+from depthkd.evaluation.doubts import doubts, fit_facts
+from depthkd.evaluation.figures import DIVISIONS, broken_figures, means, pair_figures
 from depthkd.evaluation.outcomes import Outcome
 from depthkd.evaluation.provenance import Provenance
 from depthkd.evaluation.records import Records, Row
-from depthkd.evaluation.scoring import ahead, fitted, slow_job, slow_sets, study_windows
+from depthkd.evaluation.scoring import Fitted, ahead, fitted, slow_job, study_windows
 from depthkd.evaluation.workers import Workers
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.metrics.magnitude import output_magnitude
@@ -157,17 +159,20 @@ def _judge(
     one = None if sample.depth is None else fitted(raw, space, sample, outcome.protocol)
     if one is not None:
         values |= one.figures(outcome.protocol)
+        values |= _facts(subject, outcome, raw, one, scored=not isnan(values["abs_rel"]))
         if FigureSet.WINDOWS in outcome.sets:
             values |= study_windows(raw, space, one, outcome.protocol, DIVISIONS)
-    if bool(torch.isfinite(raw).all()):
-        job = slow_job(one, raw, space, sample, benchmark, outcome.protocol)
-        slow = None if job is None else workers.submit(job)
-    else:
-        values |= {name: worst(name) for name in names_of(slow_sets(benchmark, sample))}
+    job = slow_job(one, raw, space, sample, benchmark, outcome.protocol)
+    if job is not None and bool(torch.isfinite(raw).all()):
+        slow = workers.submit(job)
+    elif job is not None:
+        values |= broken_figures(job)
     if FigureSet.OUTPUT in outcome.sets:
         values |= {name: float(value) for name, value in output_magnitude(raw).items()}
     if FigureSet.PAIRS in benchmark.figures:
         values |= pair_figures(raw[0], space.quantity, sample)
+    if subject.model.takes_camera:
+        values["camera"] = float(sample.intrinsics is not None)
     row = Row(
         sample.key,
         values,
@@ -200,6 +205,15 @@ def _fault(name: str, raw: Map, sample: Sample) -> str:
     return ""
 
 
+def _facts(subject: Subject, outcome: Outcome, raw: Map, one: Fitted, scored: bool) -> dict[str, float]:
+    """What has to be known of a sample for the remarks under the table."""
+    if scored:
+        maps = (raw, subject.model.space, one.truth, one.space, one.mask)
+        return {} if subject.trivial else fit_facts(*maps, outcome.protocol)
+    depth = one.measured_depth()
+    return {"truth_low": float(depth.min()), "truth_high": float(depth.max())} if depth.numel() else {}
+
+
 def _finish(pending: Pending, name: str, records: Records) -> None:
     if pending.slow is not None:
         pending.row.values.update(pending.slow.result())
@@ -224,7 +238,19 @@ def _sum_up(subject: Subject, outcome: Outcome, records: Records) -> None:
     for index, row in rows.items():
         if row.fault:
             outcome.faults.setdefault(name, []).append(row.fault)
-        if FigureSet.DEPTH in outcome.benchmark.figures and row.values["abs_rel"] != row.values["abs_rel"]:
+        if outcome.fitted and isnan(row.values.get("abs_rel", nan)):
             outcome.without_truth[index] = row.sample
+            if "truth_low" in row.values:
+                outcome.ranges[index] = row.values["truth_low"], row.values["truth_high"]
     images = sum(row.trained_on for row in rows.values())
     outcome.overlaps[name] = subject.provenance.sentences(name, outcome.benchmark.data_set, images)
+    if not subject.trivial:
+        _doubt(subject, outcome, [row.values for row in rows.values()])
+
+
+def _doubt(subject: Subject, outcome: Outcome, rows: list[dict[str, float]]) -> None:
+    """What is said of a model's space, and of the cameras that it was given."""
+    if outcome.fitted:
+        outcome.doubts[subject.name] = doubts(subject.name, rows, subject.model.space, outcome.protocol)
+    if subject.model.takes_camera:
+        outcome.cameras[subject.name] = [row.get("camera", 0.0) > 0 for row in rows]

@@ -22,8 +22,8 @@ from depthkd.report.picks import SPREAD
 from depthkd.report.pictures import SheetRow, figures_caption
 
 PDBE_NOTE = (
-    "PDBE gives a map without edges 10 px (SharpDepth's rule), and completeness has no upper end: a constant "
-    "can beat a model there, so read it beside accuracy and F1."
+    "PDBE gives a map without an edge within 10 px of a true one 10 px (SharpDepth's rule), and completeness "
+    "has no upper end: a constant can beat a model there, so read it beside accuracy and F1."
 )
 RECALL_NOTE = (
     "Boundary recall counts no false edges, so that noise alone can beat a model; and its ratios change with "
@@ -63,8 +63,11 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     overlaps: dict[str, list[str]] = field(default_factory=dict)  # row -> why it is not zero-shot
     faults: dict[str, list[str]] = field(default_factory=dict)  # row -> sentences about answers
+    doubts: dict[str, list[str]] = field(default_factory=dict)  # row -> whether its space is right
+    cameras: dict[str, list[bool]] = field(default_factory=dict)  # row that takes them -> image has one
     unreadable: dict[int, str] = field(default_factory=dict)
     without_truth: dict[int, str] = field(default_factory=dict)
+    ranges: dict[int, tuple[float, float]] = field(default_factory=dict)  # of depths outside the protocol's
     picks: dict[int, list[str]] = field(default_factory=dict)  # which samples are drawn, and why
     rows: dict[int, SheetRow] = field(default_factory=dict)
     certainty: Certainty = field(default_factory=Certainty)
@@ -135,10 +138,23 @@ class Outcome:
         """A row's name, marked if its figures are not zero-shot."""
         return f"{row} {MARK}" if self.overlaps.get(row) else row
 
+    @property
+    def scored(self) -> Figures:
+        """The figures of the rows that have any."""
+        return {row: found for row, found in self.figures.items() if found["images"]}
+
+    @property
+    def unscored(self) -> list[str]:
+        """The models, besides trivial rows, of which nothing could be scored."""
+        return [row for row in self.figures if row not in self.scored and row not in self.trivial]
+
     def remarks(self) -> list[str]:
         """What has to be said about the figures, besides how sure they are."""
-        said = list(self.notes)
-        if FigureSet.EDGES in self.benchmark.figures:
+        nothing = (
+            "Nothing was scored here." if not self.scored else f"Not scored: {', '.join(self.unscored)}."
+        )
+        said = [nothing, *self.notes] if self.unscored else list(self.notes)
+        if FigureSet.EDGES in self.benchmark.figures and self.scored:
             said.append(PDBE_NOTE)
         if FigureSet.MATTE in self.benchmark.figures and not self.fitted:
             said.append(RECALL_NOTE)
@@ -150,9 +166,34 @@ class Outcome:
         ):
             if found:
                 said.append(f"{_counted(len(found))} {what}, the first: {next(iter(found.values()))}.")
+        if self.ranges:
+            said.append(self._out_of_range())
         for sentences in self.faults.values():
             said.append(f"{_counted(len(sentences))} with a faulty answer, the first: {sentences[0]}.")
-        return said
+        said += [sentence for sentences in self.doubts.values() for sentence in sentences]
+        return said + [camera_sentence(name, given) for name, given in self.cameras.items() if given]
+
+    def _out_of_range(self) -> str:
+        """Both ranges, of the truth and of the protocol, where they have no pixel in common."""
+        low, high = min(a for a, _ in self.ranges.values()), max(b for _, b in self.ranges.values())
+        unit = " m" if truth_space(self.benchmark) == METRIC_DEPTH else ""
+        first, last = self.protocol.min_depth or 0, self.protocol.max_depth
+        end = "infinity" if last is None else f"{last:g}{unit}"
+        return (
+            f"The depths of {len(self.ranges)} of them are {low:g} to {high:g}{unit}, all outside of what "
+            f"the protocol counts, {first:g} to {end}: is the unit of the truth right?"
+        )
+
+
+def camera_sentence(name: str, given: list[bool]) -> str:
+    """Whether a model that takes cameras was given them, image by image."""
+    if all(given):
+        return f"{name} was given the camera of every image."
+    if not any(given):
+        return f"{name} takes cameras, but none is known of these images: it was given none."
+    return (
+        f"{name} was given the cameras of {sum(given)} of {len(given)} images, and no camera for the others."
+    )
 
 
 def _counted(number: int) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from depthkd.benchmarks.benchmark import FigureSet
-from depthkd.evaluation.figures import names_of
+from depthkd.evaluation.figures import FACTS, names_of
 from depthkd.formats.whole_files import write_whole
 
-FIGURES = names_of(FigureSet)
+FIGURES = [*names_of(FigureSet), *FACTS]
 HEADER = ["benchmark", "model", "index", "sample", "group", "trained_on", "fault", "run_at", *FIGURES]
 Key = tuple[str, str]  # benchmark, model
 
@@ -21,7 +21,7 @@ class Row:
 
     Args:
         sample: its name.
-        values: figure -> value.
+        values: figure, or fact -> value.
         group: the part of the benchmark that it belongs to.
         trained_on: whether the model was trained on this very image.
         fault: a sentence about an answer that is none, such as NaN.

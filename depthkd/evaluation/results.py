@@ -58,6 +58,9 @@ def everything(
                 "faults": o.faults,
                 "unreadable": list(o.unreadable.values()),
                 "without_truth": list(o.without_truth.values()),
+                "unscored": o.unscored,
+                "doubts": {model: said for model, said in o.doubts.items() if said},
+                "cameras": {model: sum(given) for model, given in o.cameras.items()},
             }
             for o in outcomes
         },
@@ -68,14 +71,14 @@ def table(outcome: Outcome, reasons: list[str]) -> str:
     """One benchmark's section of table.md."""
     notes = [*outcome.certainty.sentences(), *outcome.remarks(), *reasons]
     parts = group_table(outcome)
-    figures = {outcome.label(row): values for row, values in outcome.figures.items()}
+    figures = {outcome.label(row): values for row, values in outcome.scored.items()}
     run_at = {outcome.label(row): size for row, size in outcome.run_at.items()}
     return figures_table(outcome.name, outcome.how, len(outcome.benchmark), figures, [*parts, *notes], run_at)
 
 
 def group_table(outcome: Outcome) -> list[str]:
     """A table with the benchmark's parts as columns, if it has parts."""
-    if not outcome.groups:
+    if not outcome.groups or not outcome.scored:
         return []
     shown = [n for n in OF_GROUPS if any(n in f for f in outcome.figures.values())]
     columns = [(group, name) for group in sorted(outcome.groups) for name in shown]
@@ -87,7 +90,7 @@ def group_table(outcome: Outcome) -> list[str]:
             outcome.label(row),
             *(number(outcome.groups[g].get(row, nothing).get(n, float("nan"))) for g, n in columns),
         ]
-        for row in outcome.figures
+        for row in outcome.scored
     ]
     return [markdown_table(header, rows)]
 
@@ -116,14 +119,14 @@ def section(outcome: Outcome, why: list[str]) -> Section:
     return Section(
         outcome.name,
         outcome.how,
-        outcome.figures,
+        outcome.scored,
         outcome.trivial,
         {m: {f: f"{i.low:.4f} to {i.high:.4f}" for f, i in v.items()} for m, v in found},
         outcome.certainty.sentences(),
         [*outcome.remarks(), *why],
         [(", ".join(outcome.picks[i]), row) for i, row in sorted(outcome.rows.items())],
         {row: outcome.label(row) for row in outcome.figures},
-        dict(sorted(outcome.groups.items())),
+        dict(sorted(outcome.groups.items())) if outcome.scored else {},
         outcome.run_at,
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from depthkd.alignment import convert
 from depthkd.batch import DepthSpace, Quantity
-from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol, Unmeasured
+from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol
 from depthkd.errors import UserError
 from depthkd.evaluation.figures import SLOW, UNFITTED, SlowJob
 from depthkd.formats.sample import AnnotatedSample, BadSample, Sample
@@ -39,6 +39,11 @@ class Fitted:
     def figures(self, protocol: Protocol) -> dict[str, float]:
         """The protocol's figures per pixel."""
         return _floats(protocol.compare(self.aligned, self.truth, self.space, self.mask))
+
+    def measured_depth(self) -> Float[Tensor, " pixels"]:
+        """Depth where it is measured, be it inside of a protocol's range or not."""
+        truth = self.truth[self.mask & torch.isfinite(self.truth) & (self.truth > 0)]
+        return truth if self.space.quantity is Quantity.DEPTH else 1.0 / truth
 
     def true_depth(self, protocol: Protocol) -> Map:
         """Depth where it counts, NaN elsewhere."""
@@ -103,7 +108,7 @@ def slow_job(
         aligned = _array(one.aligned)
         stand_in = as_depth(raw, space) if protocol.stand_in == "raw" else aligned
         measured = torch.isfinite(one.true_depth(protocol))[0].cpu().numpy()
-        job = SlowJob(sets, stand_in, (aligned, dense(one, protocol, benchmark.unmeasured), measured))
+        job = SlowJob(sets, stand_in, (aligned, dense(one, protocol, benchmark), measured))
     job.intrinsics = sample.intrinsics
     if isinstance(sample, AnnotatedSample):
         job.edges, job.planes, job.normals = sample.edges, sample.planes, sample.normals
@@ -116,18 +121,20 @@ def as_depth(raw: Map, space: DepthSpace) -> Float32[np.ndarray, "height width"]
     return _array(raw if space.quantity is Quantity.DEPTH else 1.0 / raw.clamp(min=SMALLEST_DEPTH))
 
 
-def dense(one: Fitted, protocol: Protocol, unmeasured: Unmeasured) -> Float32[np.ndarray, "height width"]:
-    """True depth for metrics that know no mask: at most the protocol's largest, and at pixels that were
-    not measured that (or the image's largest), 0, or the depth of the nearest one that was."""
+def dense(one: Fitted, protocol: Protocol, benchmark: Benchmark) -> Float32[np.ndarray, "height width"]:
+    """True depth for metrics that know no mask: at most the protocol's largest, unless the benchmark's
+    `edges_beyond_range`, and at pixels that were not measured that (or the image's largest), 0, or the depth
+    of the nearest one that was."""
     measured = (torch.isfinite(one.truth) & (one.truth > 0))[0].cpu().numpy()  # whatever the range and crop
     truth = np.where(measured, _array(one.truth), 1.0)
     depth = np.where(measured, truth if one.space.quantity is Quantity.DEPTH else 1.0 / truth, 0.0)
-    largest = depth.max() if protocol.max_depth is None else protocol.max_depth
+    end = None if benchmark.edges_beyond_range else protocol.max_depth
+    largest = depth.max() if end is None else end
     depth = np.minimum(depth, largest).astype(np.float32)
-    if unmeasured == "nearest" and measured.any():
+    if benchmark.unmeasured == "nearest" and measured.any():
         rows, columns = distance_transform_edt(~measured, return_distances=False, return_indices=True)
         return np.asarray(depth[rows, columns])
-    return np.where(measured, depth, np.float32(largest if unmeasured == "far" else 0.0))
+    return np.where(measured, depth, np.float32(largest if benchmark.unmeasured == "far" else 0.0))
 
 
 def _array(depth: Map) -> np.ndarray:

@@ -33,18 +33,26 @@ def aligned_difference(prediction: Map, reference: Map, mask: Mask, fit: Fit) ->
     return torch.where(mask, difference, 0)
 
 
-def relative_disagreement(prediction: Map, reference: Map, mask: Mask, fit: Fit) -> Map:
+def relative_disagreement(prediction: Map, reference: Map, mask: Mask, fit: Fit, floor: float = 0.0) -> Map:
     """`aligned_difference` over its largest value in the image, 0 to 1; 0 where two maps are equal.
 
-    SharpDepth's difference map (section 3.2): with `Fit.SCALE_AND_SHIFT` as in its text, with
+    SharpDepth's difference map (section 4.1): with `Fit.SCALE_AND_SHIFT` as in its text, with
     `Fit.NONE` on two maps in [-1, 1] as in its code.
+
+    Args:
+        prediction, reference: the maps.
+        mask: where both are valid; 0 elsewhere.
+        fit: of the prediction to the reference.
+        floor: what is divided by at least, in the reference's unit: without one, two maps that agree up
+            to rounding would disagree fully somewhere.
     """
-    return over_largest(aligned_difference(prediction, reference, mask, fit))
+    return over_largest(aligned_difference(prediction, reference, mask, fit), floor)
 
 
-def over_largest(difference: Map) -> Map:
-    """Each image's values, 0 or more, over its largest one; all 0 where that is 0."""
-    largest = difference.flatten(1).amax(1)[:, None, None]
+def over_largest(difference: Map, floor: float = 0.0) -> Map:
+    """Each image's values, 0 or more, over its largest one, or over `floor` where that is more; all 0 where
+    both are 0."""
+    largest = difference.flatten(1).amax(1)[:, None, None].clamp(min=floor)
     return difference / torch.where(largest > 0, largest, 1)
 
 
@@ -58,7 +66,7 @@ def agreement_weighted_mean(
     squares, for which it does not matter whether Eq. 1 has normalised the two. Assistant k then has
     weight w_k (1 - r_k) at a pixel, r_k being its `relative_disagreement` with the primary, which
     has what is left of 1: so they are equals where they agree fully, and the primary stands alone
-    where they differ most.
+    where they differ most. It needs no floor: where two maps agree up to rounding, so do all their means.
 
     Args:
         teachers: one map each, of one quantity; the first is the primary's, and its unit and space

@@ -3,7 +3,7 @@
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,13 +17,16 @@ EPSILON = 1e-6  # a token that is no longer than this has no direction
 
 
 def directions(tokens: Tokens) -> Tokens:
-    """Each token over its length; 0, with gradient 0, where it has no direction."""
+    """Each token over its length; 0, with gradient 0, where it has no direction; NaN stays NaN."""
     length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
-    return torch.where(length > EPSILON, tokens / length.clamp(min=EPSILON), 0)
+    return torch.where(length <= EPSILON, 0, tokens / length.clamp(min=EPSILON))
 
 
 def feature_alignment_loss(
-    student: Tokens, teacher: Float[Tensor, "batch _ _"], margin: float | None = 0.85
+    student: Tokens,
+    teacher: Float[Tensor, "batch _ _"],
+    margin: float | None = 0.85,
+    mask: Bool[Tensor, "batch _"] | None = None,
 ) -> PerImage:
     """1 - mean cosine of the tokens that are not yet alike, one value an image.
 
@@ -36,6 +39,7 @@ def feature_alignment_loss(
         student: final encoder features; no gradient goes to the teacher's.
         teacher: those of a frozen encoder, on the same grid and with as many channels.
         margin: the paper's alpha; None counts all tokens.
+        mask: the teacher's valid tokens; what stands elsewhere does not matter. None: all are.
 
     Raises:
         UserError: the two do not have as many tokens, or as many channels.
@@ -48,8 +52,12 @@ def feature_alignment_loss(
             "teacher's encoder of the student's width or project the student's features to it"
         )
     dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
-    cosine = (directions(student.to(dtype)) * directions(teacher.detach().to(dtype))).sum(-1)
-    kept = torch.ones_like(cosine, dtype=torch.bool) if margin is None else cosine <= margin
+    student, teacher = student.to(dtype), teacher.detach().to(dtype)
+    if mask is not None:
+        student, teacher = (torch.where(mask[..., None], tokens, 0) for tokens in (student, teacher))
+    cosine = (directions(student) * directions(teacher)).sum(-1)
+    kept = torch.ones_like(cosine, dtype=torch.bool) if margin is None else ~(cosine > margin)
+    kept = kept if mask is None else kept & mask
     return torch.where(kept, 1 - cosine, 0).sum(1) / kept.sum(1).clamp(min=1)
 
 
@@ -77,3 +85,11 @@ def resample_tokens(tokens: Tokens, grid: Grid, target: Grid) -> Float[Tensor, "
     maps = tokens.to(wide).transpose(1, 2).reshape(batch, channels, *grid)
     maps = F.interpolate(maps, target, mode="bilinear", align_corners=False, antialias=True)
     return maps.flatten(2).transpose(1, 2)
+
+
+def token_grid(tokens: int, aspect: float) -> tuple[int, int]:
+    """Rows and columns of the patch tokens of an image whose height is `aspect` times its width."""
+    rows = max(1, round((tokens * aspect) ** 0.5))
+    while tokens % rows:
+        rows -= 1
+    return rows, tokens // rows

@@ -3,6 +3,7 @@ its last, metric depth."""
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from depthkd.alignment import convert
@@ -10,7 +11,7 @@ from depthkd.batch import METRIC_DEPTH, Batch, TrainingBatch
 from depthkd.errors import UserError
 from depthkd.losses.gradient import normalized_gradient_matching
 from depthkd.losses.normalization import Normalization, NormalizationName, distillation_loss
-from depthkd.losses.scale_invariant_log import scale_invariant_log_loss
+from depthkd.losses.scale_invariant_log import SMALLEST, scale_invariant_log_loss
 from depthkd.methods.method import Method
 from depthkd.methods.optimization import Optimization
 from depthkd.methods.perturbation import ColourPerturbation
@@ -19,7 +20,7 @@ from depthkd.models.model import DepthModel
 
 @dataclass(frozen=True)
 class SupervisedWeights:
-    """Depth Anything V2, section 6: L_ssi : L_gm = 1 : 2."""
+    """Depth Anything V2, section 7.1: L_ssi : L_gm = 1 : 2."""
 
     scale_shift_invariant: float = 1.0
     gradient: float = 2.0
@@ -68,7 +69,8 @@ class SupervisedDepth(Method):
             raise UserError(
                 f"data.train.{name} has no depth, but SupervisedDepth learns from labels: use labelled shards"
             )
-        truth = convert(part.depth, part.space, self.student.space.quantity)
+        depth, mask = self.usable(name, part, "the label", part.depth, part.mask)
+        truth = convert(depth, part.space, self.student.space.quantity)
         image = part.images()
         if self.perturbation is not None:
             image = self.perturbation(image, [(self.seed, position) for position in part.positions or []])
@@ -76,9 +78,9 @@ class SupervisedDepth(Method):
         self.keep_picture(image, truth, depth)
         terms = {}
         if self.used("scale_shift_invariant"):
-            terms["scale_shift_invariant"] = distillation_loss(depth, truth, part.mask, self.normalization)
+            terms["scale_shift_invariant"] = distillation_loss(depth, truth, mask, self.normalization)
         if self.used("gradient"):
-            terms["gradient"] = normalized_gradient_matching(depth, truth, part.mask, self.scales)
+            terms["gradient"] = normalized_gradient_matching(depth, truth, mask, self.scales)
         return terms
 
 
@@ -92,14 +94,20 @@ class MetricWeights:
 class MetricFineTune(Method):
     """Trains a metric student on images with metric depth, with the scale-invariant logarithmic loss.
 
+    As in Depth Anything V2's released code, truth nearer than 1 mm or farther than `max_depth` does not
+    count: the student could not answer it.
+
     Args:
         student: a network of metric depth, such as a DepthAnything with `metric_max_depth`.
         optimization: optimiser, schedule and moving average; the released code's are the defaults.
         variance_focus: lambda of the loss.
+        max_depth: the largest depth that counts, in metres; the student's own `max_depth` where None, and
+            any depth where that is not known either.
         seed: of everything random in training.
 
     Raises:
-        UserError: the student is not metric, or a source has no metric labels.
+        UserError: the student is not metric, `max_depth` is more than it can answer or not above 1 mm, or a
+            source has no metric labels.
     """
 
     def __init__(
@@ -107,6 +115,7 @@ class MetricFineTune(Method):
         student: DepthModel,
         optimization: Optimization = Optimization(),
         variance_focus: float = 0.5,
+        max_depth: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(student, optimization, MetricWeights(), {}, seed)
@@ -114,6 +123,13 @@ class MetricFineTune(Method):
             raise UserError(
                 f"model.init_args.student predicts {student.space}; MetricFineTune trains {METRIC_DEPTH}, "
                 "such as a depthkd.models.DepthAnything with metric_max_depth"
+            )
+        own = student.max_depth
+        self.max_depth = own if max_depth is None else max_depth
+        if max_depth is not None and not SMALLEST < max_depth <= (own or torch.inf):
+            most = "" if own is None else f", and no more than the student's {own:g} m"
+            raise UserError(
+                f"model.init_args.max_depth must be above {SMALLEST:g} m{most}, not {max_depth:g}"
             )
         self.variance_focus = variance_focus
 
@@ -127,7 +143,11 @@ class MetricFineTune(Method):
                 f"data.train.{name} has no {METRIC_DEPTH}, but {part.space}: MetricFineTune learns from that"
             )
         image = part.images()
+        farthest = torch.inf if self.max_depth is None else self.max_depth
+        answerable = part.mask & (part.depth >= SMALLEST) & (part.depth <= farthest)
+        wanted = f"finite and between {SMALLEST:g} and {farthest:g} m"
+        truth, mask = self.usable(name, part, "the label", part.depth, answerable, wanted)
         depth = self.student_depth(image)
-        self.keep_picture(image, part.depth, depth)
-        loss = scale_invariant_log_loss(depth, part.depth, part.mask, self.variance_focus)
+        self.keep_picture(image, truth, depth)
+        loss = scale_invariant_log_loss(depth, truth, mask, self.variance_focus)
         return {"scale_invariant_log": loss}

@@ -1,5 +1,6 @@
 """Distill Any Depth (arXiv 2502.19204): cross-context and assistant-guided distillation, section 3.2."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,17 +14,19 @@ from depthkd.errors import UserError
 from depthkd.geometry import crop_boxes, paste_boxes
 from depthkd.losses.anchor import magnitude_anchor
 from depthkd.losses.disagreement import agreement_weighted_mean
-from depthkd.losses.features import feature_alignment_loss, resample_tokens
+from depthkd.losses.features import feature_alignment_loss, resample_tokens, token_grid
 from depthkd.losses.gradient import normalized_gradient_matching
 from depthkd.losses.normalization import Normalization, NormalizationName, distillation_loss
-from depthkd.methods.method import Method, Teacher
+from depthkd.methods.method import HALF, Method, Teacher
 from depthkd.methods.optimization import Optimization
-from depthkd.models.model import DepthModel, DepthOutput, resize_map
+from depthkd.models.frozen import FrozenNetwork
+from depthkd.models.model import DepthModel, DepthOutput, FeatureModel, resize_map
 
 Image = Float[Tensor, "batch 3 height width"]
 Map = Float[Tensor, "batch height width"]
 Mask = Bool[Tensor, "batch height width"]
 Windows = Float[Tensor, "batch count window_height window_width"]
+WindowMask = Bool[Tensor, "batch count window_height window_width"]
 Boxes = Float[Tensor, "batch count 4"]
 PerImage = Float[Tensor, " batch"]
 Side = Literal["student", "teacher"]
@@ -51,23 +54,43 @@ def shared_context_loss(student: Map, teacher: Map, mask: Mask, normalization: N
 
 
 def local_global_loss(
-    student: Map, windows: Windows, boxes: Boxes, normalization: Normalization, resampled: Side = "student"
+    student: Map,
+    windows: Windows,
+    boxes: Boxes,
+    normalization: Normalization,
+    resampled: Side = "student",
+    mask: WindowMask | None = None,
 ) -> PerImage:
     """Distill Any Depth, Eq. 8: the teacher saw windows of what the student saw whole.
 
     Either the student's map is cropped to each window's box and resampled to the teacher's finer
     grid, which keeps all that the teacher saw, or the teacher's window is resampled to the pixels
-    that the student has there. The mean over the N windows of each image.
+    that the student has there. The mean over the N windows of each image, without those that have no
+    valid pixel.
+
+    Args:
+        student: its map of the whole.
+        windows: the teacher's maps; what stands at invalid pixels does not matter.
+        boxes: where each window lies: (top, left, height, width) as fractions of the whole.
+        normalization: of L_Dis.
+        resampled: which side is brought to the other's grid.
+        mask: the windows' valid pixels; None: all are. Of a resampled window a pixel is valid if all that it
+            is made of are.
     """
     batch, count = windows.shape[:2]
+    valid = torch.ones_like(windows, dtype=torch.bool) if mask is None else mask
+    windows = torch.where(valid, windows, 0)
     if resampled == "student":
-        crops = crop_boxes(student, boxes, (windows.shape[2], windows.shape[3]))
-        labels, inside = windows, torch.ones_like(windows, dtype=torch.bool)
+        crops, labels = crop_boxes(student, boxes, (windows.shape[2], windows.shape[3])), windows
     else:
+        size = (student.shape[1], student.shape[2])
         crops = student[:, None].expand(-1, count, -1, -1)
-        labels, inside = paste_boxes(windows, boxes, (student.shape[1], student.shape[2]))
-    losses = distillation_loss(crops.flatten(0, 1), labels.flatten(0, 1), inside.flatten(0, 1), normalization)
-    return losses.view(batch, count).mean(1)
+        labels, inside = paste_boxes(windows, boxes, size)
+        spoilt, _ = paste_boxes((~valid).to(windows.dtype), boxes, size)
+        valid = inside & (spoilt == 0)
+    losses = distillation_loss(crops.flatten(0, 1), labels.flatten(0, 1), valid.flatten(0, 1), normalization)
+    learned = valid.flatten(2).any(2).sum(1)
+    return losses.view(batch, count).sum(1) / learned.clamp(min=1)
 
 
 def drawn_teacher(probabilities: dict[str, float], seed: int, step: int) -> str:
@@ -78,14 +101,6 @@ def drawn_teacher(probabilities: dict[str, float], seed: int, step: int) -> str:
         if draw < 0:
             return name
     return name
-
-
-def token_grid(tokens: int, aspect: float) -> tuple[int, int]:
-    """Rows and columns of the patch tokens of an image whose height is `aspect` times its width."""
-    rows = max(1, round((tokens * aspect) ** 0.5))
-    while tokens % rows:
-        rows -= 1
-    return rows, tokens // rows
 
 
 class CrossContext(Method):
@@ -103,8 +118,10 @@ class CrossContext(Method):
         optimization: optimiser, schedule and moving average.
         scales: of the gradient term, which compares the globally normalised pair.
         feature_margin: tokens whose cosine is above it are near enough (Depth Anything V1: .85).
-        feature_encoder: a frozen network for the feature term alone, whichever teacher is drawn;
-            None: the teacher's own features.
+        feature_encoder: a frozen network for the feature term alone, whichever teacher is drawn: a
+            `Dinov2Features`, because Depth Anything V2 (section 5.2) keeps the semantics of *pre-trained
+            DINOv2*; None: the teacher's own features, which say nothing to a student that starts from
+            that teacher's encoder (all cosines are 1, above the margin).
         resampled: which side local-global distillation brings to the other's grid.
         seed: of everything random in training.
 
@@ -123,53 +140,64 @@ class CrossContext(Method):
         optimization: Optimization = Optimization(),
         scales: int = 4,
         feature_margin: float = 0.85,
-        feature_encoder: Teacher | None = None,
+        feature_encoder: Callable[[], FeatureModel] | None = None,
         resampled: Side = "student",
         seed: int = 0,
     ) -> None:
-        encoder = {} if feature_encoder is None else {ENCODER: feature_encoder}
-        super().__init__(student, optimization, weights, teachers | encoder, seed)
+        super().__init__(student, optimization, weights, teachers, seed)
         self.shared_context_normalization = Normalization(shared_context_normalization)
         self.local_global_normalization = Normalization(local_global_normalization)
         self.scales = scales
         self.feature_margin = feature_margin
         self.resampled: Side = resampled
+        self.make_encoder = feature_encoder
+        self.encoder: FrozenNetwork[FeatureModel] | None = None
         self.feature_projection: nn.Linear | None = None
 
     def setup(self, stage: str) -> None:
         """Build the teachers, see that they and the student speak of the same quantity, and join their
-        features' widths."""
+        features."""
         super().setup(stage)
-        for name, teacher in self.teachers.items():
-            if name != ENCODER and teacher.space.quantity is not self.student.space.quantity:
+        for teacher in self.teachers.values():
+            if teacher.space.quantity is not self.student.space.quantity:
                 raise UserError(
                     f"the teacher ({teacher.model.source}) predicts '{teacher.space}' and the student "
                     f"({self.student.source}) '{self.student.space}': distillation needs one quantity, so "
                     "take a teacher or a student of the other kind"
                 )
         if stage == "fit" and self.used("features"):
+            if self.make_encoder is not None and self.encoder is None:
+                half = HALF.get(str(self.trainer.precision))
+                device = self.trainer.strategy.root_device
+                self.encoder = FrozenNetwork(self.make_encoder, device, autocast=half)
             self._join_features()
 
+    def taught_by(self) -> dict[str, FeatureModel]:
+        """The teachers, and the feature encoder."""
+        encoder = {} if self.encoder is None else {ENCODER: self.encoder.model}
+        return {**super().taught_by(), **encoder}
+
     def _join_features(self) -> None:
-        """A linear projection of the student's features where widths differ (Depth Anything V1's author)."""
-        ours = self.student.feature_channels
-        widths = {n: t.model.feature_channels for n, t in self.teachers.items()}
-        theirs = {width for width in widths.values() if width is not None}
-        if ENCODER in widths:
-            theirs = {width for width in (widths[ENCODER],) if width is not None}
-        if ours is None or len(theirs) != 1:
-            whose = "the student has none" if ours is None else "no teacher has any"
-            whose = f"the teachers' widths are {sorted(theirs)}" if len(theirs) > 1 else whose
+        """A linear projection of the student's features where widths or encoders differ (Depth Anything V1's
+        author; channels of two architectures do not mean the same, even if they are as many)."""
+        ours = (self.student.feature_family, self.student.feature_channels)
+        models: dict[str, FeatureModel] = {name: teacher.model for name, teacher in self.teachers.items()}
+        models = models if self.encoder is None else {ENCODER: self.encoder.model}
+        widths = {name: model.feature_channels for name, model in models.items()}
+        theirs = [(m.feature_family, m.feature_channels) for m in models.values() if m.feature_channels]
+        several = {width for _, width in theirs}
+        if ours[1] is None or len(several) != 1:
+            whose = "the student has none" if ours[1] is None else "no teacher has any"
+            whose = f"the teachers' widths are {sorted(several)}" if len(several) > 1 else whose
             raise UserError(
                 f"feature alignment needs encoder features of one width on either side, but {whose} "
-                f"({self.student.source}: {ours}; {', '.join(f'{n}: {w}' for n, w in widths.items())}): "
+                f"({self.student.source}: {ours[1]}; {', '.join(f'{n}: {w}' for n, w in widths.items())}): "
                 "set model.init_args.weights.features to 0, or name a feature_encoder"
             )
-        width = theirs.pop()
-        if ours != width and self.feature_projection is None:
+        if any(kind != ours for kind in theirs) and self.feature_projection is None:
             with torch.random.fork_rng():
                 torch.manual_seed(self.seed)
-                self.feature_projection = nn.Linear(ours, width)
+                self.feature_projection = nn.Linear(ours[1], several.pop())
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Distill Any Depth, Eq. 9, term by term, over all sources."""
@@ -177,30 +205,28 @@ class CrossContext(Method):
 
     def _per_image(self, name: str, part: Batch) -> dict[str, PerImage]:
         image = part.images()
-        size = (image.shape[-2], image.shape[-1])
         answer = self.student(image)
-        student = resize_map(answer.depth.float(), size)
+        student = resize_map(answer.depth.float(), (image.shape[-2], image.shape[-1]))
+        self.latest = {"student": student[:4].detach()}  # all that there is without a label of the whole
         terms: dict[str, PerImage] = {}
         if any(self.used(term) for term in ("shared_context", "gradient", "features")):
             labels = self.labels(image)
-            everywhere = torch.ones_like(labels.depth, dtype=torch.bool)
-            self.keep_picture(image, labels.depth, student)
+            teacher, mask = self.usable(name, part, f"the label of {self.origin()}", labels.depth)
+            self.keep_picture(image, teacher, student)
             if self.used("shared_context"):
-                normalization = self.shared_context_normalization
                 terms["shared_context"] = shared_context_loss(
-                    student, labels.depth, everywhere, normalization
+                    student, teacher, mask, self.shared_context_normalization
                 )
             if self.used("gradient"):
-                terms["gradient"] = normalized_gradient_matching(
-                    student, labels.depth, everywhere, self.scales
-                )
+                terms["gradient"] = normalized_gradient_matching(student, teacher, mask, self.scales)
             if self.used("features"):
-                terms |= self._features(answer, labels, image)
+                terms["features"] = self._features(name, part, image, answer, labels)
         if self.used("local_global"):
             windows, boxes = self.window_labels(name, part)
+            windows, mask = self.usable(name, part, f"the windows' labels of {self.origin()}", windows)
             self._keep_figure_5(part, windows, boxes)
             terms["local_global"] = local_global_loss(
-                student, windows, boxes, self.local_global_normalization, self.resampled
+                student, windows, boxes, self.local_global_normalization, self.resampled, mask
             )
         if self.used("anchor"):
             terms["anchor"] = magnitude_anchor(student, torch.ones_like(student, dtype=torch.bool))
@@ -222,27 +248,34 @@ class CrossContext(Method):
             pictures["train/label_of_the_whole_and_of_the_window"] = (latest["window"], maps)
         return pictures
 
-    def _features(self, student: DepthOutput, teacher: DepthOutput, image: Image) -> dict[str, PerImage]:
-        """The feature term; where the drawn teacher has no features, none, but DDP sees its parameters."""
-        target = teacher.features
-        if ENCODER in self.teachers:
-            target = self.teachers[ENCODER](image).features
+    def _features(
+        self, name: str, part: Batch, image: Image, student: DepthOutput, teacher: DepthOutput
+    ) -> PerImage:
+        """The feature term; where the drawn teacher has no features, 0, but DDP sees its parameters."""
+        target, origin = teacher.features, self.origin()
+        if self.encoder is not None:
+            target, origin = self.encoder.features(image), f"the {ENCODER} ({self.encoder.model.source})"
         ours = student.features
         assert ours is not None  # `setup` has seen to it
         projected = ours.float()
         if self.feature_projection is not None:
             projected = self.feature_projection(projected)
         if target is None:
-            return {"features": 0.0 * projected.flatten(1).sum(1)}
+            return 0.0 * projected.flatten(1).sum(1)
         if target.shape[1] != projected.shape[1]:
             aspect = image.shape[-2] / image.shape[-1]
             grids = (token_grid(tokens.shape[1], aspect) for tokens in (projected, target))
             projected = resample_tokens(projected, *grids)
-        return {"features": feature_alignment_loss(projected, target, self.feature_margin)}
+        _, mask = self.usable(name, part, f"the features of {origin}", target.sum(-1))
+        return feature_alignment_loss(projected, target, self.feature_margin, mask)
 
     def labels(self, image: Image) -> DepthOutput:
         """Pseudo-labels at the image's size, with the encoder's features where the teacher has them."""
-        return self._answer(next(name for name in self.teachers if name != ENCODER), image)
+        return self._answer(next(iter(self.teachers)), image)
+
+    def origin(self) -> str:
+        """Who labels this step's images, in words."""
+        return self.named(next(iter(self.teachers)))
 
     def _answer(self, name: str, image: Image) -> DepthOutput:
         output = self.teachers[name](image)
@@ -340,9 +373,15 @@ class AssistantGuided(CrossContext):
         if self.strategy == "select":
             return self._answer(self.drawn(), image)
         answers = [self._answer(name, image) for name in names]
-        everywhere = torch.ones_like(answers[0].depth, dtype=torch.bool)
-        mean = agreement_weighted_mean([a.depth for a in answers], everywhere)
-        return DepthOutput(mean, answers[0].features)
+        finite = torch.stack([a.depth.isfinite() for a in answers]).all(0)
+        mean = agreement_weighted_mean([a.depth for a in answers], finite)
+        return DepthOutput(torch.where(finite, mean, torch.nan), answers[0].features)
+
+    def origin(self) -> str:
+        """The teacher that this step draws, or all."""
+        if self.strategy == "select":
+            return self.named(self.drawn())
+        return f"the average of {', '.join(self.probabilities)}"
 
     def drawn(self) -> str:
         """The name of this optimiser step's teacher."""

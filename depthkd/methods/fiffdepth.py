@@ -219,15 +219,16 @@ class FiffDepthFeedForward(Method):
 
     def _label(self, name: str, part: Batch, image: Image) -> tuple[Map, Mask]:
         """The source's or the teacher's depth in the student's quantity, with its mask."""
-        label, mask, space = part.depth, part.mask, part.space
+        label, mask, space, origin = part.depth, part.mask, part.space, "the label"
         if label is None or mask is None or space is None:
             if not self.teachers:
                 raise UserError(
                     f"data.train.{name} has no depth, and there is no model.init_args.teacher to label it"
                 )
-            teacher = self.teachers["teacher"]
+            teacher, origin = self.teachers["teacher"], f"the label of {self.named('teacher')}"
             label = resize_map(teacher(image).depth, (image.shape[-2], image.shape[-1]))
-            mask, space = torch.ones_like(label, dtype=torch.bool), teacher.space
+            mask, space = None, teacher.space
+        label, mask = self.usable(name, part, origin, label, mask)
         quantity = self.student.space.quantity
         if space.quantity is quantity or space.invertible:
             return convert(label, space, quantity), mask

@@ -75,11 +75,12 @@ class LatentDiffusion(Method):
             )
         network, quantity = self.network, self.student.space.quantity
         image = self.sized(name, part)
-        label = convert(part.depth, part.space, quantity)
-        picture = label_picture(label, part.mask, quantity, self.percentiles)
+        label, valid = self.usable(name, part, "the label", part.depth, part.mask)
+        label = convert(label, part.space, quantity)
+        picture = label_picture(label, valid, quantity, self.percentiles)
         with torch.no_grad():
             rgb, depth = network.encode(image), network.encode(picture)
-        mask = latent_mask(part.mask, network.multiple)
+        mask = latent_mask(valid, network.multiple)
         generators = self.generators(name, part)
         noise = self.noise(depth, generators)
         if not network.tasks:

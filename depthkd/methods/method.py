@@ -12,9 +12,11 @@ from jaxtyping import Float
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from depthkd.batch import Batch, TrainingBatch
 from depthkd.errors import UserError
+from depthkd.methods.finite import Finiteness, Label, LabelMask
 from depthkd.methods.optimization import (
     GroupSettings,
     Optimization,
@@ -24,7 +26,7 @@ from depthkd.methods.optimization import (
 )
 from depthkd.methods.validation import Validation
 from depthkd.models.frozen import Frozen
-from depthkd.models.model import DepthModel, resize_map
+from depthkd.models.model import DepthModel, FeatureModel, resize_map
 
 Image = Float[Tensor, "batch 3 height width"]
 Map = Float[Tensor, "batch height width"]
@@ -75,6 +77,7 @@ class Method(LightningModule):
         self.teachers: dict[str, Frozen] = {}
         self.seed = seed
         self.validation = Validation(self)
+        self.finiteness = Finiteness()
         self.latest: dict[str, Tensor] = {}  # maps of the last training batch, for the log's pictures
         if optimization.ema_decay is not None:
             self.student_average = averaged_copy(student)
@@ -95,6 +98,37 @@ class Method(LightningModule):
         size = (image.shape[-2], image.shape[-1])
         return resize_map(self.student(image).depth.float(), size)
 
+    def usable(
+        self,
+        name: str,
+        part: Batch,
+        origin: str,
+        label: Label,
+        mask: LabelMask | None = None,
+        wanted: str = "finite",
+    ) -> tuple[Label, LabelMask]:
+        """A source's labels with 0 where they are not finite, and where they count.
+
+        What is left out is counted; a sample with nothing left is a bad one (`data.max_bad_fraction`).
+
+        Args:
+            name: of the source in `data.train`.
+            part: the source's samples.
+            origin: whose labels, in words.
+            label: one an image.
+            mask: where else they must be valid; None: everywhere.
+            wanted: what a pixel must be to count, in words.
+        """
+        return self.finiteness.usable(name, origin, part.keys, label, mask, wanted)
+
+    def named(self, teacher: str) -> str:
+        """A teacher, in words."""
+        return f"teacher '{teacher}' ({self.teachers[teacher].model.source})"
+
+    def taught_by(self) -> dict[str, FeatureModel]:
+        """Name -> network, of all that the student learns from."""
+        return {name: teacher.model for name, teacher in self.teachers.items()}
+
     def keep_picture(self, image: Image, target: Map, student: Map) -> None:
         """Keep the first images of this batch for the log: what was learned from, what came out."""
         kept = {"image": image, "target": target, "student": student}
@@ -103,13 +137,16 @@ class Method(LightningModule):
     def pictures(self) -> dict[str, tuple[Image, list[Map]]]:
         """What the log shows of the last training batch: title -> images, and maps in the student's space."""
         latest = self.latest
-        return {"train/latest": (latest["image"], [latest["target"], latest["student"]])} if latest else {}
+        if "target" not in latest:
+            return {}
+        return {"train/latest": (latest["image"], [latest["target"], latest["student"]])}
 
     @staticmethod
     def mean_over_images(parts: list[dict[str, Float[Tensor, " _"]]]) -> dict[str, Tensor]:
         """Per-image values of several sources -> one mean a term over all images that have it.
 
-        The sources' counts differ, so their axis has no name to be held to.
+        The sources' counts differ, so their axis has no name to be held to. An image whose label has no
+        usable pixel has loss 0 and is counted: the others' gradients do not depend on what is beside them.
         """
         terms = dict.fromkeys(term for part in parts for term in part)
         return {term: torch.cat([part[term] for part in parts if term in part]).mean() for term in terms}
@@ -198,7 +235,26 @@ class Method(LightningModule):
             self.log("train/magnitude", self.latest["student"].abs().mean(), batch_size=size)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()}, batch_size=size)
-        return total
+        self.finiteness.note(batch, {**losses, "loss": total})
+        # a loss that is not finite may have a finite gradient; so none passes, on any rank
+        return total * torch.where(total.isfinite(), 1.0, torch.nan)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stop before a loss that is not finite moves the weights, and count samples without a label.
+
+        Raises:
+            UserError: the loss is not finite, or too many samples have no label to learn from.
+        """
+        scaled = str(self.trainer.precision) == "16-mixed"
+        trainer: Any = self.trainer  # whose `datamodule` Lightning sets without declaring it
+        datamodule = getattr(trainer, "datamodule", None)
+        for found in self.finiteness.read(self.global_step + 1, self.student, scaled):
+            if datamodule is not None:
+                datamodule.note_unusable(found.source, found.sentences, found.samples)
+
+    def on_train_end(self) -> None:
+        """Say what was left out of labels in all."""
+        self.finiteness.summary()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then let the moving average follow."""
@@ -262,7 +318,13 @@ class Method(LightningModule):
             self.note_training_size((size[0], size[1]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the weights are: method, space, size, and the teachers that they learned from."""
+        """Say what the weights are: method, space, size, and the teachers that they learned from.
+
+        Raises:
+            UserError: they are not finite, or no sample had a label to learn from.
+        """
+        last = self.global_step >= self.trainer.max_steps
+        self.finiteness.check_saved(self.global_step, self.student, last)
         checkpoint["depthkd"] = {
             "method": f"{type(self).__module__}.{type(self).__qualname__}",
             "space": str(self.student.space),
@@ -273,11 +335,11 @@ class Method(LightningModule):
             "ended": bool(self.trainer.early_stopping_callback and self.trainer.should_stop),
             "teachers": {
                 name: {
-                    "source": teacher.model.source,
-                    "licence": teacher.model.licence,
-                    "training_sets": None if (sets := teacher.model.training_sets) is None else list(sets),
+                    "source": model.source,
+                    "licence": model.licence,
+                    "training_sets": None if (sets := model.training_sets) is None else list(sets),
                 }
-                for name, teacher in self.teachers.items()
+                for name, model in self.taught_by().items()
             },
         }
 

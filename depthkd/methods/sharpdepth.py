@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from depthkd.batch import AFFINE_DEPTH, Batch, TrainingBatch
@@ -17,6 +17,7 @@ from depthkd.models.sharpdepth import SharpDepth, Variant
 
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
 Map = Float[Tensor, "batch height width"]
+Mask = Bool[Tensor, "batch height width"]
 PerImage = Float[Tensor, " batch"]
 
 EMA: dict[str, Any] = {"ema_decay": 0.9999, "ema_after": 100, "ema_every": 10, "ema_power": 2 / 3}
@@ -67,14 +68,14 @@ READINGS: dict[Variant, Reading] = {
 def score_distillation(sharp: Latent, clean: Latent, weight: PerImage) -> PerImage:
     """SharpDepth, Eq. 5: a loss whose gradient in z^ is w_t (z^ - f_G(z^_t; z_i, t)), over their count.
 
-    Its value is half the mean square of that; entries that are not numbers count as 0.
+    Its value is half the mean square of that; where f_G's answer is not finite, the gradient is 0.
 
     Args:
         sharp: z^, the sharpener's answer.
         clean: f_G's answer to a noisy z^, without a graph.
         weight: w_t.
     """
-    gradient = torch.nan_to_num(weight[:, None, None, None] * (sharp - clean).detach(), nan=0.0)
+    gradient = torch.where(clean.isfinite(), weight[:, None, None, None] * (sharp - clean).detach(), 0.0)
     target = (sharp - gradient).detach()
     return 0.5 * (sharp - target).square().flatten(1).mean(1)
 
@@ -99,7 +100,8 @@ class Given:
         unit: the metric depth d in [0, 1].
         first: the latent of the diffusion model's own answer.
         latent: z'_d.
-        difference: e.
+        difference: e; 1 where the metric depth is not known.
+        known: where it is, and the diffusion model's answer too.
     """
 
     rgb: Latent
@@ -107,6 +109,7 @@ class Given:
     first: Latent
     latent: Latent
     difference: Map
+    known: Mask
 
 
 class SharpDepthRefiner(Method):
@@ -234,7 +237,7 @@ class SharpDepthRefiner(Method):
     def _per_image(self, name: str, part: Batch) -> dict[str, PerImage]:
         image = self.sized(name, part)
         draws = self.generators(name, part)
-        given = self._given(image, part, draws)
+        given = self._given(name, image, part, draws)
         sharp = self.network.clean(given.latent, given.rgb, LAST)
         self.latest = {
             "image": image[:1],
@@ -245,24 +248,32 @@ class SharpDepthRefiner(Method):
         }
         terms = {}
         if self.used("score_distillation"):
-            terms["score_distillation"] = self._distilled(sharp, given.rgb, draws)
+            terms["score_distillation"] = self._distilled(name, part, sharp, given.rgb, draws)
         if self.used("reconstruction"):
             distance = reconstruction_over_difference if self.over_difference else reconstruction
-            terms["reconstruction"] = distance(given.difference, given.unit, self.network.decode(sharp))
+            counts = torch.where(given.known, given.difference, 0.0)
+            terms["reconstruction"] = distance(counts, given.unit, self.network.decode(sharp))
         return terms
 
     @torch.no_grad()
-    def _given(self, image: Image, part: Batch, draws: list[torch.Generator]) -> Given:
+    def _given(self, name: str, image: Image, part: Batch, draws: list[torch.Generator]) -> Given:
         """Section 4.1: the metric depth, the diffusion model's, and what their difference makes of both."""
         network = self.network
         rgb = network.encode(image)
-        unit = network.normalised(network.metric_depth(image, part.intrinsics))
+        metric = network.metric_depth(image, part.intrinsics)
+        metric, known = self.usable(name, part, f"the depth of {self.named('metric')}", metric)
         first = self._source().clean(self.noise(rgb, draws), rgb, LAST)
-        latent, difference = network.look(unit, first, self.noise(rgb, draws))
+        # a decoder looks everywhere: a latent that is not finite somewhere says nothing anywhere
+        whole = torch.where(first.flatten(1).isfinite().all(1)[:, None, None, None], first, torch.nan)
+        _, told = self.usable(name, part, f"the answer to noise of {self.named('diffusion')}", whole.mean(1))
+        first = torch.where(told[:, None], first, 0.0)
+        known = known & told.flatten(1).any(1)[:, None, None]
+        unit = network.normalised(metric, known)
+        latent, difference = network.look(unit, first, self.noise(rgb, draws), known)
         if self.pure_noise:
             chosen = torch.cat([torch.rand(1, generator=g) for g in draws]).to(rgb.device) < self.pure_noise
             latent = torch.where(chosen[:, None, None, None], self.noise(rgb, draws), latent)
-        return Given(rgb, unit, first, latent, difference)
+        return Given(rgb, unit, first, latent, difference, known)
 
     def _source(self) -> DepthDenoiser:
         """Whose first answer is compared with the metric depth."""
@@ -274,7 +285,9 @@ class SharpDepthRefiner(Method):
         assert isinstance(self.student_average, SharpDepth)
         return self.student_average
 
-    def _distilled(self, sharp: Latent, rgb: Latent, draws: list[torch.Generator]) -> PerImage:
+    def _distilled(
+        self, name: str, part: Batch, sharp: Latent, rgb: Latent, draws: list[torch.Generator]
+    ) -> PerImage:
         """Eq. 5, at timesteps drawn for each image."""
         teacher = self.diffusion
         low, high = self.timesteps or teacher.timesteps
@@ -282,6 +295,7 @@ class SharpDepthRefiner(Method):
         kept = teacher.alphas_cumprod[times].float()
         with torch.no_grad():
             clean = teacher.clean(noised(sharp, self.noise(rgb, draws), kept), rgb, times)
+        self.usable(name, part, f"the answer of {self.named('diffusion')}", clean.mean(1))
         weight = 1.0 - kept if self.timestep_weight == "variance" else torch.ones_like(kept)
         return score_distillation(sharp, clean, weight)
 

@@ -19,18 +19,18 @@ Values = Float[np.ndarray, " candidates"]
 
 
 def canny_edges(image: Image, sigma: float, low: float, high: float) -> Edges:
-    """`skimage.feature.canny` of a float64 image with the default border (Canny 1986).
+    """`skimage.feature.canny` with the default border (Canny 1986), in the image's own precision.
 
     Args:
-        image: values in [0, 1], without NaN.
+        image: values in [0, 1], without NaN, in float32 or float64.
         sigma: of the Gaussian, px.
         low, high: thresholds of the gradient's magnitude.
     """
-    smooth = gaussian_filter(image, sigma, mode="constant") / _border(image.shape, sigma)
+    smooth = gaussian_filter(image, sigma, mode="constant") / _border(image.shape, sigma, image.dtype)
     padded = np.pad(smooth, 1, mode="symmetric")
     down, right = _sobel(padded), _sobel(padded.T).T
     magnitude = np.sqrt(down * down + right * right)
-    places = np.flatnonzero(magnitude >= low)
+    places = np.flatnonzero(magnitude >= np.float32(low))  # scikit-image's C code takes it as a float
     rows, columns = np.divmod(places, image.shape[1])
     inside = (rows > 0) & (rows < image.shape[0] - 1) & (columns > 0) & (columns < image.shape[1] - 1)
     places = places[inside]
@@ -45,17 +45,17 @@ def canny_edges(image: Image, sigma: float, low: float, high: float) -> Edges:
 
 
 @lru_cache(maxsize=16)
-def _border(shape: tuple[int, int], sigma: float) -> Image:
+def _border(shape: tuple[int, int], sigma: float, kind: np.dtype) -> Image:
     """How much of the Gaussian lies inside the image."""
-    inside: Image = gaussian_filter(np.ones(shape), sigma, mode="constant") + np.finfo(np.float64).eps
+    inside: Image = gaussian_filter(np.ones(shape, kind), sigma, mode="constant") + np.finfo(kind).eps
     return inside
 
 
 def _sobel(padded: Unsized) -> Unsized:
-    """Derivative along axis 0 and [1, 2, 1] along axis 1, summed in SciPy's order."""
-    step = padded[2:] - padded[:-2]
+    """Derivative along axis 0 and [1, 2, 1] along axis 1, summed in SciPy's order and precision."""
+    step = (padded[2:] - padded[:-2]).astype(np.float64)
     sobel: Unsized = step[:, 1:-1] * 2.0 + (step[:, :-2] + step[:, 2:])
-    return sobel
+    return sobel.astype(padded.dtype, copy=False)
 
 
 def _is_ridge(
@@ -70,8 +70,8 @@ def _is_ridge(
     straight = np.where(steep, width, 1)
     diagonal = np.where(alike, width + 1, np.where(steep, width - 1, 1 - width))
     ridge = np.ones(len(places), dtype=bool)
+    rest = 1.0 - weight.astype(np.float64)  # of a C literal: this product alone is in double precision
     for sign in (1, -1):
         beyond = magnitude[places + sign * diagonal] * weight
-        beyond += magnitude[places + sign * straight] * (1 - weight)
-        ridge &= beyond <= here
+        ridge &= beyond + magnitude[places + sign * straight] * rest <= here
     return ridge

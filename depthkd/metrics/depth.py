@@ -3,15 +3,14 @@
 Each function takes positive `[batch, height, width]` maps in one unit and a mask of the pixels that
 count, and returns one value per image: NaN where an image has no valid pixel, and infinity (0 for
 the accuracies) where a prediction is NaN at a valid one, so that a broken prediction never passes
-for a missing truth. Each class is the mean of its function over images, exact over uneven batches
-and over ranks. `depth_metrics` and `DepthMetrics` are all of them in one pass.
+for a missing truth: one NaN costs the whole image, under every protocol. A prediction that is 0 or
+negative is a miss of that pixel alone to the accuracies, and infinite to figures of logarithms. Each
+class is the mean of its function over images, exact over uneven batches and over ranks.
+`depth_metrics` and `DepthMetrics` are all of them in one pass.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from itertools import islice
-from math import log
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,141 +19,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from depthkd.alignment import Select, Step, as_given, unchanged
+from depthkd.errors import UserError
+from depthkd.metrics.formulas import FORMULAS, Errors, Formula, within
 from depthkd.metrics.mean import Mean, MeanByName
-from depthkd.pixels import (
-    Pixels,
-    RowSums,
-    chunks,
-    every_bit,
-    keep_or_1,
-    narrowed,
-    natural_log_,
-    row_counts,
-    row_dots,
-    row_hits,
-    row_sums,
-    total,
-    widened,
-)
+from depthkd.pixels import chunks, every_bit, is_array, keep_or_1, narrowed, row_counts, row_missing, total
 
 Map = Float[Tensor, "batch height width"]
 Mask = Bool[Tensor, "batch height width"]
 PerImage = Float[Tensor, " batch"]
-
-LN_10 = log(10.0)
-
-
-@dataclass(frozen=True)
-class Errors:
-    """Some pixels, both maps 1 (and so without error) where they do not count, and what formulas share."""
-
-    prediction: Pixels
-    target: Pixels
-    others: RowSums  # how many do not count
-
-    @cached_property
-    def difference(self) -> Pixels:
-        """p - t."""
-        return self.prediction - self.target
-
-    @cached_property
-    def relative(self) -> Pixels:
-        """(p - t) / t."""
-        return self.difference / self.target
-
-    @cached_property
-    def log_ratio(self) -> Pixels:
-        """ln (p / t)."""
-        return natural_log_(self.prediction / self.target)
-
-    @cached_property
-    def log_moments(self) -> tuple[RowSums, RowSums]:
-        """Sums of ln (p / t) and of its square, in float64: their variance must not cancel."""
-        log_ratio = widened(self.log_ratio)
-        return row_sums(log_ratio), row_dots(log_ratio, log_ratio)
-
-    @cached_property
-    def log_distance(self) -> Pixels:
-        """|ln p - ln t|."""
-        return abs(self.log_ratio)
-
-
-Sums = tuple[RowSums, ...]
-
-
-def _absolute_relative(e: Errors) -> Sums:
-    return (row_sums(abs(e.relative)),)
-
-
-def _squared_relative(e: Errors) -> Sums:
-    return (row_dots(e.difference, e.relative),)
-
-
-def _squared(e: Errors) -> Sums:
-    return (row_dots(e.difference, e.difference),)
-
-
-def _squared_log(e: Errors) -> Sums:
-    return e.log_moments[1:]
-
-
-def _log10(e: Errors) -> Sums:
-    return (row_sums(e.log_distance) / LN_10,)
-
-
-def _log_moments(e: Errors) -> Sums:
-    return e.log_moments
-
-
-def _squared_inverse(e: Errors) -> Sums:
-    difference = e.relative / e.prediction  # 1/t - 1/p, without its cancellation
-    return (row_dots(difference, difference),)
-
-
-def _within(ratio: float) -> Callable[[Errors], Sums]:
-    # in logarithms, because a negative prediction would make both of p/t and t/p small
-    return lambda e: (row_hits(e.log_distance, log(ratio)), e.others)
-
-
-def _share(hits: PerImage, others: PerImage) -> PerImage:
-    return hits - others
-
-
-def _deviation(mean: PerImage, square: PerImage) -> PerImage:
-    return (square - mean.square()).clamp(min=0).sqrt()
-
-
-@dataclass(frozen=True)
-class Formula:
-    """A figure is what `of_means` makes of the means, over the pixels that count, of what `sums` adds up.
-
-    Args:
-        sums: over the pixels of an image.
-        of_means: the figure, of as many means.
-        broken: the figure where that is not a number.
-    """
-
-    sums: Callable[[Errors], Sums]
-    of_means: Callable[..., PerImage] = lambda mean: mean
-    broken: float = torch.inf
-
-
-FORMULAS = {
-    "abs_rel": Formula(_absolute_relative),
-    "sq_rel": Formula(_squared_relative),
-    "rmse": Formula(_squared, torch.sqrt),
-    "rmse_log": Formula(_squared_log, torch.sqrt),
-    "log10": Formula(_log10),
-    "silog": Formula(_log_moments, lambda *means: 100.0 * _deviation(*means)),
-    "irmse": Formula(_squared_inverse, torch.sqrt),
-    "delta1": Formula(_within(1.25), _share, broken=0.0),
-    "delta2": Formula(_within(1.25**2), _share, broken=0.0),
-    "delta3": Formula(_within(1.25**3), _share, broken=0.0),
-    "delta_1_05": Formula(_within(1.05), _share, broken=0.0),
-    "delta_1_10": Formula(_within(1.10), _share, broken=0.0),
-    "delta_1_15": Formula(_within(1.15), _share, broken=0.0),
-    "delta_1_20": Formula(_within(1.20), _share, broken=0.0),
-}
 
 
 def _figures(
@@ -165,6 +37,7 @@ def _figures(
     step: Step = unchanged,
     of_target: Step = unchanged,
     select: Select = as_given,
+    inverse: bool = False,
 ) -> dict[str, PerImage]:
     """Sums over chunks in float32, but for the logarithms', and from there in float64."""
     parts: list[list[Any]] = []
@@ -172,13 +45,15 @@ def _figures(
     with torch.inference_mode(), np.errstate(all="ignore"):  # what is broken is told by the figures
         for p, t, m in chunks(prediction, target, mask):
             chosen = select(t, m)
-            p, t = narrowed(step(p)), narrowed(of_target(t))
             bits, count = every_bit(chosen), row_counts(chosen)
-            errors = Errors(keep_or_1(p, bits), keep_or_1(t, bits), m.shape[1] - count)
+            p, t = step(p), of_target(t)
+            exact = None if is_array(p) else (torch.where(chosen, p, 1.0), torch.where(chosen, t, 1.0))
+            p, t = (keep_or_1(narrowed(x), bits) for x in (p, t))
+            errors = Errors(p, t, m.shape[1] - count, inverse, exact)
             sums = [formula.sums(errors) for formula in formulas.values()]
             counts = [len(several) for several in sums]
-            parts.append([count, *(one for several in sums for one in several)])
-        count, *totals = total(parts, prediction.device).unbind()
+            parts.append([count, row_missing(p), *(one for several in sums for one in several)])
+        count, missing, *totals = total(parts, prediction.device).unbind()
     means = iter(torch.stack(totals) / count.clamp(min=1))
     values = torch.stack(
         [
@@ -187,7 +62,7 @@ def _figures(
         ]
     ).float()
     broken = values.new_tensor([formula.broken for formula in formulas.values()])[:, None]
-    values = torch.where(torch.isnan(values), broken, values)
+    values = torch.where(torch.isnan(values) | (missing > 0), broken, values)
     return dict(zip(formulas, torch.where(count > 0, values, torch.nan), strict=True))
 
 
@@ -198,13 +73,15 @@ def depth_metrics(
     step: Step = unchanged,
     of_target: Step = unchanged,
     select: Select = as_given,
+    inverse: bool = False,
 ) -> dict[str, PerImage]:
     """All `FORMULAS` in one pass, by their names: "abs_rel" to "delta_1_20".
 
     `step` is done to the prediction's pixels first, such as what `find_alignment` found, and `of_target`
-    to the target's; `select` leaves out more of the mask's pixels, by the target's values before that.
+    to the target's; `select` leaves out more of the mask's pixels, by the target's values before that. With
+    `inverse` the figures are those of 1 / what comes of it: of disparity, from maps of depth.
     """
-    return _figures(FORMULAS, prediction, target, mask, step, of_target, select)
+    return _figures(FORMULAS, prediction, target, mask, step, of_target, select, inverse)
 
 
 def _figure(name: str, prediction: Map, target: Map, mask: Mask) -> PerImage:
@@ -217,7 +94,10 @@ def absolute_relative_error(prediction: Map, target: Map, mask: Mask) -> PerImag
 
 
 def squared_relative_error(prediction: Map, target: Map, mask: Mask) -> PerImage:
-    """SqRel: mean of (p - t)^2 / t, in the maps' unit (Eigen et al. 2014; Marigold's code divides by t^2)."""
+    """SqRel: mean of (p - t)^2 / t, in the maps' unit (Eigen et al. 2014).
+
+    The evaluations of Marigold, Lotus and SharpDepth divide by t too.
+    """
     return _figure("sq_rel", prediction, target, mask)
 
 
@@ -247,9 +127,17 @@ def inverse_root_mean_squared_error(prediction: Map, target: Map, mask: Mask) ->
 
 
 def delta_accuracy(prediction: Map, target: Map, mask: Mask, threshold: float = 1.25) -> PerImage:
-    """The share of pixels whose max(p/t, t/p) is below the threshold: 1.25^n for delta_n."""
-    formulas = {"delta": Formula(_within(threshold), _share, broken=0.0)}
-    return _figures(formulas, prediction, target, mask)["delta"]
+    """The share of pixels whose max(p/t, t/p) is below the threshold: 1.25^n for delta_n.
+
+    A ratio of exactly the threshold is a miss, as is a prediction that is not positive; what float64 would
+    make of the ratio decides. An image with a NaN at a valid pixel has 0.
+
+    Raises:
+        UserError: the threshold is not above 1.
+    """
+    if not threshold > 1:
+        raise UserError(f"the threshold of a delta accuracy must be above 1, not {threshold}")
+    return _figures({"delta": within(threshold)}, prediction, target, mask)["delta"]
 
 
 class DepthMetrics(MeanByName):
@@ -268,8 +156,8 @@ class _MeanOf(Mean):
 
     name: ClassVar[str]
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__((self.name,), **settings)
+    def __init__(self, setting: object = None, **settings: Any) -> None:
+        super().__init__((self.name,), setting, **settings)
 
     def update(self, prediction: Map, target: Map, mask: Mask) -> None:
         """Add a batch of positive maps in one unit."""
@@ -346,7 +234,7 @@ class DeltaAccuracy(_MeanOf):
     name = "delta"
 
     def __init__(self, threshold: float = 1.25, **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(threshold, **settings)
         self.threshold = threshold
 
     def update(self, prediction: Map, target: Map, mask: Mask) -> None:

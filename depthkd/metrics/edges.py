@@ -1,7 +1,8 @@
 """Edges of depth against edges of truth: iBims-1's depth boundary errors, and SharpDepth's pseudo ones.
 
 NumPy on one image of `[height, width]` at a time, for worker processes beside the model. Errors are
-in pixels. Edges are found by scikit-image's Canny; distances are exact.
+in pixels. Edges are found by scikit-image's Canny in float32, as in the owners' scripts; distances are
+exact.
 """
 
 from typing import Any, Literal
@@ -29,18 +30,19 @@ THRESHOLDS: dict[Toolbox, tuple[float, float]] = {"current": (0.15, 0.3), "paper
 
 
 def normalized(values: Image) -> Image:
-    """Minimum to 0 and maximum to 1, in float64; a constant map is 0. NaN are left out and stay."""
-    values = values.astype(np.float64)
+    """Minimum to 0 and maximum to 1, in the values' precision; a constant map is 0. NaN are left out and
+    stay."""
     if np.isnan(values).all():
         return values
     low, high = np.nanmin(values), np.nanmax(values)
-    scaled: Image = (values - low) / ((high - low) if high > low else 1.0)
+    scaled: Image = (values - low) / ((high - low) if high > low else 1)
     return scaled
 
 
 def depth_edges(depth: Image) -> Edges:
     """Canny edges of depth, or of its inverse: near edges show in one, far ones in the other (SharpDepth)."""
-    inverse = 1.0 / np.clip(depth.astype(np.float64), SMALLEST_DEPTH, None)
+    depth = depth.astype(np.float32)
+    inverse = np.float32(1) / np.clip(depth, np.float32(SMALLEST_DEPTH), None)
     low, high = THRESHOLDS["paper"]
     of_depth, of_inverse = (canny_edges(normalized(d), SIGMA, low, high) for d in (depth, inverse))
     edges: Edges = of_depth | of_inverse
@@ -59,35 +61,38 @@ def distance_to(edges: Edges) -> Image:
     return exact
 
 
-def edge_accuracy(estimated: Edges, true_distance: Image) -> float:
-    """Mean distance of the estimated edges to true ones nearer than 10 px; 10 if there are none."""
-    distances = true_distance[estimated]
+def edge_distances(estimated: Edges, true: Edges) -> tuple[float, float]:
+    """Accuracy and completeness of estimated edges, as both SharpDepth's and iBims-1's older script have it.
+
+    Accuracy is the mean distance of the estimated edges to true ones nearer than 10 px, completeness the
+    mean distance of the true edges to estimated ones, without an upper end. Both are 10 where no estimated
+    edge is nearer than 10 px to a true one. (Where there is no true edge, the scripts' distances mean
+    nothing, and completeness may be 0 / 0; here both are 10.)
+    """
+    distances = distance_to(true)[estimated]
     near = distances[distances < NEAR]
-    return float(near.mean()) if near.size else NEAR
-
-
-def edge_completeness(true: Edges, estimated_distance: Image) -> float:
-    """Mean distance of the true edges to estimated ones, not truncated; 10 if there are none of either."""
-    distances = estimated_distance[true]
-    return float(distances.mean()) if distances.size and np.isfinite(distances[0]) else NEAR
+    if not near.size:
+        return NEAR, NEAR
+    return float(near.mean()), float(distance_to(estimated)[true].mean())
 
 
 def pseudo_boundary_errors(prediction: Image, target: Image) -> dict[str, float]:
-    """PDBE accuracy and completeness (SharpDepth, section 4.1): true edges are those of the true depth.
+    """PDBE accuracy and completeness (SharpDepth, section 5.1): true edges are those of the true depth.
 
-    Both maps are depth, whole and at native resolution; valid masks play no part.
+    Both maps are depth, whole and at native resolution; valid masks play no part. In px; see
+    `edge_distances`.
     """
-    estimated, true = depth_edges(prediction), depth_edges(target)
-    accuracy = edge_accuracy(estimated, distance_to(true))
-    return {"pdbe_accuracy": accuracy, "pdbe_completeness": edge_completeness(true, distance_to(estimated))}
+    accuracy, completeness = edge_distances(depth_edges(prediction), depth_edges(target))
+    return {"pdbe_accuracy": accuracy, "pdbe_completeness": completeness}
 
 
 def boundary_errors(prediction: Image, edges: Edges, version: Toolbox = "current") -> dict[str, float]:
     """DBE accuracy and completeness of iBims-1, against its annotated edges.
 
     "current" is today's toolbox: completeness is truncated at 10 px and symmetric. "paper" is the
-    older script (Koch et al. 2018): lower Canny thresholds, completeness one-sided and not truncated.
-    NaN where the image has no annotated edge; 10 where the prediction has no edge.
+    older script (Koch et al. 2018): lower Canny thresholds, completeness one-sided and not truncated (see
+    `edge_distances`). NaN where the image has no annotated edge; 10 where the prediction has no edge, or
+    none nearer than 10 px to an annotated one.
 
     Args:
         prediction: depth; 0 where there is none.
@@ -97,17 +102,13 @@ def boundary_errors(prediction: Image, edges: Edges, version: Toolbox = "current
     names = ("dbe_accuracy", "dbe_completeness")
     if not edges.any():
         return dict.fromkeys(names, float("nan"))
-    depth = np.where(prediction == 0, np.nan, prediction)
+    depth = np.where(prediction == 0, np.float32(np.nan), prediction.astype(np.float32))
     low, high = THRESHOLDS[version]
     estimated = canny(normalized(depth), SIGMA, low, high)
-    if not estimated.any():
-        return dict.fromkeys(names, NEAR)
-    true_distance, estimated_distance = distance_to(edges), distance_to(estimated)
-    accuracy = edge_accuracy(estimated, true_distance)
-    if version == "paper":
-        return dict(zip(names, (accuracy, edge_completeness(edges, estimated_distance)), strict=True))
-    distances = np.concatenate([true_distance[estimated], estimated_distance[edges]])
-    completeness = float(np.minimum(distances, NEAR).mean())
+    accuracy, completeness = edge_distances(estimated, edges)
+    if version == "current" and estimated.any():
+        distances = np.concatenate([distance_to(edges)[estimated], distance_to(estimated)[edges]])
+        completeness = float(np.minimum(distances, NEAR).mean())
     return dict(zip(names, (accuracy, completeness), strict=True))
 
 
@@ -131,7 +132,7 @@ class BoundaryErrors(MeanByName):
     """DBE: the means of `boundary_errors` over images that have annotated edges."""
 
     def __init__(self, version: Toolbox = "current", **settings: Any) -> None:
-        super().__init__(("dbe_accuracy", "dbe_completeness"), **settings)
+        super().__init__(("dbe_accuracy", "dbe_completeness"), version, **settings)
         self.version: Toolbox = version
 
     def update(self, prediction: Maps, edges: Bool[Tensor, "batch height width"]) -> None:

@@ -20,6 +20,7 @@ Points = Float[np.ndarray, "points 3"]
 
 SMALLEST_SHARE = 0.05  # of the image; the toolbox skips smaller planes
 NAMES = ("planarity_flatness", "planarity_orientation")
+PlaneErrors = list[tuple[float, float]]
 
 
 def back_project(depth: Image, mask: Bool[np.ndarray, "height width"], intrinsics: Camera) -> Points:
@@ -38,15 +39,15 @@ def fitted_plane(points: Points) -> tuple[Float[np.ndarray, "3"], Float[np.ndarr
     return normal, centred @ normal
 
 
-def planarity_errors(
+def plane_errors(
     prediction: Image, target: Image, valid: Bool[np.ndarray, "height width"], planes: Planes,
     normals: Normals, intrinsics: Camera,
-) -> dict[str, float]:  # fmt: skip
+) -> PlaneErrors:  # fmt: skip
     """PE flatness (cm: deviation of the points from their plane) and PE orientation (degrees: angle
-    between that plane's normal and the true one), means over the image's planes.
+    between that plane's normal and the true one) of each plane.
 
     Each plane's depth is first scaled by the ratio of its medians, as the toolbox does. Planes under
-    5 % of the image are skipped; NaN where none is left.
+    5 % of the image are skipped.
 
     Args:
         prediction: metric or aligned depth.
@@ -56,7 +57,7 @@ def planarity_errors(
         normals: their true normals, in the axes of `back_project`.
         intrinsics: the camera matrix in pixels, the centre of the top-left pixel at (0, 0).
     """
-    flatness, orientation = [], []
+    errors = []
     for plane, true_normal in zip(planes, normals, strict=True):
         mask = plane & valid & (prediction > 0)
         if mask.sum() < SMALLEST_SHARE * mask.size:
@@ -64,14 +65,33 @@ def planarity_errors(
         scale = np.median(target[mask]) / np.median(prediction[mask])
         normal, distances = fitted_plane(back_project(prediction * scale, mask, intrinsics))
         cosine = abs(normal @ true_normal) / np.linalg.norm(true_normal)
-        flatness.append(100.0 * distances.std())
-        orientation.append(np.degrees(np.arccos(min(cosine, 1.0))))
-    means = [float(np.mean(v)) if v else float("nan") for v in (flatness, orientation)]
+        errors.append((float(100.0 * distances.std()), float(np.degrees(np.arccos(min(cosine, 1.0))))))
+    return errors
+
+
+def mean_plane_errors(errors: PlaneErrors) -> dict[str, float]:
+    """Their means, by their names; NaN where there is no plane."""
+    means = np.mean(errors, axis=0).tolist() if errors else [float("nan")] * len(NAMES)
     return dict(zip(NAMES, means, strict=True))
 
 
+def planarity_errors(
+    prediction: Image, target: Image, valid: Bool[np.ndarray, "height width"], planes: Planes,
+    normals: Normals, intrinsics: Camera,
+) -> dict[str, float]:  # fmt: skip
+    """The means of `plane_errors` over one image's planes; NaN where it has none.
+
+    A benchmark's figure is the mean over all planes of all images (iBims-1's evaluate_ibims.py), and not over
+    these means: `PlanarityErrors`.
+    """
+    return mean_plane_errors(plane_errors(prediction, target, valid, planes, normals, intrinsics))
+
+
 class PlanarityErrors(MeanByName):
-    """The means of `planarity_errors` over images that have planes."""
+    """The means of `plane_errors` over all planes of all images, as the owners' script has them.
+
+    `compute` also counts "images", those that have planes, and "skipped", those that have none.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(NAMES, **settings)
@@ -87,5 +107,6 @@ class PlanarityErrors(MeanByName):
     ) -> None:
         """Add one image."""
         arrays = (x.cpu().numpy() for x in (prediction, target, valid, planes, normals, intrinsics))
-        errors = planarity_errors(*arrays)
-        self.add({name: torch.tensor([value], dtype=torch.float64) for name, value in errors.items()})
+        errors = plane_errors(*arrays)
+        means = {name: torch.tensor([value]).double() for name, value in mean_plane_errors(errors).items()}
+        self.add(means, torch.tensor([float(len(errors))]))

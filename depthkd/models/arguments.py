@@ -7,10 +7,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from depthkd.errors import UserError
 
-ABOVE_ZERO = (
-    *("focal_length", "fov", "fusion", "input_range", "metric_max_depth", "metric_resolution", "multiple"),
-    *("patch", "reliable", "resolution", "threads"),
-)
+ABOVE_ZERO = {
+    *("focal_length", "fov", "fusion", "input_range", "metric_max_depth", "multiple", "patch", "reliable"),
+    "threads",
+}
 
 
 def named(kind: type, arguments: tuple[object, ...], options: Mapping[str, object]) -> dict[str, object]:

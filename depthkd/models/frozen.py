@@ -1,44 +1,73 @@
-"""A teacher: a DepthModel that nothing trains, saves, copies or switches to training mode."""
+"""A teacher: a network that nothing trains, saves, copies or switches to training mode."""
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.batch import DepthSpace
+from depthkd.models.model import DepthModel, DepthOutput, FeatureModel
 from depthkd.resolution import Asked
 
+Network = TypeVar("Network", bound=FeatureModel)
 
-class Frozen:
-    """Holds a DepthModel *outside* the module tree, so that no checkpoint, DDP wrapper or EMA carries it.
 
-    It is always in eval mode, without gradients, and in `dtype` on its device; its depth comes
+class FrozenNetwork(Generic[Network]):
+    """Holds a network *outside* the module tree, so that no checkpoint, DDP wrapper or EMA carries it.
+
+    It is always in eval mode, without gradients, and in `dtype` on its device; what it says comes
     back in float32. A copy of it is itself.
 
     Args:
-        factory: builds the model.
+        factory: builds the network.
         device: where it goes.
         dtype: of its weights.
         compiled: whether to compile it.
-        autocast: a half precision for what is not its head, if the model keeps its head in float32 then
+        autocast: a half precision for what is not its head, if the network keeps its head in float32 then
             (`half_but_head`); labels in half precision would come in steps.
     """
 
     def __init__(
         self,
-        factory: Callable[[], DepthModel],
+        factory: Callable[[], Network],
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         compiled: bool = False,
         autocast: torch.dtype | None = None,
     ) -> None:
-        self.model = factory().eval().requires_grad_(False).to(device=device, dtype=dtype)
-        self.space = self.model.space
+        self.model: Network = factory().eval().requires_grad_(False).to(device=device, dtype=dtype)
         self.dtype = dtype
         self.autocast = autocast if self.model.half_but_head else None
         if compiled:
             self.model.compile()
+
+    @torch.no_grad()
+    def features(
+        self, image: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch tokens channels"] | None:
+        """RGB in [0, 1] -> the encoder's patch features, float32; None where there are none."""
+        with torch.autocast(image.device.type, self.autocast, enabled=self.autocast is not None):
+            features = self.model.features(image.to(self.dtype))
+        return None if features is None else features.float()
+
+    def to(self, device: torch.device | str) -> "FrozenNetwork[Network]":
+        """Move the network; returns itself."""
+        self.model.to(device)
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "FrozenNetwork[Network]":
+        return self
+
+
+class Frozen(FrozenNetwork[DepthModel]):
+    """A frozen DepthModel: see `FrozenNetwork`."""
+
+    @property
+    def space(self) -> DepthSpace:
+        """What its labels mean."""
+        return self.model.space
 
     @torch.no_grad()  # not inference_mode: BEiT caches tensors that training would meet again
     def __call__(
@@ -67,11 +96,3 @@ class Frozen:
         """What its answers depend on: the model's identity, and the precisions in which it is asked."""
         half = "" if self.autocast is None else f", autocast to {self.autocast}"
         return f"{self.model.identity()} in {self.dtype}{half}"
-
-    def to(self, device: torch.device | str) -> "Frozen":
-        """Move the model; returns itself."""
-        self.model.to(device)
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "Frozen":
-        return self

@@ -96,6 +96,8 @@ class HuggingFaceDepth(PreprocessedDepth):
                 self.source = f"the encoder of {source}"
         self.config = self.network.config
         self.space = DepthSpace.parse(space or getattr(self.config, "depth_space", None) or self._space())
+        if self.space == METRIC_DEPTH and self._space() == METRIC_DEPTH:  # the sigmoid ends there
+            self.max_depth = float(self.config.max_depth)
         self.multiple = multiple or self._multiple()
         if getattr(self.config, "is_hybrid", False):  # transformers refuses any other size for these
             self.fixed_size = (_first(self.config.image_size), _last(self.config.image_size))
@@ -147,6 +149,11 @@ class HuggingFaceDepth(PreprocessedDepth):
         hybrid, BEiT, SwinV2) are the last stage's as the neck reads them.
         """
         return int(self._encoder_config().hidden_size)
+
+    @property
+    def feature_family(self) -> str:
+        """The backbone's model type, such as "dinov2" or "beit"."""
+        return str(self._encoder_config().model_type)
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """The backbone's."""

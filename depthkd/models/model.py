@@ -32,7 +32,31 @@ class DepthOutput(NamedTuple):
     features: Float[Tensor, "batch tokens channels"] | None = None
 
 
-class DepthModel(nn.Module):
+class FeatureModel(nn.Module):
+    """A network whose encoder makes patch features of RGB in [0, 1]; a `DepthModel` also tells the depth."""
+
+    half_but_head: bool = False  # whether autocast leaves the head, or the decoder, in float32
+    licence: str = "unknown"
+    source: str = "unnamed"  # hub id, path or class: what reports and checkpoints call it
+    training_sets: tuple[str, ...] | None = None  # the data sets it has learned from; None: not known
+
+    @abstractmethod
+    def features(self, image: Image) -> Float[Tensor, "batch tokens channels"] | None:
+        """The encoder's last patch features, as tokens row by row, without a class token; None where there
+        are none."""
+
+    @property
+    def feature_channels(self) -> int | None:
+        """How many channels `features` have; None where there are none, or nothing is known of them."""
+        return None
+
+    @property
+    def feature_family(self) -> str:
+        """The encoder's architecture: the channels of two families do not mean the same."""
+        return type(self).__name__
+
+
+class DepthModel(FeatureModel):
     """A network from RGB in [0, 1] to a depth map in a declared space.
 
     The model owns its normalisation. `forward` runs at the size that it is given, rounded to the
@@ -50,12 +74,9 @@ class DepthModel(nn.Module):
     longest: int | None = None  # the longer side at which it runs where nobody asks for another
     trained_at: tuple[int, int] | None = None  # height and width of the images a run's student learned from
     preprocessing: str = "depthkd"  # whose way of resizing images and answers it takes
-    half_but_head: bool = False  # whether autocast leaves the head, or the decoder, in float32
     through_codec: bool = False  # whether it answers through an autoencoder, which has an error of its own
     takes_camera: bool = False  # whether its answer depends on the intrinsics, where they are known
-    licence: str = "unknown"
-    source: str = "unnamed"  # hub id, path or class: what reports and checkpoints call it
-    training_sets: tuple[str, ...] | None = None  # the data sets it has learned from; None: not known
+    max_depth: float | None = None  # the largest depth it can answer, in metres; None: any, or not metric
     caches: tuple[str, ...] = ()  # attributes that change while it runs, without changing its answers
     _request: Resolution | None = None  # what `infer` is asked for, while it runs
 
@@ -74,10 +95,10 @@ class DepthModel(nn.Module):
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> depth in `self.space` at the (rounded) input size."""
 
-    @property
-    def feature_channels(self) -> int | None:
-        """How many channels `features` have; None where there are none, or nothing is known of them."""
-        return None
+    def features(self, image: Image) -> Float[Tensor, "batch tokens channels"] | None:
+        """The encoder's last patch features, which `forward` returns beside the depth."""
+        output: DepthOutput = self(image)
+        return output.features
 
     @abstractmethod
     def encoder_parameters(self) -> Iterator[nn.Parameter]:

@@ -17,7 +17,7 @@ from depthkd.models.depth_codec import as_picture, depth_range
 from depthkd.models.frozen import Frozen
 from depthkd.models.hub import read_licence
 from depthkd.models.latent import Latent, Map, Mask, Pictures, noise_like
-from depthkd.models.model import Answer, Cameras, DepthModel, Image, resize_map
+from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image, resize_map
 from depthkd.models.provenance import stated_or_known
 from depthkd.models.random_weights import Size
 from depthkd.resolution import checked
@@ -28,6 +28,9 @@ MetricModel = Callable[[], DepthModel]
 
 ALL: tuple[float, float] = (0.0, 1.0)  # percentiles: the smallest and the largest value
 SMALLEST_DEPTH = 1e-3  # m
+# Of maps in [0, 1]: one grey level of the pictures that autoencoders have learned from. Two maps that are
+# nowhere farther apart agree, as far as an autoencoder tells.
+LEAST_DIFFERENCE = 1 / 255
 
 
 def gated_latent(
@@ -38,12 +41,24 @@ def gated_latent(
     return share * noise + (1.0 - share) * latent
 
 
-def rescaled(sharp: Map, metric: Map, reliable: Bool[Tensor, "batch height width"]) -> Map:
+def rescaled(
+    sharp: Map,
+    metric: Map,
+    reliable: Bool[Tensor, "batch height width"],
+    smallest: float | None = SMALLEST_DEPTH,
+) -> Map:
     """The sharpened map in metres (SharpDepth, section 5.1): fitted by least squares to the metric model's on
-    the pixels where the two agree; on all, in images that have no such pixel."""
+    the pixels where the two agree; on all, in images that have no such pixel.
+
+    Args:
+        sharp: in about [0, 1].
+        metric: in metres.
+        reliable: where the two agree.
+        smallest: in metres, to which the result is raised; None: it may even be negative.
+    """
     none = ~reliable.flatten(1).any(1)[:, None, None]
     scale, shift = fit_scale_and_shift(sharp, metric, reliable | none)
-    return (scale[:, None, None] * sharp + shift[:, None, None]).clamp(min=SMALLEST_DEPTH)
+    return (scale[:, None, None] * sharp + shift[:, None, None]).clamp(min=smallest or -torch.inf)
 
 
 class SharpDepth(DepthDenoiser):
@@ -73,6 +88,9 @@ class SharpDepth(DepthDenoiser):
         blend: what is put where they differ: "noise" (paper), or "noised_answer" (released), which is
             the first answer with the noise of t = 999.
         intrinsics: whether known cameras reach the metric model: yes (paper), or no (released).
+        fit_size: where the last fit is made: at the "network"'s size, and no depth is under 1 mm (ours: the
+            paper does not say); or (released) at the "image"'s, to which the sharpened map, the metric depth
+            and their difference are brought first, and nothing is raised.
         gate: "difference"; or Table 3's settings A, "noise" everywhere, and B, "metric", no noise at all.
             Without a difference map, no pixels count for more than others.
         reliable: the difference, 0 to 1, below which pixels count in the last fit.
@@ -105,6 +123,7 @@ class SharpDepth(DepthDenoiser):
         alignment: Literal["scale_and_shift", "none"] | None = None,
         blend: Literal["noise", "noised_answer"] | None = None,
         intrinsics: bool | None = None,
+        fit_size: Literal["network", "image"] | None = None,
         gate: Gate = "difference",
         reliable: float = 0.5,
         text: str | None = None,
@@ -125,6 +144,7 @@ class SharpDepth(DepthDenoiser):
         self.fit = Fit(alignment or ("scale_and_shift" if paper else "none"))
         self.blend = blend or ("noise" if paper else "noised_answer")
         self.takes_camera = paper if intrinsics is None else intrinsics
+        self.fit_size = fit_size or ("network" if paper else "image")
         self.gate: Gate = gate
         self.reliable = reliable
         self.metric_resolution = checked(metric_resolution, "metric_resolution")
@@ -165,8 +185,18 @@ class SharpDepth(DepthDenoiser):
         """The metric model, where there is one."""
         return [] if self._metric is None and self.make_metric is None else [self.metric.model]
 
+    def forward(self, image: Image) -> DepthOutput:
+        """RGB in [0, 1] -> depth in metres, at the image's size with `longest`, else at the rounded one."""
+        height, width = image.shape[-2:]
+        size = (height, width) if self.own_size else self.rounded(height, width)
+        return DepthOutput(self.restore(self.answer(image), size))
+
     def answer(self, image: Image) -> Answer:
-        """Depth in metres at the size that the network ran at."""
+        """Depth in metres at the size that the network ran at.
+
+        With a last fit at the image's size, what that needs, one map above the other: the sharpened
+        map in about [0, 1], the metric depth in metres, and their difference.
+        """
         return self._sharpen(image, None)
 
     def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
@@ -180,37 +210,51 @@ class SharpDepth(DepthDenoiser):
         first = self.estimate(rgb)
         latent, difference = self.look(unit, first, noise_like(rgb))
         sharp = self.decode(self.clean(latent, rgb, LAST))
+        if self.fit_size == "image":
+            return torch.cat([sharp, metric, difference], 1)
         return rescaled(sharp, metric, difference < self.reliable)
+
+    def restore(self, answer: Answer, size: tuple[int, int]) -> Map:
+        """Depth in metres at the size (height, width) of the image."""
+        if self.fit_size == "network":
+            return resize_map(answer, size)
+        sharp, metric, difference = (resize_map(part, size) for part in answer.chunk(3, 1))
+        return rescaled(sharp, metric, difference < self.reliable, smallest=None)
 
     def metric_depth(self, image: Image, intrinsics: Cameras | None = None) -> Map:
         """f_D's depth in metres, at the image's size."""
-        metric = self.metric.to(image.device)
+        metric = self.metric
+        metric.to(image.device)
         known = intrinsics if self.takes_camera else None
         at = "own" if self.metric_resolution is None and metric.model.trained_at else self.metric_resolution
         return resize_map(metric(image, known, at).depth, (image.shape[-2], image.shape[-1]))
 
-    def normalised(self, metric: Map) -> Map:
-        """Each map from its smallest to its largest value into [0, 1]."""
-        low, high = metric.flatten(1).amin(1), metric.flatten(1).amax(1)
-        return as_picture(metric, low, high, torch.ones_like(metric, dtype=torch.bool), 0.0)[:, 0] / 2 + 0.5
+    def normalised(self, metric: Map, known: Mask | None = None) -> Map:
+        """Each map from its smallest to its largest value into [0, 1]; 1, far away, where it is not known."""
+        known = torch.ones_like(metric, dtype=torch.bool) if known is None else known
+        low = torch.where(known, metric, torch.inf).flatten(1).amin(1)
+        high = torch.where(known, metric, -torch.inf).flatten(1).amax(1)
+        return as_picture(metric, low, high, known, 1.0)[:, 0] / 2 + 0.5
 
     def estimate(self, rgb: Latent) -> Latent:
         """The depth's latent from noise and the image's alone, in one step."""
         return self.clean(noise_like(rgb), rgb, LAST)
 
-    def look(self, unit: Map, first: Latent, noise: Latent) -> tuple[Latent, Map]:
+    def look(self, unit: Map, first: Latent, noise: Latent, known: Mask | None = None) -> tuple[Latent, Map]:
         """Noise-aware gating (section 4.1): what the sharpener is given, z'_d, and the difference map e.
 
         Args:
             unit: the metric depth in [0, 1].
             first: the latent of the diffusion model's own answer.
             noise: for z'_d.
+            known: where the metric depth is; elsewhere e is 1, so that the sharpener is given noise there.
         """
         depth = self.encode(unit[:, None].expand(-1, 3, -1, -1))
         if self.gate != "difference":
             return (noise if self.gate == "noise" else depth), torch.ones_like(unit)
-        everywhere = torch.ones_like(unit, dtype=torch.bool)
-        difference = relative_disagreement(self.decode(first), unit, everywhere, self.fit)
+        known = torch.ones_like(unit, dtype=torch.bool) if known is None else known
+        difference = relative_disagreement(self.decode(first), unit, known, self.fit, LEAST_DIFFERENCE)
+        difference = torch.where(known, difference, 1.0)
         if self.blend == "noised_answer":
             noise = noised(first, noise, self.alphas_cumprod[LAST].float().expand(len(first)))
         small = F.interpolate(difference[:, None], depth.shape[-2:], mode="nearest")[:, 0]

@@ -70,6 +70,7 @@ class TimmDepth(DepthModel):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.backbone_name = backbone
         self.backbone, any_size = create_backbone(backbone, pretrained, options or {})
         stages: list[dict[str, Any]] = list(self.backbone.feature_info)
         self.plain = len({stage["reduction"] for stage in stages}) == 1
@@ -119,6 +120,12 @@ class TimmDepth(DepthModel):
     def feature_channels(self) -> int:
         """The width of the last map; a plain transformer's has passed its final norm."""
         return self._feature_channels
+
+    @property
+    def feature_family(self) -> str:
+        """The backbone's name; "dinov2" of those that are transformers' DINOv2 too."""
+        name = self.backbone_name
+        return "dinov2" if "dinov2" in name and "_reg" not in name else name
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """The backbone's."""

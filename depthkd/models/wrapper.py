@@ -37,6 +37,15 @@ class Wrapper(DepthModel):
         """As the other's."""
         return self.network.feature_channels
 
+    @property
+    def feature_family(self) -> str:
+        """As the other's."""
+        return self.network.feature_family
+
+    def features(self, image: Image) -> Float[Tensor, "batch tokens channels"] | None:
+        """As the other's."""
+        return self.network.features(image)
+
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """As the other's."""
         return self.network.encoder_parameters()

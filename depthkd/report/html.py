@@ -82,7 +82,7 @@ def write_report(
     """
     parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"]
     parts += [f"<style>{STYLE}</style><h1>{escape(title)}</h1>"]
-    for section in [s for s in sections if s.figures]:
+    for section in [s for s in sections if s.figures or s.notes]:
         parts.append(f"<h2>{escape(section.title)}</h2>")
         parts.append(f"<p class=protocol>Protocol {escape(section.protocol)}.")
         parts.append(_table(section, section.figures))

@@ -179,6 +179,55 @@ def test_metric_and_median_protocols() -> None:
     )
 
 
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("space", [METRIC_DEPTH, METRIC_DISPARITY])
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_what_is_not_finite_costs_the_same_under_every_protocol(
+    name: str, space: DepthSpace, clip: bool, broken: float
+) -> None:
+    p, t, m = (torch.cat([x, x]) for x in sample(9))
+    p = p.clamp(min=0.1)
+    protocol = Protocol.named(name, min_depth=1.0, max_depth=20.0, clip_predictions=clip)
+    m[0, 0, 0] = False
+    p[0, 0, 0] = broken  # where nothing counts
+    whole = protocol.score(p, space, t, METRIC_DEPTH, m)
+    assert 0 < whole["delta3"][0] == whole["delta3"][1]
+    p[1, -1, 0] = broken
+    found = protocol.score(p, space, t, METRIC_DEPTH, m)
+    for figure, values in found.items():
+        assert values[0] == whole[figure][0]
+        assert values[1] == (0.0 if figure.startswith("delta") else torch.inf), figure
+    again = protocol.compare(protocol.aligned(p, space, t, METRIC_DEPTH, m), t, METRIC_DEPTH, m)
+    assert all(torch.equal(again[figure], values) for figure, values in found.items())
+
+
+@fast
+@given(seeds, st.sampled_from(["metric", "marigold", "midas", "median"]))
+def test_predictions_are_clipped_unless_the_protocol_says_otherwise(seed: int, name: str) -> None:
+    _, t, m = sample(seed)
+    p = t * torch.from_numpy(np.random.default_rng(seed).uniform(0.1, 9, t.shape)).float() + 0.01
+    whole = Protocol.named(name, min_depth=1.0, max_depth=20.0, clip_predictions=False)
+    clipped = replace(whole, clip_predictions=True)
+    valid = whole.valid(t, METRIC_DEPTH, m)
+    x, y = (v[valid].double().numpy() for v in (p, t))
+    depth = p[0].double().numpy()
+    if name == "marigold":
+        scale, shift = lstsq(x, y)
+        depth = depth * scale + shift
+    elif name == "midas":
+        scale, shift = lstsq(1 / x, 1 / y)
+        depth = 1 / np.clip(scale / depth + shift, 1e-3, None)
+    elif name == "median":
+        depth = depth * np.sort(y)[(len(y) - 1) // 2] / np.sort(x)[(len(x) - 1) // 2]
+    for protocol, expected in ((whole, depth), (clipped, depth.clip(1.0, 20.0))):
+        found = protocol.aligned(p, METRIC_DEPTH, t, METRIC_DEPTH, m)[0].numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+        error = np.mean(np.abs(expected[valid[0]] - y) / y)
+        scores = protocol.score(p, METRIC_DEPTH, t, METRIC_DEPTH, m)
+        assert scores["abs_rel"].item() == pytest.approx(error, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("name", "prediction", "truth", "sentence"),
     [
@@ -221,6 +270,10 @@ def test_descriptions_tell_protocols_apart() -> None:
     runs = {"longer 756": "756 px (longer side)", "native": "native size", "518": "518 px (shorter side)"}
     for resolution, words in runs.items():
         assert Protocol.named("midas", resolution=resolution, scale=2.0).run() == f"run at {words} x 2"
+    unclipped = replace(MARIGOLD, clip_predictions=False)
+    assert ", valid depth 1 to 20, predictions not clipped, run at" in str(unclipped)
+    both = replace(unclipped, clip_only=True)
+    assert ", scored in depth, no pixel left out, predictions not clipped, run at" in str(both)
     custom = Protocol("own", Fit.MEDIAN, Quantity.DISPARITY, Quantity.DEPTH)
     assert len({str(p) for p in (*PROTOCOLS.values(), custom)}) == 6
 

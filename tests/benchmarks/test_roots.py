@@ -58,6 +58,17 @@ def test_some_benchmarks_with_lists_of_their_own(tmp_path: Path) -> None:
         listing(tmp_path, splits={"x": "y"})
 
 
+def test_a_part_is_looked_for_where_it_is_named(tmp_path: Path) -> None:
+    lines = [line.split() for line in shipped_split("diode_val_771.txt")]
+    indoor = {name: b"" for line in lines if line[0].startswith("indoors") for name in line}
+    place = write(tmp_path / "diode", indoor)
+    (found,) = holdings(tmp_path, ["diode_indoor"])
+    assert found == Holding("diode_indoor", roots.DIODEIndoor, place, 325, 0)
+    assert of(tmp_path, "diode").missing == 446
+    benchmark = found.kind(place)
+    assert (benchmark.name, len(benchmark), benchmark.data_set) == ("diode_indoor", 325, "DIODE")
+
+
 def test_what_is_missing_is_counted_and_the_fullest_place_counts(tmp_path: Path) -> None:
     few = {name: b"" for line in NYU[:3] for name in line}
     write(tmp_path / "nyuv2/nyu_labeled_extracted.tar", few, "tar")

@@ -227,3 +227,27 @@ def test_settings_that_cannot_be_are_named(urls: str, settings: dict[str, int], 
 def test_a_missing_shard_stops_before_training(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"data\.train\.photos\.urls: .*absent\.tar"):
         trainer(tmp_path, max_steps=1).fit(Recorder(), data(str(tmp_path / "absent.tar")))
+
+
+def test_samples_that_cannot_be_learned_from_are_bad_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = data(write_shards(tmp_path, [20]), max_bad_fraction=0.1)
+    module.setup("fit")
+    with pytest.raises(ValueError, match=r"of 1\d\d samples were bad, .*=0\.1: mend.*; the last: no label$"):
+        for batch in module.train_dataloader():
+            module.note_unusable("photos", ["no label"], len(batch["photos"]))
+    assert caplog.messages == ["skipped a bad sample: no label"]
+    assert module._good > 3 * module._bad > 0  # none is counted twice
+
+
+def test_twenty_samples_in_a_row_without_a_label_stop_the_run(tmp_path: Path) -> None:
+    module = data(write_shards(tmp_path, [20]))
+    for _ in range(2):
+        for n in range(4):
+            module.note_unusable("photos", [f"k{n}"] * 4, 4)
+        module.note_unusable("photos", ["k"] * 3, 4)
+    with pytest.raises(ValueError, match=r"^20 samples in a row have no label to learn from; the last: k4$"):
+        for n in range(8):
+            module.note_unusable("photos", [f"k{n}"] * 4, 4)
+            module.note_unusable("others", [], 4)  # of which all is well

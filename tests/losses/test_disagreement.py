@@ -126,3 +126,16 @@ def test_other_weights_are_refused(count: int, weights: list[float] | None, sent
     teachers, mask = maps(count=count)
     with pytest.raises(ValueError, match=sentence):
         agreement_weighted_mean(teachers, mask, weights)
+
+
+def test_a_floor_keeps_rounding_from_being_taken_for_disagreement() -> None:
+    (reference, prediction), mask = maps(count=2)
+    noise = 1e-9 * torch.rand(reference.shape, generator=torch.Generator().manual_seed(0)).double()
+    assert float(relative_disagreement(reference + noise, reference, mask, Fit.NONE).max()) == 1.0
+    small = relative_disagreement(reference + noise, reference, mask, Fit.NONE, floor=0.01)
+    torch.testing.assert_close(small[mask], noise[mask] / 0.01, rtol=1e-6, atol=1e-14)
+    for fit_name in (Fit.NONE, Fit.SCALE_AND_SHIFT):  # and nothing else changes
+        plain, floored = (
+            relative_disagreement(prediction, reference, mask, fit_name, f) for f in (0.0, 0.01)
+        )
+        assert torch.equal(plain, floored)

@@ -117,3 +117,20 @@ def test_resampling_has_a_gradient_and_takes_half_precision() -> None:
     assert half.dtype is torch.float32
     expected = resample_tokens(student.detach(), (3, 4), (2, 5))
     torch.testing.assert_close(half.double(), expected, rtol=1e-2, atol=2e-3)
+
+
+def test_tokens_outside_the_mask_do_not_matter_and_nan_inside_is_not_hidden() -> None:
+    student, teacher = tokens()
+    mask = torch.rand(student.shape[:2], generator=torch.Generator().manual_seed(2)) > 0.4
+    mask[1] = False
+    expected = [oracle(student[i][mask[i]], teacher[i][mask[i]], 0.85) for i in range(3)]
+    for spoilt in (torch.nan, torch.inf, 0.0):
+        theirs = torch.where(mask[..., None], teacher, spoilt).requires_grad_()
+        ours = torch.where(mask[..., None], student, spoilt).requires_grad_()
+        loss = feature_alignment_loss(ours, theirs, 0.85, mask)
+        torch.testing.assert_close(loss, torch.tensor(expected, dtype=torch.float64))
+        loss.sum().backward()
+        assert ours.grad is not None and bool(ours.grad.isfinite().all())
+        assert bool((ours.grad[~mask] == 0).all())
+    student[0, 0] = torch.nan
+    assert feature_alignment_loss(student, teacher).isnan().tolist() == [True, False, False]

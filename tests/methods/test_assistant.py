@@ -1,5 +1,6 @@
 """Assistant-guided distillation: who teaches when, what is averaged, and what is refused."""
 
+import copy
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -11,8 +12,15 @@ from torch import Tensor
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DISPARITY, Batch
 from depthkd.losses.disagreement import agreement_weighted_mean
-from depthkd.methods.distill_any_depth import AssistantGuided, CrossContextWeights, drawn_teacher
-from depthkd.models.frozen import Frozen
+from depthkd.methods.distill_any_depth import (
+    AssistantGuided,
+    CrossContextDistill,
+    CrossContextWeights,
+    drawn_teacher,
+)
+from depthkd.models.depth_anything import DepthAnything
+from depthkd.models.dinov2 import Dinov2Features
+from depthkd.models.frozen import Frozen, FrozenNetwork
 from depthkd.models.model import DepthModel, DepthOutput
 from tests.methods.test_distill_any_depth import ColumnReader
 
@@ -166,9 +174,11 @@ def test_an_encoder_of_its_own_serves_every_teacher() -> None:
     factories = {"primary": partial(Featured, None), "assistant": partial(Featured, None)}
     method = AssistantGuided(Featured(8), factories, PAPER, feature_encoder=lambda: encoder)  # type: ignore[arg-type]
     method.teachers = {name: Frozen(make) for name, make in method.teacher_factories.items()}
+    method.encoder = FrozenNetwork(lambda: encoder)
     method.setup("fit")
     assert method.losses({"x": batch()})["features"].item() == pytest.approx(0.0, abs=1e-6)
     assert encoder.calls == [2]
+    assert list(method.taught_by()) == ["primary", "assistant", "feature encoder"]
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(None, 8), (8, None)])
@@ -185,3 +195,34 @@ def test_the_anchor_is_a_term_of_its_own() -> None:
     losses = method.losses({"x": batch()})
     assert set(losses) == {"shared_context", "local_global", "features", "gradient", "anchor"}
     assert np.isfinite(losses["anchor"].item())
+
+
+class Foreign(Featured):
+    """An encoder of another make."""
+
+    feature_family = "beit"  # type: ignore[assignment]
+
+
+def test_features_of_equal_width_are_projected_where_the_encoders_differ() -> None:
+    for teachers in ((Featured(8), Foreign(8)), (Foreign(8), Foreign(8))):
+        method = guided(Featured(8), dict(zip(PAPER, teachers, strict=True)))
+        assert method.feature_projection is not None and method.feature_projection.weight.shape == (8, 8)
+    assert guided(Foreign(8), {"primary": Foreign(8), "assistant": Foreign(None)}).feature_projection is None
+
+
+def test_a_student_that_starts_from_its_teacher_learns_features_from_dinov2_alone() -> None:
+    torch.manual_seed(0)
+    network = DepthAnything("tiny").eval()
+    dinov2 = {"model_type": "dinov2", "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    weights = CrossContextWeights(local_global=0.0, gradient=0.0, shared_context=0.0)
+    losses = {}
+    for name, encoder in (("teacher", None), ("dinov2", partial(Dinov2Features, config=dinov2))):
+        method = CrossContextDistill(network, lambda: network, weights=weights, feature_encoder=encoder)
+        method.teachers = {"teacher": Frozen(lambda: copy.deepcopy(network))}
+        if encoder is not None:
+            method.encoder = FrozenNetwork(encoder)
+        method.setup("fit")
+        assert method.feature_projection is None  # of one make, and as wide
+        losses[name] = method.losses({"x": batch()})["features"].item()
+    assert losses["teacher"] == 0.0
+    assert 0.1 < losses["dinov2"] < 2.0  # whose patches are larger: its tokens are on another grid

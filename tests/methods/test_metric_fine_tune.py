@@ -41,3 +41,40 @@ def test_mistakes_are_sentences() -> None:
         method.losses({"x": part(space=SCALE_DISPARITY)})
     with pytest.raises(ValueError, match=r"data\.train\.x has no metric depth, but None"):
         method.losses({"x": part(depth=None, mask=None, space=None)})
+
+
+def test_truth_that_the_student_cannot_answer_does_not_count() -> None:
+    torch.manual_seed(0)
+    depth = torch.linspace(-5, 60, 2 * 16 * 24).view(2, 16, 24)
+    depth[0, 0, :4] = torch.tensor([1e-3, 9e-4, 20.0, 20.01])  # both ends count
+    everywhere = torch.ones_like(depth, dtype=torch.bool)
+    batch = part(depth=depth, mask=everywhere)
+    for max_depth, farthest in ((None, 20.0), (7.5, 7.5)):
+        method = MetricFineTune(DepthAnything(size="tiny", metric_max_depth=20), max_depth=max_depth)
+        method.student.eval()
+        loss = method.losses({"fog": batch})["scale_invariant_log"]
+        expected = []
+        for truth, said in zip(depth, method.student_depth(batch.images()), strict=True):
+            counts = (truth >= 1e-3) & (truth <= farthest)
+            g = truth[counts].double().log() - said[counts].double().log()
+            expected.append(
+                (g.square().mean() - 0.5 * g.mean().square()).sqrt() if counts.any() else 0 * said.sum()
+            )
+        assert loss.item() == pytest.approx(float(sum(expected).detach()) / 2, rel=1e-4)  # type: ignore[union-attr]
+        method.finiteness.note({"fog": batch}, {"loss": loss})
+        (found,) = method.finiteness.read(1, method.student, False)
+        sentence = f"sample 'b': the label has no pixel that is finite and between 0.001 and {farthest:g} m"
+        assert found.samples == 2 and found.sentences == [f"data.train.fog: {sentence}"]
+
+
+def test_the_farthest_depth_is_the_students_or_said() -> None:
+    student = DepthAnything(size="tiny", metric_max_depth=20)
+    assert student.max_depth == 20.0 and DepthAnything(size="tiny").max_depth is None
+    for max_depth in (21.0, 0.001, -3.0):
+        with pytest.raises(
+            ValueError, match=r"max_depth must be above 0.001 m, and no more than the student's 20 m"
+        ):
+            MetricFineTune(student, max_depth=max_depth)
+    student.max_depth = None  # a network that does not say
+    assert MetricFineTune(student).max_depth is None
+    assert MetricFineTune(student, max_depth=300.0).max_depth == 300.0

@@ -24,12 +24,13 @@ IMAGES = {
 }
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("low", [0.02, 0.1])
 @pytest.mark.parametrize("sigma", [2**0.5, 1.0])
 @pytest.mark.parametrize("name", IMAGES)
-def test_equals_scikit_image(name: str, sigma: float, low: float) -> None:
-    image = IMAGES[name].astype(np.float64)
-    image = (image - image.min()) / (np.ptp(image) or 1)
+def test_equals_scikit_image(name: str, sigma: float, low: float, kind: type[np.floating]) -> None:
+    image = IMAGES[name].astype(kind)
+    image = (image - image.min()) / (np.ptp(image) or kind(1))
     expected = canny(image, sigma, low, 2 * low)
     np.testing.assert_array_equal(canny_edges(image, sigma, low, 2 * low), expected)
     assert expected.any() or name in ("constant", "a ramp", "at the border", "waves", "smooth")

@@ -206,8 +206,61 @@ def test_a_broken_prediction_is_not_a_missing_truth(broken: float) -> None:
         assert all(values[n][1] == torch.inf for n in values if not n.startswith("delta"))
     p[1, 0, 0] = t[1, 0, 0]
     repaired = metrics.depth_metrics(p, t, m)
-    for name in THRESHOLDS:  # that pixel is a miss
-        assert values[name][1] == pytest.approx(float(repaired[name][1] - 1 / m[1].sum()), abs=1e-6)
+    for name in THRESHOLDS:  # a NaN breaks the image, and another number that is no depth is a miss
+        expected = 0.0 if broken != broken else float(repaired[name][1] - 1 / m[1].sum())
+        assert values[name][1] == pytest.approx(expected, abs=1e-6)
+        assert values[name][0] == repaired[name][0]
+
+
+KINDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "arrays": lambda x: x,
+    "tensors": lambda x: x.clone().requires_grad_(),  # what a GPU would do
+    "float64": lambda x: x.double(),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@fast
+@given(seeds, st.sampled_from([1.0, 1e-3, 3.0, 512.0]))
+def test_accuracies_are_those_of_float64_at_exact_ties_too(kind: str, seed: int, unit: float) -> None:
+    """Whole numbers and dyadic factors meet thresholds exactly; neighbours of theirs nearly do."""
+    rng = np.random.default_rng(seed)
+    t = rng.integers(1, 60, (2, 24, 30)).astype(np.float32)
+    ratios = rng.choice([1.25, 0.8, 1.25**2, 1.25**-2, 1.25**3, 1.05, 1.1, 1 / 1.1, 1.15, 1.2, 1.0], t.shape)
+    p = (t * ratios).astype(np.float32)
+    p = np.where(rng.random(t.shape) < 0.3, np.nextafter(p, np.float32(rng.choice([0, 99]))), p)
+    p = np.where(rng.random(t.shape) < 0.1, -p, p)
+    m = torch.from_numpy(rng.random(t.shape) < 0.8)
+    p, t = (KINDS[kind](torch.from_numpy(x * np.float32(unit))) for x in (p, t))
+    found = metrics.depth_metrics(p, t, m)
+    for i in range(2):
+        one, other = (x[i][m[i]].detach().double().numpy() for x in (p, t))
+        ratio = np.where(one > 0, np.maximum(one / other, other / one), np.inf)
+        for name, threshold in THRESHOLDS.items():
+            assert found[name][i].item() == pytest.approx(np.mean(ratio < threshold), abs=1e-7), name
+
+
+def test_a_ratio_of_the_threshold_is_no_hit() -> None:
+    t = torch.tensor([[[10.0, 8.0, 10.0, 16.0, 64.0, 21.0, 20.0, 1.0, 4.0]]])
+    p = torch.tensor([[[8.0, 10.0, 12.5, 25.0, 125.0, 20.0, 21.0, -1.0, 5.0]]])
+    everywhere = torch.ones_like(t, dtype=torch.bool)
+    hits = {"delta1": 2, "delta2": 6, "delta3": 7, "delta_1_05": 0, "delta_1_10": 2}
+    for inverse in (False, True):
+        found = metrics.depth_metrics(p, t, everywhere, inverse=inverse)
+        assert {n: round(9 * float(found[n])) for n in hits} == hits
+    assert metrics.delta_accuracy(p[..., :1], t[..., :1], everywhere[..., :1]) == 0
+    with pytest.raises(ValueError, match="must be above 1, not 0"):
+        metrics.delta_accuracy(p, t, everywhere, 0.8)
+
+
+@fast
+@given(seeds)
+def test_figures_of_the_inverse_are_those_of_inverted_maps(seed: int) -> None:
+    p, t, m = maps(seed)
+    found = metrics.depth_metrics(p, t, m, inverse=True)
+    for name, values in metrics.depth_metrics(1 / p, 1 / t, m).items():
+        if name not in THRESHOLDS:
+            torch.testing.assert_close(found[name], values, rtol=1e-5, atol=1e-5)
 
 
 def test_images_without_a_valid_pixel_are_skipped_and_counted() -> None:

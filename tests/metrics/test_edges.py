@@ -1,10 +1,12 @@
-"""Boundary errors against their definitions, written out with SciPy."""
+"""Boundary errors against the owners' scripts, told in short: scikit-image's edges, SciPy's distances."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 from skimage.feature import canny
 
@@ -33,21 +35,45 @@ def min_max(values: np.ndarray) -> np.ndarray:
     return (values - np.nanmin(values)) / (spread if spread > 0 else 1)
 
 
+def near_distances(estimated: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+    """`dbe_acc` and `dbe_compl` of edges: both 10 where no estimated edge lies within 10 px of a true one."""
+    to_true = distance_transform_edt(~true) if true.any() else np.full(true.shape, np.inf)
+    near = estimated & (to_true < 10)
+    if near.sum() == 0:
+        return 10.0, 10.0
+    return float(to_true[near].sum() / near.sum()), float(
+        (distance_transform_edt(~estimated) * true).sum() / true.sum()
+    )
+
+
 def pdbe_oracle(prediction: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+    """SharpDepth's evaluation/metric.py: everything in float32, as predictions and truth are there."""
+
     def edges(depth: np.ndarray) -> np.ndarray:
-        depth = depth.astype(np.float64)
-        both = [min_max(depth), min_max(1 / np.clip(depth, 1e-6, None))]
+        depth = depth.astype(np.float32)
+        both = [min_max(depth), min_max(1.0 / depth.clip(min=1e-6))]
         found = [canny(m, sigma=np.sqrt(2), low_threshold=0.1, high_threshold=0.2) for m in both]
         return found[0] | found[1]
 
-    estimated, true = edges(prediction), edges(target)
-    to_true = distance_transform_edt(~true) if true.any() else np.full(true.shape, np.inf)
-    to_estimated = distance_transform_edt(~estimated)
-    near = [d for d, e in zip(to_true.flat, estimated.flat, strict=True) if e and d < 10]
-    accuracy = float(np.mean(near)) if near else 10.0
-    if not estimated.any() or not true.any():
-        return accuracy, 10.0
-    return accuracy, float((to_estimated * true).sum() / true.sum())
+    return near_distances(edges(prediction), edges(target))
+
+
+def dbe_oracle(prediction: np.ndarray, edges: np.ndarray, version: Toolbox) -> tuple[float, float]:
+    """iBims-1's evaluate_ibims_error_metrics.py, of today and the older one."""
+    depth = prediction.astype("f")
+    depth[depth == 0] = np.nan
+    low, high = (0.15, 0.3) if version == "current" else (0.1, 0.2)
+    estimated = canny(min_max(depth), sigma=np.sqrt(2), low_threshold=low, high_threshold=high)
+    accuracy, completeness = near_distances(estimated, edges)
+    if version == "paper" or (accuracy, completeness) == (10.0, 10.0):
+        return accuracy, completeness
+    there = np.minimum(distance_transform_edt(~edges) * estimated, 10)
+    back = np.minimum(distance_transform_edt(~estimated) * edges, 10)
+    return accuracy, float((there + back).sum() / (estimated.sum() + edges.sum()))
+
+
+def step(column: int, height: int = 40, width: int = 160) -> np.ndarray:
+    return np.where(np.arange(width) < column, 1.0, 2.0)[None].repeat(height, 0).astype(np.float32)
 
 
 CASES: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
@@ -57,9 +83,10 @@ CASES: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
     "blurred": lambda: (np.linspace(1, 9, 4800, dtype=np.float32).reshape(60, 80), steps(4)),
     "constant prediction": lambda: (np.ones((60, 80), np.float32), steps(5)),
     "constant truth": lambda: (steps(6), np.ones((60, 80), np.float32)),
-    "far": lambda: (np.where(np.arange(300) < 4, 1.0, 2.0)[None].repeat(40, 0).astype(np.float32),
-                    np.where(np.arange(300) < 290, 1.0, 2.0)[None].repeat(40, 0).astype(np.float32)),
-}  # fmt: skip
+    "far": lambda: (step(140), step(80)),
+    "nine pixels off": lambda: (step(89), step(80)),
+    "twelve pixels off": lambda: (step(92), step(80)),
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -70,39 +97,49 @@ def test_pseudo_boundary_errors_equal_their_definition(case: str) -> None:
     np.testing.assert_allclose([ours["pdbe_accuracy"], ours["pdbe_completeness"]], expected, atol=1e-9)
 
 
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(st.integers(0, 2**31), st.integers(5, 155), st.integers(5, 155), st.floats(0, 0.02))
+def test_pseudo_boundary_errors_equal_the_script_on_generated_steps(
+    seed: int, ours: int, theirs: int, noise: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    prediction, target = (
+        (step(c) + rng.normal(0, noise, (40, 160))).astype(np.float32) for c in (ours, theirs)
+    )
+    found = pseudo_boundary_errors(prediction, target)
+    expected = pdbe_oracle(prediction, target)
+    np.testing.assert_allclose([found["pdbe_accuracy"], found["pdbe_completeness"]], expected, atol=1e-9)
+
+
 def test_what_the_cases_measure() -> None:
     assert pseudo_boundary_errors(*CASES["alike"]()) == {"pdbe_accuracy": 0.0, "pdbe_completeness": 0.0}
     moved = pseudo_boundary_errors(*CASES["moved"]())
     assert 0 < moved["pdbe_accuracy"] < 3.5
     assert 0 < moved["pdbe_completeness"] < 3.5
-    far = pseudo_boundary_errors(*CASES["far"]())
-    assert far["pdbe_accuracy"] == 10  # no estimated edge is near a true one,
-    assert far["pdbe_completeness"] > 200  # and completeness is not truncated
+    none_near = {"pdbe_accuracy": 10.0, "pdbe_completeness": 10.0}
+    for case in ("far", "twelve pixels off", "constant prediction", "constant truth"):
+        assert pseudo_boundary_errors(*CASES[case]()) == none_near, case
+    assert pseudo_boundary_errors(*CASES["nine pixels off"]()) == {
+        "pdbe_accuracy": 8.5,  # edges are two pixels wide
+        "pdbe_completeness": 8.5,
+    }
+    two = np.maximum(step(30, width=400), 3 * (step(390, width=400) - 1))
+    assert pseudo_boundary_errors(step(31, width=400), two)["pdbe_completeness"] > 100  # not truncated
 
 
 @pytest.mark.parametrize("version", ["current", "paper"])
-@pytest.mark.parametrize("case", ["moved", "other", "blurred", "alike"])
+@pytest.mark.parametrize("case", [c for c in CASES if c != "constant truth"])
 def test_boundary_errors_equal_both_scripts(case: str, version: Toolbox) -> None:
     prediction, target = CASES[case]()
-    prediction = prediction.copy()
-    prediction[:2] = 0  # no estimate there
-    edges = canny(min_max(target.astype(np.float64)), np.sqrt(2), 0.1, 0.2)
-    low, high = (0.15, 0.3) if version == "current" else (0.1, 0.2)
-    depth = np.where(prediction == 0, np.nan, prediction).astype(np.float64)
-    estimated = canny(min_max(depth), np.sqrt(2), low, high)
-    ours = boundary_errors(prediction, edges, version)
-    if not estimated.any():
-        assert ours == {"dbe_accuracy": 10, "dbe_completeness": 10}
-        return
-    to_true, to_estimated = distance_transform_edt(~edges), distance_transform_edt(~estimated)
-    near = to_true[estimated][to_true[estimated] < 10]
-    assert ours["dbe_accuracy"] == pytest.approx(near.mean() if near.size else 10, abs=1e-9)
-    if version == "paper":
-        expected = (to_estimated * edges).sum() / edges.sum()
-    else:
-        total = np.minimum(to_true * estimated, 10).sum() + np.minimum(to_estimated * edges, 10).sum()
-        expected = total / (edges.sum() + estimated.sum())
-    assert ours["dbe_completeness"] == pytest.approx(expected, abs=1e-9)
+    edges = canny(min_max(target), np.sqrt(2), 0.1, 0.2)
+    for hole in (0, 2):  # rows without an estimate
+        prediction = prediction.copy()
+        prediction[:hole] = 0
+        ours = boundary_errors(prediction, edges, version)
+        expected = dbe_oracle(prediction, edges, version)
+        assert list(ours.values()) == pytest.approx(expected, abs=1e-9)
+    if case == "far":
+        assert expected == (10.0, 10.0)
 
 
 def test_images_without_annotated_edges_do_not_count() -> None:

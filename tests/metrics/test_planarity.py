@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from depthkd.metrics.planarity import PlanarityErrors, back_project, fitted_plane, planarity_errors
 
@@ -72,3 +74,35 @@ def test_small_planes_and_images_without_planes_do_not_count() -> None:
     result = metric.compute()
     assert (result["images"], result["skipped"]) == (1, 1)
     assert result["planarity_flatness"] > 0.1
+
+
+@settings(deadline=None, derandomize=True, max_examples=15)
+@given(st.integers(0, 2**31), st.lists(st.integers(0, 4), min_size=1, max_size=4))
+def test_the_figure_is_the_mean_over_all_planes_of_all_images(seed: int, counts: list[int]) -> None:
+    """`nanmean(pe_fla)` of the owners' loop, which gathers the planes of all images in one list."""
+    rng = np.random.default_rng(seed)
+    metric, flatness, orientation = PlanarityErrors(), [], []
+    for count in counts:
+        target = plane(FORWARD, 3.0 + rng.random())
+        prediction = target + rng.normal(0, 0.05, SIZE)
+        masks = np.zeros((count, *SIZE), bool)
+        for mask in masks:
+            mask[: rng.integers(1, 48)] = True  # up to two rows are under 5 %
+        normals = rng.normal(0, 1, (count, 3))
+        arrays = (prediction, target, EVERYWHERE, masks, normals, INTRINSICS)
+        metric.update(*(torch.from_numpy(a) for a in arrays))
+        for mask, normal in zip(masks, normals, strict=True):
+            if mask.sum() / mask.size < 0.05:
+                continue
+            scaled = prediction * np.median(target[mask]) / np.median(prediction[mask])
+            rows, columns = np.mgrid[1 : SIZE[0] + 1, 1 : SIZE[1] + 1]
+            points = np.stack([(columns - 32.5) / 60, np.ones(SIZE), -(rows - 24.5) / 60]) * scaled
+            centred = points[:, mask].T - points[:, mask].T.mean(0)
+            own = np.linalg.svd(centred, full_matrices=False)[2][-1]
+            flatness.append(100 * (centred @ own).std())
+            cosine = abs(own @ normal) / np.linalg.norm(normal)
+            orientation.append(np.degrees(np.arccos(min(1.0, cosine))))
+    found = metric.compute()
+    expected = [np.mean(v) if v else np.nan for v in (flatness, orientation)]
+    ours = [found["planarity_flatness"].item(), found["planarity_orientation"].item()]
+    assert ours == pytest.approx(expected, rel=1e-6, abs=1e-6, nan_ok=True)

@@ -197,6 +197,7 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
                 "alignment": "none",
                 "blend": "noised_answer",
                 "intrinsics": False,
+                "fit_size": "image",
                 "gate": "noise",
                 "reliable": 0.4,
                 "vae": f"{base}/vae",
@@ -251,6 +252,11 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
             models.UnsharpMask,
             {"model": Level()},
             {"model": Level(3.0), "radius": 0.1, "amount": 2.0, "resolution": 64},
+        ),
+        "RandomScaleShift": (
+            models.RandomScaleShift,
+            {"model": Level()},
+            {"model": Level(3.0), "scale": 5.0, "shift": 5.0, "seed": 1},
         ),
         "TrainedDepth": (
             TrainedDepth,

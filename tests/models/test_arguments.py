@@ -45,7 +45,6 @@ NO_NUMBERS: list[Mistake] = [
     ("OnnxDepth", {"path": "", "size": [8, 0]}, "would be [height, width] in pixels, not [8, 0]"),
     ("OnnxDepth", {"path": "", "input_range": 0.0}, "must be above 0, not 0.0"),
     ("OnnxDepth", {"path": "", "threads": -1}, "must be above 0, not -1"),
-    ("AlignedDepth", {**METRIC, "metric_resolution": 0}, "must be above 0, not 0"),
 ]
 OTHERS: list[Mistake] = [
     (
@@ -66,6 +65,7 @@ OTHERS: list[Mistake] = [
     ("TimmDepth", {**RESNET, "options": {"checkpoint_path": "~/no.pth"}}, "there is no file of weights '/"),
     ("TimmDepth", {**VIT, "options": {"img_size": -3}}, "timm cannot build 'vit_tiny_patch16_224': "),
     ("UnsharpMask", {"model": Level(), "radius": float("nan")}, "must be above 0, not nan and 1.0"),
+    ("AlignedDepth", {**METRIC, "metric_resolution": 0}, "metric_resolution must be at least 1 pixel, not 0"),
 ]
 
 

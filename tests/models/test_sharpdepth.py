@@ -214,3 +214,61 @@ def test_an_unsharp_mask_makes_an_edge_steeper_and_leaves_a_plane() -> None:
     torch.testing.assert_close(flat, torch.full((1, 16, 32), 3.0))
     with pytest.raises(ValueError, match="radius and amount must be above 0"):
         UnsharpMask(Ramp(), radius=0.0)
+
+
+@pytest.mark.parametrize("longest", [None, 32])
+def test_the_released_code_fits_at_the_image_s_size_and_raises_nothing(longest: int | None) -> None:
+    model = sharpdepth(variant="released", longest=longest, metric=lambda: Ramp(0.1, 9.0))
+    image, size = photographs(18, 27), (18, 27)
+    torch.manual_seed(4)
+    depth = model.predict(image)
+    torch.manual_seed(4)
+    pixels = model.fit_input(image)
+    small = (pixels.shape[-2], pixels.shape[-1])
+    metric = torch.nn.functional.interpolate(Ramp(0.1, 9.0)(image).depth[:, None], small, mode="bilinear")
+    unit = (metric - metric.min()) / (metric.max() - metric.min())
+    rgb, encoded = model.encode(pixels), model.encode(unit.expand(-1, 3, -1, -1))
+    first = model.clean(torch.randn(1, *rgb.shape[1:]), rgb, LAST)
+    difference = (model.decode(first) - unit[:, 0]).abs()
+    difference = difference / difference.max()
+    near = torch.nn.functional.interpolate(difference[:, None], rgb.shape[-2:], mode="nearest")
+    mixed = noised(first, torch.randn(1, *rgb.shape[1:]), model.alphas_cumprod[LAST].expand(1))
+    sharp = model.decode(model.clean(near * mixed + (1 - near) * encoded, rgb, LAST))
+    large = [
+        torch.nn.functional.interpolate(one.reshape(1, 1, *small), size, mode="bilinear")[0, 0].detach()
+        for one in (sharp, metric, difference)
+    ]
+    x, y, e = (one.double().numpy().ravel() for one in large)
+    chosen = e < 0.5
+    assert 0 < chosen.sum() < chosen.size
+    columns = np.stack([x, np.ones_like(x)], 1)
+    fit = np.linalg.lstsq(columns[chosen], y[chosen], rcond=None)[0]
+    expected = (columns @ fit).reshape(1, *size)
+    np.testing.assert_allclose(depth.numpy(), expected, rtol=1e-3, atol=1e-3)
+    torch.manual_seed(4)
+    assert model.infer(image).shape == (1, 3 * small[0], small[1])
+    torch.manual_seed(4)
+    with torch.no_grad():
+        direct = model(image).depth
+    assert direct.shape[1:] == (size if longest else small)
+
+
+def test_where_the_last_fit_is_made_is_an_option_of_its_own() -> None:
+    metric = Ramp(0.1, 9.0)(torch.rand(1, 3, 4, 6)).depth
+    sharp, agree = torch.linspace(0, 1, 6).expand(1, 4, 6) - 0.3, torch.ones(1, 4, 6)
+    released = sharpdepth(variant="paper", fit_size="image")
+    answer = torch.cat([sharp, metric - 3, 0 * agree], 1)
+    assert float(released.restore(answer, (4, 6)).min()) < -2
+    assert sharpdepth(variant="released", fit_size="network").restore(metric, (4, 6)) is metric
+    assert float(rescaled(sharp, metric - 3, agree > 0).min()) == pytest.approx(1e-3)
+
+
+def test_two_answers_that_agree_up_to_rounding_leave_the_latent_clean() -> None:
+    for variant in ("paper", "released"):
+        model = sharpdepth(variant=variant)
+        unit = torch.linspace(0, 1, 24).expand(1, 16, 24)
+        clean = model.encode(unit[:, None].expand(-1, 3, -1, -1))
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+        given, difference = model.look(unit, clean, noise)
+        assert float(difference.max()) < 0.01
+        torch.testing.assert_close(given, clean, rtol=0.05, atol=0.05)

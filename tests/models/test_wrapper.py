@@ -24,10 +24,10 @@ class Odd(DepthModel):
 
     space, multiple, fixed_size = METRIC_DISPARITY, 3, (9, 12)
     own_size = resizes = half_but_head = through_codec = takes_camera = True
-    longest, trained_at, preprocessing = 40, (20, 30), "authors"
+    longest, trained_at, preprocessing, max_depth = 40, (20, 30), "authors", 70.0
     default_resolution = Resolution("shorter", 7)
     licence, source, training_sets = "mit", "odd", ("KITTI",)
-    feature_channels = 5
+    feature_channels, feature_family = 5, "odd"
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,6 +36,9 @@ class Odd(DepthModel):
 
     def forward(self, image: Tensor) -> DepthOutput:
         return DepthOutput(image[:, 0], torch.ones(len(image), 2, 5))
+
+    def features(self, image: Tensor) -> Tensor:
+        return torch.zeros(len(image), 3, 4)
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         return self.encoder.parameters()
@@ -96,6 +99,7 @@ class Odd(DepthModel):
 
 ASKED: dict[str, tuple[Any, ...]] = {
     "forward": (torch.rand(2, 3, 4, 5),),
+    "features": (torch.rand(2, 3, 4, 5),),
     "rounded": (4, 5),
     "resolve": (Resolution("longer", 8),),
     "runs_at": (4, 5, 6, 7.0),
