@@ -15,6 +15,7 @@ from depthkd.run_folder import read_checkpoint
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["depthkd.fit", "depthkd.methods.distill_any_depth", "tests.processes"])
+NOISE = ("LeafSpec", "FLOPs", "TPU available", "litlogger", "FutureWarning", "DeprecationWarning")
 
 
 class KillAfter(pl.Callback):
@@ -72,7 +73,9 @@ def run(arguments: list[str], folder: Path, ranks: int = 1, timeout: float = 120
             process.kill()
             process.join()
             raise TimeoutError(f"depthkd {' '.join(arguments)} hung:\n{logs[0].read_text()[-3000:]}")
-    return [p.exitcode for p in processes if p.exitcode is not None], logs[0].read_text()
+    said = logs[0].read_text()
+    assert not any(word in said for word in NOISE), said
+    return [p.exitcode for p in processes if p.exitcode is not None], said
 
 
 def assert_resumes(folder: Path, config: str, batches: int, *more: str) -> dict[str, Any]:
