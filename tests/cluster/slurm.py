@@ -75,7 +75,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Slurm:
-    """Two nodes of two CPUs and two pretended GPUs each."""
+    """Two nodes of six CPUs and two pretended GPUs each."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -91,7 +91,7 @@ class Slurm:
         lines = CONF.format(host=host, port=controller, munge=self.munge, base=self.base)
         for i, port in enumerate(ports, 1):
             lines += (
-                f"NodeName=n{i} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=4000 "
+                f"NodeName=n{i} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=6 RealMemory=4000 "
                 "Gres=gpu:2 State=UNKNOWN\n"
             )
         lines += f"PartitionName=debug Nodes=n[1-{NODES}] Default=YES MaxTime=INFINITE State=UP\n"

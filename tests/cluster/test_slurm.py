@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,14 @@ ROOT = Path(__file__).parent.parent.parent
 CHECKPOINT = Path("runs/tiny/checkpoints/last.ckpt")
 STEPS, EVERY, PAUSE = 60, 4, 0.15
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+Words = tuple[str, ...]
 PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "ShardDataModule")
 
 pytestmark = [
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
     pytest.mark.xdist_group("slurm"),
     pytest.mark.timeout(600),
+    pytest.mark.usefixtures("interrupted"),
 ]
 
 
@@ -72,58 +75,47 @@ def submit(slurm: Slurm, folder: Path, name: str, *words: str, **environment: st
     return job, log
 
 
-def preempted(
-    slurm: Slurm, project: Path, name: str, options: tuple[str, ...] = (), overrides: tuple[str, ...] = ()
-) -> tuple[str, Path, Path]:
-    """A job on two ranks that has just trained its first steps."""
+@dataclass(frozen=True)
+class Job:
+    number: str
+    log: Path
+    checkpoint: Path
+
+
+def train(slurm: Slurm, project: Path, name: str, options: Words = (), overrides: Words = ()) -> Job:
+    """A job on two ranks."""
     words = (*TWO, *options, "slurm/fit.sbatch", "tiny.yaml", "--run", name, *overrides)
-    job, log = submit(slurm, project, name, *words)
-    checkpoint = project / name / "checkpoints/last.ckpt"
-    wait_until(lambda: checkpoint.exists() or slurm.state(job) in OVER, 120, f"{name} has a checkpoint")
-    return job, log, checkpoint
+    return Job(*submit(slurm, project, name, *words), project / name / "checkpoints/last.ckpt")
 
 
-def assert_uninterrupted(slurm: Slurm, project: Path, job: str, log: Path, checkpoint: Path) -> None:
-    wait_until(lambda: slurm.state(job) in OVER, 400, f"the end of job {job}")
-    text = log.read_text()
-    assert slurm.state(job) == "COMPLETED", text
-    assert "restart 1" in text
-    assert "Traceback" not in text, text
-    whole, resumed = read_checkpoint(project / "whole/checkpoints/last.ckpt"), read_checkpoint(checkpoint)
-    assert whole["global_step"] == STEPS
-    for part in PARTS:
-        assert_same(whole[part], resumed[part], part)
+def await_first_steps(slurm: Slurm, *jobs: Job) -> None:
+    def begun() -> bool:
+        return all(job.checkpoint.exists() or slurm.state(job.number) in OVER for job in jobs)
+
+    wait_until(begun, 120, f"first checkpoints of {jobs}")
 
 
-def test_requeued_by_scontrol(slurm: Slurm, project: Path) -> None:
-    job, log, checkpoint = preempted(slurm, project, "requeued")
-    slurm.call("scontrol", "requeue", job)
-    assert_uninterrupted(slurm, project, job, log, checkpoint)
-    assert "asked to leave: saved step" in log.read_text()
-
-
-def test_signalled_by_scancel(slurm: Slurm, project: Path) -> None:
-    job, log, checkpoint = preempted(slurm, project, "signalled")
-    slurm.call("scancel", "--signal=USR1", job)
-    assert_uninterrupted(slurm, project, job, log, checkpoint)
-    assert f"requeueing job {job}" in log.read_text()
-
-
-def test_time_limit(slurm: Slurm, project: Path) -> None:
+@pytest.fixture(scope="module")
+def interrupted(slurm: Slurm, project: Path) -> dict[str, Job]:
+    """Jobs that are sent away while they train, each in another way; the other tests fill the time until they
+    are back."""
     # SLURM looks every 30 s and counts a signal as due 30 s early: 20 to 50 s after the start.
     slower = ("--trainer.callbacks+", "tests.cluster.callbacks.Slow", "--trainer.callbacks.seconds", "0.3")
-    options = ("--time=1", "--signal=USR1@10")
-    job, log, checkpoint = preempted(slurm, project, "limited", options, slower)
-    assert_uninterrupted(slurm, project, job, log, checkpoint)
-    assert f"requeueing job {job}" in log.read_text()
+    limited = train(slurm, project, "limited", ("--time=1", "--signal=USR1@10"), slower)
+    await_first_steps(slurm, limited)
+    requeued, signalled = (train(slurm, project, name) for name in ("requeued", "signalled"))
+    await_first_steps(slurm, requeued, signalled)
+    slurm.call("scontrol", "requeue", requeued.number)
+    slurm.call("scancel", "--signal=USR1", signalled.number)
+    return {"limited": limited, "requeued": requeued, "signalled": signalled}
 
 
 def last_words(slurm: Slurm, folder: Path, name: str, *words: str, **environment: str) -> list[str]:
-    """What a job that fails within 30 seconds says, without srun's own lines."""
+    """What a job that fails at its start says, without srun's own lines."""
     job, log = submit(slurm, folder, name, *words, **environment)
     # 15 seconds where nothing else runs, most of them imports; here other tests do.
     wait_until(
-        lambda: slurm.state(job) in OVER, 60, f"the end of job {job}: {log.exists() and log.read_text()}"
+        lambda: slurm.state(job) in OVER, 120, f"the end of job {job}: {log.exists() and log.read_text()}"
     )
     assert slurm.state(job) == "FAILED"
     said = log.read_text().splitlines()
@@ -165,3 +157,21 @@ def test_test_script(slurm: Slurm, project: Path) -> None:
 def test_test_script_without_anything_to_test(slurm: Slurm, project: Path) -> None:
     said = last_words(slurm, project, "untested", *TWO, "slurm/test.sbatch", "configs/nowhere.yaml")
     assert said == [f"test.sbatch: configs/nowhere.yaml does not exist (seen from {project})"]
+
+
+@pytest.mark.parametrize("name", ["requeued", "signalled", "limited"])
+def test_sent_away_and_back(name: str, slurm: Slurm, project: Path, interrupted: dict[str, Job]) -> None:
+    """By `scontrol requeue`, `scancel --signal=USR1`, and the time limit: as if it had never been away."""
+    job = interrupted[name]
+    wait_until(lambda: slurm.state(job.number) in OVER, 400, f"the end of job {job.number}")
+    text = job.log.read_text()
+    assert slurm.state(job.number) == "COMPLETED", text
+    assert "restart 1" in text
+    assert "Traceback" not in text, text
+    said = "asked to leave: saved step" if name == "requeued" else f"requeueing job {job.number}"
+    assert said in text
+    whole = read_checkpoint(project / "whole/checkpoints/last.ckpt")
+    resumed = read_checkpoint(job.checkpoint)
+    assert whole["global_step"] == STEPS
+    for part in PARTS:
+        assert_same(whole[part], resumed[part], part)
