@@ -15,7 +15,7 @@ from depthkd.run_folder import read_checkpoint
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["depthkd.fit", "depthkd.methods.distill_any_depth", "tests.processes"])
-NOISE = ("LeafSpec", "FLOPs", "TPU available", "litlogger", "FutureWarning", "DeprecationWarning")
+NOISE = ("LeafSpec", "FLOPs", "TPU available", "litlogger", "FutureWarning", "Loading weights")
 
 
 class KillAfter(pl.Callback):

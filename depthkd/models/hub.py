@@ -27,6 +27,7 @@ UNUSED = (
 )
 WEIGHTS = "model.safetensors"
 ERRORS_ALONE = 40
+PATIENCE = 3.0  # seconds until a progress bar shows
 PICKLED = "pickled weights (.bin, .pth, .ckpt) are refused, so convert them to safetensors first"
 UNBUILT = (KeyError, RuntimeError, TypeError, ValueError, StrictDataclassError)  # of settings that cannot be
 
@@ -76,13 +77,19 @@ def load_safetensors(network_class: Any, source: str, revision: str | None = Non
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without transformers' report of what does not fit, which is a page; the sentences are ours."""
-    verbosity = logging.get_verbosity()
+    """Without transformers' report of what does not fit, which is a page, for the sentences are ours; and
+    without its progress bar, where reading takes no longer than people wait."""
+    verbosity, hook = logging.get_verbosity(), logging.set_tqdm_hook(_late)
     logging.set_verbosity(ERRORS_ALONE)
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        logging.set_tqdm_hook(hook)
+
+
+def _late(bar: Any, args: Any, options: Any) -> Any:
+    return bar(*args, **{"delay": PATIENCE, "disable": None, **options})
 
 
 def read_config(source: str, revision: str | None = None) -> dict[str, Any]:
