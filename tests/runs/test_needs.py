@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from depthkd.replicate import folder_of, train_and_score
 from depthkd.run_folder import CHECKPOINT, Progress, Run, read_checkpoint
 from tests.conftest import CommandLine
 from tests.runs.conftest import Fit
@@ -96,3 +97,34 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert done.stdout == "1\n" and "once more Ctrl-C stops at once" in done.stderr
     assert done.returncode == -signal.SIGINT
+
+
+def test_an_interrupted_row_of_a_replication_is_gone_on_with(
+    config: Path, tmp_path: Path, scene_shards: Path, command_line: CommandLine
+) -> None:
+    tree = yaml.safe_load(config.read_text())
+    benchmark = {"class_path": "depthkd.benchmarks.ShardBenchmark"}
+    benchmark |= {"init_args": {"urls": str(scene_shards / "studio_test"), "resolution": 16}}
+    tree["data"]["validation"] = {"b": benchmark}
+    ask = {"class_path": "tests.cluster.callbacks.Signal", "init_args": {"name": "SIGTERM", "batches": 2}}
+    leaving = tree | {"trainer": tree["trainer"] | {"callbacks": [ask]}}
+
+    def score(name: str, tree: dict[str, Any]) -> dict[str, float]:
+        return dict(train_and_score(str(tmp_path / name), tree, "b", None, 0, ["abs_rel"]))
+
+    with pytest.raises(SystemExit, match="143"):
+        score("parts", leaving)
+    run = Run(tmp_path / "parts/run")
+    assert run.progress() == Progress(2, 6)
+    assert score("parts", tree) == score("whole", tree)
+    assert run.progress() == Progress(6, 6)
+
+
+def test_a_row_of_other_settings_or_teachers_is_another_row(tmp_path: Path) -> None:
+    teacher = tmp_path / "last.ckpt"
+    teacher.write_bytes(b"one")
+    before = folder_of(tmp_path, "a row", 0, [{"rate": 1}], [teacher])
+    assert folder_of(tmp_path, "a row", 0, [{"rate": 1}], [teacher]) == before
+    assert folder_of(tmp_path, "a row", 0, [{"rate": 2}], [teacher]) != before
+    teacher.write_bytes(b"two")
+    assert folder_of(tmp_path, "a row", 0, [{"rate": 1}], [teacher]) != before
