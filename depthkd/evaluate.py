@@ -29,6 +29,7 @@ from depthkd.evaluation.results import everything, facts, looks, reasons, sectio
 from depthkd.evaluation.workers import Workers
 from depthkd.formats.sample import Sample
 from depthkd.formats.whole_files import write_whole
+from depthkd.in_use import InUse
 from depthkd.models.model import DepthModel
 from depthkd.named_models import named_model
 from depthkd.paths import user_path
@@ -38,7 +39,7 @@ from depthkd.report.photographs import photographs as carried_photographs
 from depthkd.report.picks import picked
 from depthkd.report.pictures import SheetRow, picture_sheet
 from depthkd.report.published import paper_table
-from depthkd.run_folder import Run
+from depthkd.run_folder import LOCK, Run
 
 USAGE = "depthkd test [RUN or FILE.onnx or FOLDER or HUB_ID ...] [--config FILE] [options]"
 
@@ -139,9 +140,10 @@ def evaluate(
     photos = [SheetRow(s.key, s.image) for s in carried_photographs()] if photographs else []
     about: dict[str, dict[str, Any]] = {}
     spaces: dict[str, DepthSpace] = {}
-    out.mkdir(parents=True, exist_ok=True)
-    records, keep = Records(out), out if keep_predictions else None
-    with Workers(workers) as processes:
+    keep = out if keep_predictions else None
+    busy = f"{out} is being written by {{who}}: wait for it, or choose another --out"
+    with InUse(out / LOCK, busy), Workers(workers) as processes:
+        records = Records(out)
         for contender in contenders(models, mean_map, untrained):
             for subject in _subjects(contender, place):
                 about[subject.name], spaces[subject.name] = _about(subject), subject.model.space

@@ -107,7 +107,7 @@ class FitCLI(LightningCLI):
         self.run = Run(config.run or f"runs/{self.name}")
         config.ckpt_path = self._start(config.ckpt_path)
         if self.fits and not config.trainer.fast_dev_run:
-            self.run.check_free()
+            self.run.in_use.check()
         self.configured = config.clone()
         config.trainer.precision = preflight(
             Plan(

@@ -1,16 +1,14 @@
 """A run is one folder, `runs/<name>/{config.yaml, checkpoints/last.ckpt, logs/, trained_on/}`: what is where,
 how far it has come, and who works in it."""
 
-import fcntl
-import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import yaml
 
 from depthkd.errors import MissingFileError, UserError
+from depthkd.in_use import InUse
 from depthkd.models.weights import read_content, refuse_broken
 from depthkd.paths import user_path
 
@@ -54,7 +52,11 @@ class Run:
         of_checkpoint = found.is_file() or found.suffix == ".ckpt"
         self.folder = found.parent.parent if of_checkpoint else found
         self.checkpoint = found if of_checkpoint else found / CHECKPOINT
-        self._lock: TextIO | None = None
+        self.in_use = InUse(
+            self.folder / LOCK,
+            f"{self.folder} is being trained in by {{who}}: wait for it, or give this run another folder "
+            "(--run)",
+        )
 
     @property
     def config(self) -> Path:
@@ -104,59 +106,6 @@ class Run:
             number += 1
         self.folder.rename(aside)
         return aside
-
-    def check_free(self) -> None:
-        """See that no other process trains in it.
-
-        Raises:
-            UserError: one does; the sentence says which.
-        """
-        if self._lock is None and self._lock_file.is_file():
-            with self._lock_file.open("a+") as file:
-                self._claim(file)
-
-    def take(self) -> None:
-        """Mark it as in use, until this process ends, however it ends, or calls `release`.
-
-        Raises:
-            UserError: another process trains in it.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = self._lock_file.open("a+")
-        try:
-            self._claim(file)
-        except UserError:
-            file.close()
-            raise
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        self._lock = file
-
-    def release(self) -> None:
-        """No longer in use."""
-        if self._lock is not None:
-            self._lock_file.unlink(missing_ok=True)
-            self._lock.close()
-            self._lock = None
-
-    @property
-    def _lock_file(self) -> Path:
-        return self.folder / LOCK
-
-    def _claim(self, file: TextIO) -> None:
-        """A record lock: it ends with the process, and forked data workers do not inherit it."""
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            file.seek(0)
-            who = file.read().strip() or "another process"
-            raise UserError(
-                f"{self.folder} is being trained in by {who}: wait for it, or give this run another folder "
-                "(--run)"
-            ) from error
-        except OSError:  # this file system knows no locks
-            return
 
 
 def read_checkpoint(path: Path, lazily: bool = False) -> dict[str, Any]:

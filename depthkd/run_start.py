@@ -72,7 +72,7 @@ class RunStart(Callback):
                 logger.begin()
 
     def _begin(self, step: int) -> None:
-        self.run.check_free()
+        self.run.in_use.check()
         aside = None if self.resumes else self.run.set_aside()
         if aside is not None:
             print(
@@ -80,7 +80,7 @@ class RunStart(Callback):
                 "(--ckpt_path last goes on instead)",
                 flush=True,
             )
-        self.run.take()
+        self.run.in_use.take()
         text, place = self.config(), self.run.config
         if place.is_file() and self.resumes and (before := place.read_text(encoding="utf-8")) != text:
             write_whole(place.with_name(f"config.until_step_{step}.yaml"), before)
@@ -89,8 +89,8 @@ class RunStart(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """The folder is free again."""
-        self.run.release()
+        self.run.in_use.release()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Likewise: Lightning tears nothing down then."""
-        self.run.release()
+        self.run.in_use.release()

@@ -26,6 +26,7 @@ from depthkd.formats.samples import decode_label, decode_sample, encode_sample
 from depthkd.formats.tar import TarIndex, index_tar, unread
 from depthkd.formats.whole_files import write_whole
 from depthkd.formats.writing import Member, write_shards, write_tar
+from depthkd.in_use import InUse
 from depthkd.paths import expand_urls, user_path
 from depthkd.processes import pool
 
@@ -216,33 +217,42 @@ def scenes(
     }
     folder = user_path(out)
     names = [f"{style}-{shard:06d}.tar" for shard in range(math.ceil(count / samples_per_shard))]
-    if folder.is_dir() and any(folder.iterdir()):
-        if _manifest(folder) != settings:
-            raise ExistingFileError(
-                f"{folder} holds other files or other scenes; remove it, or choose another --out"
-            )
-        print(f"{folder} has these {count} scenes already")
-        return [folder / name for name in names]
-    draft = folder.with_name(f"{folder.name}.partial")
-    if draft.is_dir() and _manifest(draft) != settings:
-        for file in draft.iterdir():
-            file.unlink()
-    draft.mkdir(parents=True, exist_ok=True)
-    write_whole(draft / MANIFEST, json.dumps(settings, indent=2) + "\n")
-    done = next((at for at, name in enumerate(names) if not (draft / name).exists()), len(names))
-    generate = partial(_scene, str(style), seed, height, width, format)
+    paths = [folder / name for name in names]
+    making = f"{folder} is being made by {{who}}: wait for it, or choose another --out"
+    with InUse(folder.with_name(f".{folder.name}.in_use"), making):
+        if folder.is_dir() and any(folder.iterdir()):
+            if _manifest(folder) != settings:
+                raise ExistingFileError(
+                    f"{folder} holds other files or other scenes; remove it, or choose another --out"
+                )
+            print(f"{folder} has these {count} scenes already")
+            return paths
+        draft = folder.with_name(f"{folder.name}.partial")
+        if draft.is_dir() and _manifest(draft) != settings:
+            for file in draft.iterdir():
+                file.unlink()
+        draft.mkdir(parents=True, exist_ok=True)
+        write_whole(draft / MANIFEST, json.dumps(settings, indent=2) + "\n")
+        done = next((at for at, name in enumerate(names) if not (draft / name).exists()), len(names))
+        _generate(settings, draft, names[done:], done * samples_per_shard, workers)
+        draft.replace(folder)
+    print(f"{count} scenes, {len(names)} tars: {paths[0]} first")
+    return paths
+
+
+def _generate(settings: dict[str, Any], folder: Path, names: list[str], first: int, workers: int) -> None:
+    """Write these tars, whose first scene has the number `first`."""
+    how = (settings[name] for name in ("style", "seed", "height", "width", "format"))
+    generate, todo = partial(_scene, *how), range(first, settings["count"])
     with ExitStack() as stack:
-        todo = range(done * samples_per_shard, count)
         generated: Iterator[Member] = map(generate, todo)
         if min(workers, len(todo) // 64) > 1:  # a process takes as long to start as 64 scenes
             generated = stack.enter_context(pool(workers)).map(generate, todo, chunksize=8)
-        progress = tqdm(generated, total=count, initial=todo.start, desc="scenes", unit="scene", disable=None)
+        total = settings["count"]
+        progress = tqdm(generated, total=total, initial=first, desc="scenes", unit="scene", disable=None)
         members = iter(progress)  # one iterator for all tars: a progress bar closes with its first
-        for name in names[done:]:
-            write_tar(islice(members, samples_per_shard), draft / name)
-    draft.replace(folder)
-    print(f"{count} scenes, {len(names)} tars: {folder / names[0]} first")
-    return [folder / name for name in names]
+        for name in names:
+            write_tar(islice(members, settings["samples_per_shard"]), folder / name)
 
 
 def main(arguments: list[str]) -> int:

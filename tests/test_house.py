@@ -11,7 +11,7 @@ import depthkd
 PACKAGE = Path(depthkd.__file__).parent
 FLOORS = [
     {"errors", "lazy"},
-    {"batch", "paths", "pixels", "processes", "resolution"},
+    {"batch", "in_use", "paths", "pixels", "processes", "resolution"},
     {"geometry", "alignment"},
     {"formats", "losses", "metrics", "models", "report"},
     {"benchmarks"},

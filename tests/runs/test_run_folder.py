@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from depthkd.errors import UserError
+from depthkd.in_use import InUse
 from depthkd.run_folder import CHECKPOINT, Progress, Run, read_checkpoint
 from tests.conftest import CommandLine
 from tests.runs.conftest import Fit
@@ -42,7 +43,7 @@ def test_progress_is_steps_of_steps(tmp_path: Path) -> None:
 
 def hold(folder: str, taken: Any, release: Any) -> None:
     run = Run(folder)
-    run.take()
+    run.in_use.take()
     taken.set()
     release.wait(30)
     os._exit(0)  # as a killed process ends: nothing is tidied up
@@ -54,16 +55,49 @@ def test_one_process_a_folder(tmp_path: Path) -> None:
     other = context.Process(target=hold, args=(str(tmp_path), taken, release))
     other.start()
     assert taken.wait(30)
-    for attempt in (Run(tmp_path).check_free, Run(tmp_path).take):
+    for attempt in (Run(tmp_path).in_use.check, Run(tmp_path).in_use.take):
         with pytest.raises(UserError, match=rf"is being trained in by process {other.pid} on .*--run"):
             attempt()
     release.set()
     other.join()
-    Run(tmp_path).check_free()
+    Run(tmp_path).in_use.check()
     run = Run(tmp_path)
-    run.take()
-    run.release()
+    run.in_use.take()
+    run.in_use.release()
     assert list(tmp_path.iterdir()) == []
+
+
+def hold_files(files: list[str], taken: Any, release: Any) -> None:
+    held = [InUse(Path(file), "") for file in files]
+    for one in held:
+        one.take()
+    taken.set()
+    release.wait(60)
+
+
+def test_a_test_and_scenes_are_one_processs_too(
+    tmp_path: Path, scene_shards: Path, command_line: CommandLine
+) -> None:
+    context = multiprocessing.get_context("fork")
+    taken, release = context.Event(), context.Event()
+    files = [str(tmp_path / "t/.in_use"), str(tmp_path / ".s.in_use")]
+    other = context.Process(target=hold_files, args=(files, taken, release))
+    other.start()
+    assert taken.wait(30)
+    benchmark = ["--benchmarks.b", "depthkd.benchmarks.ShardBenchmark", "--benchmarks.b.limit", "1"]
+    benchmark += ["--benchmarks.b.urls", str(scene_shards / "studio_test"), "--photographs", "false"]
+    model = ["--models.m.class_path", "depthkd.models.DepthAnything", "--models.m.init_args.size", "tiny"]
+    test = ["test", *model, *benchmark, "--out", "t"]
+    size = ["--height", "32", "--width", "32"]
+    make = ["shards", "scenes", "--out", "s", "--style", "film", "--count", "2", *size]
+    for words, said in ((test, "t is being written by process"), (make, "s is being made by process")):
+        status, _, err = command_line(*words)
+        assert status == 2 and said in err and f"process {other.pid} on" in err, err
+    release.set()
+    other.join()
+    for words in (test, make):
+        assert command_line(*words)[0] == 0
+    assert not list(tmp_path.rglob("*.in_use*"))
 
 
 def test_a_mistake_moves_and_writes_nothing(fit: Fit, tmp_path: Path) -> None:

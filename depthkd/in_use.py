@@ -1,0 +1,86 @@
+"""Folders that one process at a time may write."""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from depthkd.errors import UserError
+
+
+class InUse:
+    """A file that says which process writes a folder; it ends with that process, however that ends.
+
+    Args:
+        file: it is there as long as the folder is in use, or left by a process that was killed.
+        sentence: what to say where another process has it, with `{who}` for that process.
+    """
+
+    def __init__(self, file: Path, sentence: str) -> None:
+        self.path = file
+        self.sentence = sentence
+        self._held: TextIO | None = None
+
+    def check(self) -> None:
+        """See that no other process has it.
+
+        Raises:
+            UserError: one has; the sentence says which.
+        """
+        if self._held is None and self.path.is_file():
+            with self.path.open("a+") as file:
+                self._claim(file)
+
+    def take(self) -> None:
+        """Have it until this process ends, or calls `release`.
+
+        Raises:
+            UserError: another process has it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        while self._held is None:
+            file = self.path.open("a+")
+            try:
+                self._claim(file)
+                if self._is_there(file):
+                    self._held = file
+            finally:
+                if self._held is None:  # another has it, or had it until just now and took it away
+                    file.close()
+        self._held.truncate(0)
+        self._held.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._held.flush()
+
+    def release(self) -> None:
+        """Have it no longer."""
+        if self._held is not None:
+            self.path.unlink(missing_ok=True)
+            self._held.close()
+            self._held = None
+
+    def __enter__(self) -> None:
+        self.take()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _claim(self, file: TextIO) -> None:
+        """A record lock: it ends with the process, and forked data workers do not inherit it."""
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            file.seek(0)
+            who = file.read().strip() or "another process"
+            raise UserError(self.sentence.format(who=who)) from error
+        except OSError:  # this file system knows no locks
+            return
+
+    def _is_there(self, file: TextIO) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
+        except FileNotFoundError:
+            return False
