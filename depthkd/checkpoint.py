@@ -12,7 +12,9 @@ from depthkd.batch import TrainingBatch
 from depthkd.errors import UserError
 from depthkd.formats.whole_files import whole_file
 from depthkd.run_folder import CHECKPOINT, read_checkpoint
-from depthkd.trained_on import TrainedOn
+from depthkd.trained_on import TrainedOn, read_digests
+
+MEBIBYTE = 2**20
 
 
 def writes_nothing(trainer: Any) -> bool:
@@ -26,7 +28,12 @@ class SafeCheckpointIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write all of it, or leave the last one as it is."""
         with whole_file(Path(path)) as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError:  # which does not say why it could not write; whoever writes next hears it
+                file.write(bytes(MEBIBYTE))
+                file.flush()
+                raise
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
@@ -40,11 +47,20 @@ class SafeCheckpointIO(CheckpointIO):
 
 
 class RecordTrainedOn(Callback):
-    """Keeps `trained_on/` of the run folder up to date: which images the run has met (a zero-shot guard)."""
+    """Keeps `trained_on/` of the run folder up to date: which images the run has met (a zero-shot guard).
+
+    Args:
+        before: another run, from whose checkpoint this one goes on; its images count too.
+    """
+
+    def __init__(self, before: Path | None = None) -> None:
+        self.before = before
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up what this run has noted before; an earlier run of the name is set aside by now."""
         self.trained_on = TrainedOn(Path(trainer.default_root_dir), trainer.global_rank)
+        if self.before is not None and trainer.is_global_zero:
+            self.trained_on.add(int(digest) for digest in read_digests(self.before))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TrainingBatch, batch_idx: int

@@ -7,7 +7,8 @@ lists and values are replaced, `null` removes a mapping (a base's data source, s
 """
 
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +20,8 @@ from depthkd.errors import MissingFileError, UserError, mistake_or_fault
 from depthkd.paths import user_path
 
 Tree = dict[str, Any]
+ABSENT = "not set"
+SHORT = 60  # characters of a setting's value in a sentence
 
 
 def merge(under: Tree, over: Tree) -> Tree:
@@ -35,6 +38,24 @@ def merge(under: Tree, over: Tree) -> Tree:
     return merged
 
 
+def differences(before: Tree, after: Tree, above: str = "") -> list[str]:
+    """Part of a sentence for each setting that differs between two configs, such as "trainer.max_steps was 6
+    and is 9"."""
+    changes = []
+    for key in dict.fromkeys([*before, *after]):
+        name, old, new = f"{above}{key}", before.get(key, ABSENT), after.get(key, ABSENT)
+        if isinstance(old, dict) and isinstance(new, dict):
+            changes += differences(old, new, f"{name}.")
+        elif old != new:
+            changes.append(f"{name} was {_in_short(old)} and is {_in_short(new)}")
+    return changes
+
+
+def _in_short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
+
+
 def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
     """A config with its chain of bases merged in; a base is relative to the file that names it.
 
@@ -42,13 +63,17 @@ def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
         MissingFileError: the file, or one that it builds on, does not exist.
         UserError: it is not YAML, not a mapping, or builds on itself.
     """
+    if path.is_dir():
+        raise UserError(f"the config {path} is a folder; it would be a YAML file")
     if not path.is_file():
         named = f", which {above[-1]} names as its base," if above else ""
         raise MissingFileError(f"the config {path}{named} does not exist")
     if path.resolve() in [p.resolve() for p in above]:
         raise UserError(f"the config {path} builds on itself, by way of {above[-1]}")
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"the config {path} is no text; it would be a YAML file") from error
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         line = f" at line {place.line + 1}" if place is not None else ""
@@ -108,6 +133,13 @@ def compose(arguments: list[str]) -> Command:
     needs = tree.pop("needs", {})
     if not isinstance(needs, dict) or not all(isinstance(v, str) for v in needs.values()):
         raise UserError(f"the config {last}: 'needs' maps each path to the command that makes it")
+    for path, maker in needs.items():
+        try:
+            shlex.split(maker)
+        except ValueError as error:
+            raise UserError(
+                f"the config {last}: what makes {path} in 'needs', `{maker}`, is no command line: {error}"
+            ) from error
     return Command(["--config", yaml.safe_dump(tree, sort_keys=False), *rest], run_name(last), needs)
 
 
@@ -134,6 +166,7 @@ IN_WORDS = (  # what jsonargparse says, and how we do
     (r"^Expected a <class 'str'>", "it would be a text"),
     (r"^Expected a typing\.Literal\[(.*)\]", r"it would be one of \1"),
     (r"^Expected a dot import path string: (.*)", r"'\1' is no class; it would be one by its import path"),
+    (r"^[Uu]nrecognized arguments: ([^-].*)", r"\1 would come before the first option"),
     (r"\.? Got value: (.*)", r", not \1"),
 )
 
@@ -179,3 +212,19 @@ def parsed(verb: str, usage: str, function: Callable[..., Any], arguments: list[
     options: Namespace = parser.instantiate(parser.parse_args(arguments))
     del options["config"]
     return options
+
+
+def numbers(value: str | Sequence[float], name: str) -> list[float]:
+    """A list of numbers as users write it, 0,65535 or [0, 65535].
+
+    Args:
+        value: what they wrote.
+        name: of the option.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return [float(word) for word in (value.split(",") if isinstance(value, str) else value)]
+    except ValueError as error:
+        raise UserError(f"{name} '{value}' is not a list of numbers such as 0,65535") from error

@@ -5,10 +5,15 @@ known that a setting, a file or a name cannot be used, and what the libraries un
 into one of them only there.
 """
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = str(Path(__file__).parent)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # whoever writes meets these
+DENIED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)  # whoever opens, these
+LONG = 200  # characters of a path in a sentence
+LIGHTNINGS = "MisconfigurationException"  # its word for a user's mistake
 REFUSAL = "raise_union_unexpected_value"  # of jsonargparse, which has tried every type of a union
 
 
@@ -37,9 +42,16 @@ def mistake_or_fault(error: BaseException) -> BaseException | None:
 
     jsonargparse builds objects while it tries one type after another, and answers with an error of its
     own, whatever a constructor raised. None: nothing of ours was raised on the way.
+
+    That a disk is full, or a path cannot be opened, is no fault of ours wherever it is met; nor is what
+    Lightning calls a misconfiguration.
     """
     behind = list(_behind(error))
     mistakes = [e for e in behind if isinstance(e, UserError)]
+    mistakes += [_of_the_machine(e) for e in behind if isinstance(e, OSError) and e.errno in (*FULL, *DENIED)]
+    mistakes += [
+        UserError(f"trainer: {' '.join(str(e).split())}") for e in behind if type(e).__name__ == LIGHTNINGS
+    ]
     faults = [e for e in behind if not isinstance(e, UserError) and _raised_by_us(e)]
     return next(iter(mistakes or faults), None)
 
@@ -50,6 +62,14 @@ def sentence(error: BaseException) -> str:
     if "Original Traceback (most recent call last)" in text:
         return text.strip().splitlines()[-1].partition(": ")[2]
     return text
+
+
+def _of_the_machine(error: OSError) -> UserError:
+    place = "a file" if error.filename is None else str(error.filename)[:LONG]
+    done = "opened" if error.errno in DENIED else "written"
+    mistake = UserError(f"{place} cannot be {done}: {error.strerror}")
+    mistake.__cause__ = error
+    return mistake
 
 
 def _behind(error: BaseException | None) -> Iterator[BaseException]:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TextIO
 
 from depthkd.errors import UserError
+from depthkd.formats.whole_files import writing
 
 
 class InUse:
@@ -16,12 +17,19 @@ class InUse:
     Args:
         file: it is there as long as the folder is in use, or left by a process that was killed.
         sentence: what to say where another process has it, with `{who}` for that process.
+        place: what cannot be written where the file cannot; its folder where None.
     """
 
-    def __init__(self, file: Path, sentence: str) -> None:
+    def __init__(self, file: Path, sentence: str, place: Path | None = None) -> None:
         self.path = file
         self.sentence = sentence
+        self.place = file.parent if place is None else place
         self._held: TextIO | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this process has it."""
+        return self._held is not None
 
     def check(self) -> None:
         """See that no other process has it.
@@ -37,11 +45,13 @@ class InUse:
         """Have it until this process ends, or calls `release`.
 
         Raises:
-            UserError: another process has it.
+            UserError: another process has it, or it cannot be written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.place):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         while self._held is None:
-            file = self.path.open("a+")
+            with writing(self.place):
+                file = self.path.open("a+")
             try:
                 self._claim(file)
                 if self._is_there(file):

@@ -28,10 +28,12 @@ def user_path(text: str | Path) -> Path:
     A shell leaves `~` alone behind an equals sign (`--out=~/results`) and in quotes.
 
     Raises:
-        UserError: it names a scheme that is not a path of this machine, such as https:// or pipe:, or
-            there is no user of the name behind the `~`.
+        UserError: it is empty, names a scheme that is not a path of this machine, such as https:// or pipe:,
+            or there is no user of the name behind the `~`.
     """
     plain = str(text).removeprefix("file://")
+    if not plain:
+        raise UserError("a path is empty; the working folder would be '.'")
     scheme = SCHEME.match(plain)
     if scheme and scheme[1].lower() == "pipe":
         raise UserError(f"'{text}' would run a program; depthkd reads from files only")

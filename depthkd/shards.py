@@ -3,34 +3,29 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from tqdm import tqdm
 
 from depthkd.batch import DepthSpace
-from depthkd.composition import Parser
-from depthkd.errors import ExistingFileError, UserError
+from depthkd.composition import Parser, numbers
+from depthkd.errors import UserError
 from depthkd.formats.depth import CODECS, Number, too_coarse
 from depthkd.formats.images import IMAGE_SUFFIXES, image_size
 from depthkd.formats.packing import Layout, Packer, RawDepth, find_pairs
 from depthkd.formats.sample import BadSample
-from depthkd.formats.samples import decode_label, decode_sample, encode_sample
+from depthkd.formats.samples import decode_label, decode_sample
 from depthkd.formats.tar import TarIndex, index_tar, unread
-from depthkd.formats.whole_files import write_whole
-from depthkd.formats.writing import Member, write_shards, write_tar
+from depthkd.formats.writing import write_shards
 from depthkd.in_use import InUse
 from depthkd.paths import expand_urls, user_path
-from depthkd.processes import pool
+from depthkd.scene_shards import scenes
 
-MANIFEST = "scenes.json"
 SHOWN = 20  # bad samples that are printed one by one
 
 
@@ -95,13 +90,13 @@ def pack(
     if depth is not None:
         if scale is None:
             raise UserError("--scale is missing: value = number * scale, such as 0.001 for millimetres")
-        numbers = _numbers(invalid, "invalid")
-        raw = RawDepth(DepthSpace.parse(space), _fraction(scale), offset, numbers, codec, max_depth)
+        excluded = numbers(invalid, "invalid")
+        raw = RawDepth(DepthSpace.parse(space), _fraction(scale), offset, excluded, codec, max_depth)
     elif max_depth is not None or pair != "name":
         raise UserError("--max_depth and --pair are about depth files, and no --depth is given")
     if not 0 <= max_bad <= 1:
         raise UserError(f"max_bad is a share from 0 to 1, and not {max_bad:g}")
-    camera = None if intrinsics is None else _numbers(intrinsics, "intrinsics")
+    camera = None if intrinsics is None else numbers(intrinsics, "intrinsics")
     if camera is not None and not (
         len(camera) == 4 and min(camera[:2]) > 0 and all(map(math.isfinite, camera))
     ):
@@ -112,7 +107,10 @@ def pack(
         print(f"{pairs.images[-1]} with {pairs.depths[-1]} last")
     packer = Packer(pairs, format, raw, camera, max_bad)
     progress = tqdm(packer.samples(), total=len(packer), desc="pack", unit="sample", disable=None)
-    paths = write_shards(iter(progress), str(user_path(out)), samples_per_shard, overwrite)
+    pattern = user_path(out)
+    writing = f"{pattern} is being packed by {{who}}: wait for it, or choose another --out"
+    with InUse(pattern.with_name(f".{pattern.name}.in_use"), writing, pattern):
+        paths = write_shards(iter(progress), str(pattern), samples_per_shard, overwrite)
     samples = len(packer) - len(packer.bad)
     if not samples:
         raise UserError(f"none of {len(packer)} samples can be used: {packer.bad[0]}")
@@ -173,88 +171,6 @@ def verify(urls: str | list[str], workers: int = 2) -> list[str]:
     return bad
 
 
-def scenes(
-    out: str,
-    style: str = "studio",
-    seed: int = 0,
-    count: int = 600,
-    height: int = 192,
-    width: int = 256,
-    format: Literal["labelled", "sa1b"] = "labelled",
-    workers: int = 2,
-    samples_per_shard: int = 200,
-) -> list[Path]:
-    """Generate procedural scenes into tar shards; the same settings give the same bytes.
-
-    The folder appears when all is there. A run that was interrupted continues with the shard that it
-    was at, and a folder that has these scenes already is left as it is.
-
-    Args:
-        out: the folder to make.
-        style: how the scenes look, studio or film.
-        seed: which scenes.
-        count: how many.
-        height: of the images, in pixels.
-        width: of the images, in pixels.
-        format: labelled (with metric depth and intrinsics), or sa1b (images only).
-        workers: how many processes; 1 does it in this one.
-        samples_per_shard: how many samples go into a tar.
-
-    Raises:
-        UserError: a setting is out of range.
-        ExistingFileError: the folder has something else in it.
-    """
-    if min(count, samples_per_shard) < 1:
-        raise UserError(f"count ({count}) and samples_per_shard ({samples_per_shard}) must be at least 1")
-    settings = {
-        "style": str(style),
-        "seed": seed,
-        "count": count,
-        "height": height,
-        "width": width,
-        "format": format,
-        "samples_per_shard": samples_per_shard,
-    }
-    folder = user_path(out)
-    names = [f"{style}-{shard:06d}.tar" for shard in range(math.ceil(count / samples_per_shard))]
-    paths = [folder / name for name in names]
-    making = f"{folder} is being made by {{who}}: wait for it, or choose another --out"
-    with InUse(folder.with_name(f".{folder.name}.in_use"), making):
-        if folder.is_dir() and any(folder.iterdir()):
-            if _manifest(folder) != settings:
-                raise ExistingFileError(
-                    f"{folder} holds other files or other scenes; remove it, or choose another --out"
-                )
-            print(f"{folder} has these {count} scenes already")
-            return paths
-        draft = folder.with_name(f"{folder.name}.partial")
-        if draft.is_dir() and _manifest(draft) != settings:
-            for file in draft.iterdir():
-                file.unlink()
-        draft.mkdir(parents=True, exist_ok=True)
-        write_whole(draft / MANIFEST, json.dumps(settings, indent=2) + "\n")
-        done = next((at for at, name in enumerate(names) if not (draft / name).exists()), len(names))
-        _generate(settings, draft, names[done:], done * samples_per_shard, workers)
-        draft.replace(folder)
-    print(f"{count} scenes, {len(names)} tars: {paths[0]} first")
-    return paths
-
-
-def _generate(settings: dict[str, Any], folder: Path, names: list[str], first: int, workers: int) -> None:
-    """Write these tars, whose first scene has the number `first`."""
-    how = (settings[name] for name in ("style", "seed", "height", "width", "format"))
-    generate, todo = partial(_scene, *how), range(first, settings["count"])
-    with ExitStack() as stack:
-        generated: Iterator[Member] = map(generate, todo)
-        if min(workers, len(todo) // 64) > 1:  # a process takes as long to start as 64 scenes
-            generated = stack.enter_context(pool(workers)).map(generate, todo, chunksize=8)
-        total = settings["count"]
-        progress = tqdm(generated, total=total, initial=first, desc="scenes", unit="scene", disable=None)
-        members = iter(progress)  # one iterator for all tars: a progress bar closes with its first
-        for name in names:
-            write_tar(islice(members, settings["samples_per_shard"]), folder / name)
-
-
 def main(arguments: list[str]) -> int:
     """Run `depthkd shards`; returns the exit status."""
     from jsonargparse import auto_cli
@@ -282,24 +198,6 @@ def _gathered(arguments: list[str]) -> list[str]:
     return [words if isinstance(words, str) else json.dumps(words) for words in several if words != []]
 
 
-def _scene(style: str, seed: int, height: int, width: int, format: str, index: int) -> Member:
-    from depthkd.data.scenes import scene
-
-    sample = scene(seed, index, style, height, width).sample
-    if format == "sa1b":
-        sample.depth = sample.mask = sample.space = sample.intrinsics = None
-        about = {"image_id": index, "width": width, "height": height, "file_name": f"{sample.key}.jpg"}
-        return sample.key, encode_sample(sample, extra={"image": about, "annotations": []})
-    return sample.key, encode_sample(sample, "png16")  # as always: runs are compared over versions
-
-
-def _manifest(folder: Path) -> Any:
-    try:
-        return json.loads((folder / MANIFEST).read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
 def _look_into(path: str, samples: int) -> dict[str, Any]:
     try:
         index = index_tar(path, images=False)
@@ -325,7 +223,7 @@ def _look_into(path: str, samples: int) -> dict[str, Any]:
             about = json.loads(contents.get("json", b"{}"))["depth"]
             low, high = about["range"]
             labels.append((str(about["codec"]), str(about["space"]), float(low), float(high)))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             continue  # no labels, or broken ones, which `verify` tells about
     codecs, spaces, lows, highs = zip(*labels, strict=True) if labels else ((), (), (), ())
     return {
@@ -377,10 +275,3 @@ def _fraction(value: str | Number) -> float:
         return float(Fraction(str(value)))
     except (ValueError, ZeroDivisionError) as error:
         raise UserError(f"scale '{value}' is not a number such as 0.001 or 1/256") from error
-
-
-def _numbers(value: str | list[Number], name: str) -> list[Number]:
-    try:
-        return [float(word) for word in (value.split(",") if isinstance(value, str) else value)]
-    except ValueError as error:
-        raise UserError(f"{name} '{value}' is not a list of numbers such as 0,65535") from error

@@ -1,13 +1,20 @@
 """Whose mistake an error is: users get a sentence, faults of depthkd keep their traceback and say so."""
 
+import errno
+import os
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from depthkd import lazy
 from depthkd.benchmarks.motorcycle import Motorcycle
+from depthkd.checkpoint import SafeCheckpointIO
 from depthkd.errors import UserError, mistake_or_fault, sentence
 from depthkd.methods.depth_anything_v2 import SupervisedDepth
 from depthkd.models import depth_anything
@@ -78,3 +85,34 @@ def test_errors_are_followed_to_what_was_raised() -> None:
         "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  x\n"
     )
     assert sentence(UserError(worker + "depthkd.errors.UserError: a: b is c")) == "a: b is c"
+
+
+def test_a_full_disk_and_a_locked_file_are_no_faults_of_ours() -> None:
+    for number, said in (
+        (errno.ENOSPC, "x/y cannot be written: No space left on device"),
+        (errno.EROFS, "x/y cannot be written: Read-only file system"),
+        (errno.EACCES, "x/y cannot be opened: Permission denied"),
+        (errno.ENAMETOOLONG, "x/y cannot be opened: File name too long"),
+    ):
+        found = mistake_or_fault(OSError(number, os.strerror(number), "x/y"))
+        assert isinstance(found, UserError) and str(found) == said
+    assert mistake_or_fault(OSError(errno.EBADF, "no")) is None
+    found = mistake_or_fault(MisconfigurationException("`mode` can be min, max,\n got foo"))
+    assert isinstance(found, UserError) and str(found) == "trainer: `mode` can be min, max, got foo"
+
+
+def test_a_checkpoint_on_a_full_disk_is_a_sentence_and_the_last_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch hides why it could not write."""
+    path = tmp_path / "last.ckpt"
+    SafeCheckpointIO().save_checkpoint({"x": torch.ones(3)}, path)
+    before = path.read_bytes()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))  # as a disk with 2 kB left
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(UserError, match=r"last\.ckpt cannot be written: File too large"):
+            SafeCheckpointIO().save_checkpoint({"x": torch.ones(5000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

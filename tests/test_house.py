@@ -11,13 +11,13 @@ import depthkd
 PACKAGE = Path(depthkd.__file__).parent
 FLOORS = [
     {"errors", "lazy"},
-    {"batch", "in_use", "paths", "pixels", "processes", "resolution"},
+    {"batch", "paths", "pixels", "processes", "resolution"},
     {"geometry", "alignment"},
-    {"formats", "losses", "metrics", "models", "report"},
+    {"formats", "in_use", "losses", "metrics", "models", "report"},
     {"benchmarks"},
     {"data", "methods"},
     {"composition", "named_models", "run_folder", "runs", "trained_on", "trainer_settings"},
-    {"checkpoint", "cluster", "evaluation", "fit", "run_start", "shards"},
+    {"checkpoint", "cluster", "evaluation", "fit", "run_start", "scene_shards", "shards"},
     {"evaluate", "predict"},
     {"cli"},
     {"replicate"},

@@ -1,6 +1,5 @@
 """Files that are either whole or not there: written under another name, then renamed."""
 
-import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -8,9 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from depthkd.errors import UserError
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # whoever writes meets these
+from depthkd.errors import FULL, UserError
 
 
 @contextmanager

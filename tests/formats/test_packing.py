@@ -1,5 +1,6 @@
 """What `depthkd shards pack` stores against what it was given."""
 
+import multiprocessing
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from depthkd.formats.images import encode_png
 from depthkd.formats.sample import Sample
 from depthkd.formats.samples import decode_sample
 from depthkd.formats.tar import index_tar
+from depthkd.in_use import InUse
 from tests.test_shards import SIZE, photos, read, run
 
 NEAR = np.geomspace(1, 10, SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.float32)
@@ -193,3 +195,26 @@ def test_unlabelled_photos_keep_their_camera_for_those_who_ask(layout: shards.La
     del members["json"]
     unknown = decode_sample(index.keys[0], members, str(out), labelled=False, cameras=True)
     assert unknown.intrinsics is None
+
+
+def test_one_process_packs_into_a_place(tmp_path: Path) -> None:
+    photos(tmp_path / "in", ["a.jpg"])
+    place = tmp_path / "o" / "p-%06d.tar"
+    busy = InUse(place.with_name(f".{place.name}.in_use"), "")
+    context = multiprocessing.get_context("fork")
+    taken, release = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(busy, taken, release))
+    other.start()
+    assert taken.wait(30)
+    with pytest.raises(UserError, match=rf"p-%06d.tar is being packed by process {other.pid} on"):
+        shards.pack(f"{tmp_path}/in", str(place))
+    release.set()
+    other.join()
+    assert shards.pack(f"{tmp_path}/in", str(place)).samples == 1
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["p-000000.tar"]
+
+
+def hold(busy: InUse, taken: Any, release: Any) -> None:
+    busy.take()
+    taken.set()
+    release.wait(60)

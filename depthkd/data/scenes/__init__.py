@@ -38,6 +38,16 @@ class Scene:
     normals: Float32[np.ndarray, "height width 3"]
 
 
+def check_style(style: str) -> None:
+    """See that there is such a style.
+
+    Raises:
+        UserError: there is none.
+    """
+    if style not in list(Style):
+        raise UserError(f"'{style}' is not a style of scenes; it would be one of {', '.join(Style)}")
+
+
 def scene(
     seed: int, index: int, style: Style | str = Style.STUDIO, height: int = 192, width: int = 256
 ) -> Scene:
@@ -49,8 +59,7 @@ def scene(
     Raises:
         UserError: the style does not exist, the size is not positive, or seed or index are negative.
     """
-    if style not in list(Style):
-        raise UserError(f"'{style}' is not a style of scenes; it would be one of {', '.join(Style)}")
+    check_style(style)
     if min(height, width) < 1:
         raise UserError(f"a scene of {height}x{width} pixels has none; height and width must be at least 1")
     if min(seed, index) < 0:
