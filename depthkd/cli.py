@@ -44,8 +44,13 @@ def version() -> str:
     return metadata.version("depthkd")
 
 
-def main(arguments: list[str]) -> int:
-    """Run one verb; returns the exit status: 0, or 2 after a sentence about a user's mistake."""
+def main(arguments: list[str], makes: tuple[str, ...] = ()) -> int:
+    """Run one verb; returns the exit status: 0, or 2 after a sentence about a user's mistake.
+
+    Args:
+        arguments: the command line.
+        makes: what it is run for, each of them needed for making the one before.
+    """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -60,7 +65,7 @@ def main(arguments: list[str]) -> int:
     if in_a_job:
         signals.listen(signal.SIGUSR1)  # the time limit can come near while libraries are still loading
     try:
-        command = prepared(rest)
+        command = prepared(rest, makes)
         module = importlib.import_module(VERBS[verb][0])
         if module.__name__ == "depthkd.fit":
             return int(module.main(verb, command.arguments, command.name))
@@ -88,8 +93,12 @@ def main(arguments: list[str]) -> int:
             signals.ignore(signal.SIGUSR1)  # or again while they go: all is saved
 
 
-def prepared(arguments: list[str]) -> "Command":
-    """The command line with its configs merged, once what they need has been made."""
+def prepared(arguments: list[str], makes: tuple[str, ...] = ()) -> "Command":
+    """The command line with its configs merged, once what they need has been made; `makes` as in `main`.
+
+    Raises:
+        UserError: something cannot be made, or needs itself.
+    """
     from depthkd.composition import compose
 
     command = compose(arguments)
@@ -103,11 +112,13 @@ def prepared(arguments: list[str]) -> "Command":
             raise EveryRankError(
                 f"{path} {state}, and must not be made by every task: `depthkd {maker}` first"
             )
+        if path in makes:
+            raise UserError(f"{path} needs itself: `depthkd {maker}`, which makes it, has it in its 'needs'")
         words = shlex.split(maker)
-        if state != MISSING and words[0] == "fit":
+        if words[0] == "fit" and begun(path):
             words += ["--ckpt_path", "last"]
         print(f"\ndepthkd {shlex.join(words)}   # makes {path}, which {state}", flush=True)
-        status = main(words)
+        status = main(words, (*makes, path))
         if status > SIGNALLED or status == TO_BE_REQUEUED:
             raise SystemExit(status)
         if status != 0 or unmade(path) is not None:
@@ -134,6 +145,14 @@ def unmade(path: str) -> str | None:
     if progress is None:
         return f"has no checkpoint beside its {CONFIG} yet"
     return None if progress.finished else f"is at {progress}"
+
+
+def begun(path: str) -> bool:
+    """Whether what a config needs is a run that has a checkpoint to go on from."""
+    from depthkd.paths import user_path
+    from depthkd.run_folder import Run
+
+    return Run(user_path(path)).checkpoint.is_file()
 
 
 def console() -> None:

@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -22,10 +21,11 @@ from depthkd.composition import Parser
 from depthkd.data.datamodule import ShardDataModule
 from depthkd.errors import MissingFileError, UserError
 from depthkd.methods.method import Method
+from depthkd.paths import user_path
 from depthkd.report.progress import ProgressLines
 from depthkd.run_folder import CHECKPOINT, Run
 from depthkd.run_start import RunLogger, RunStart
-from depthkd.trainer_settings import check_fit, check_trainer_settings
+from depthkd.trainer_settings import check_fit, check_nodes, check_trainer_settings
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # the stream has no end: `max_steps` says when to stop
@@ -35,6 +35,7 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,  # `fit` says in one line what learns
 }
+UNKNOWN_FIGURE = "Early stopping conditioned on metric"  # how Lightning begins to say that there is none
 NOISE = (
     "litlogger",
     "TPU available",
@@ -104,10 +105,13 @@ class FitCLI(LightningCLI):
         check_trainer_settings(config.trainer)
         if self.fits:
             check_fit(config.trainer)
-        self.run = Run(config.run or f"runs/{self.name}")
+            check_nodes(config.trainer)
+        self.run = run_of(config.run or f"runs/{self.name}")
         config.ckpt_path = self._start(config.ckpt_path)
         if self.fits and not config.trainer.fast_dev_run:
             self.run.in_use.check()
+            if not self._resumes(config.ckpt_path):
+                self.run.check_movable()
         self.configured = config.clone()
         config.trainer.precision = preflight(
             Plan(
@@ -140,6 +144,10 @@ class FitCLI(LightningCLI):
             )
         return str(named.checkpoint)
 
+    def _resumes(self, start: str | None) -> bool:
+        """Whether a checkpoint to go on from is this run's own, and not another's."""
+        return start is not None and Run(start).folder.resolve() == self.run.folder.resolve()
+
     def config_text(self) -> str:
         """What config.yaml says: all settings of this run, with which another can be started."""
         config = self.configured.clone()
@@ -154,9 +162,11 @@ class FitCLI(LightningCLI):
             kwargs["logger"] = RunLogger(self.run.folder) if self.fits else False
         if not self.datamodule.validation:
             kwargs["limit_val_batches"] = 0
-        resumes = self._get(self.config, "ckpt_path") is not None
+        start = self._get(self.config, "ckpt_path")
+        resumes = self._resumes(start)
+        before = None if start is None or resumes else Run(start).folder
         callbacks = [RunStart(self.run, self.config_text, resumes), *_listed(configured.callbacks)]
-        callbacks += [Preemption(), RecordTrainedOn()]
+        callbacks += [Preemption(), RecordTrainedOn(before)]
         bars = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if not sys.stdout.isatty() and not bars:
             callbacks.append(ProgressLines())
@@ -174,6 +184,14 @@ class FitCLI(LightningCLI):
         """
         if not self.datamodule.validation:
             raise UserError("data.validation names no benchmarks, so there is nothing to validate on")
+        start = self._get(self.config, "ckpt_path")
+        progress = None if start is None else Run(start).progress()
+        if this_rank() != 0:
+            return
+        if progress is not None and not progress.finished:
+            print(f"{start} is of an unfinished run, at {progress}: its figures are not what they will be")
+        for name, benchmark in self.datamodule.validation.items():
+            print(f"val/{name}: protocol {benchmark.protocol}", flush=True)
 
     def before_fit(self) -> None:
         """Say what learns, and whether there is anything left to do."""
@@ -184,6 +202,18 @@ class FitCLI(LightningCLI):
             print(f"{start} is at step {progress.steps} of {self.trainer.max_steps}: nothing is left to do")
         if this_rank() == 0:
             print(described(self.model), flush=True)
+
+
+def run_of(folder: str) -> Run:
+    """The run in a folder, which need not be there yet.
+
+    Raises:
+        UserError: it is a file, or a checkpoint's path.
+    """
+    path = user_path(folder)
+    if path.suffix == ".ckpt" or (path.exists() and not path.is_dir()):
+        raise UserError(f"--run {folder}: it would be the run's folder, such as runs/first, and is a file")
+    return Run(path)
 
 
 def described(method: Method) -> str:
@@ -214,13 +244,18 @@ def main(verb: str, arguments: list[str], name: str | None) -> int:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # an average is always
             warnings.filterwarnings("ignore", r".*treespec, LeafSpec", FutureWarning)  # Lightning 2.6.6
+            warnings.filterwarnings("ignore", r"The dirpath has changed from")  # --ckpt_path of another run
+            warnings.filterwarnings("ignore", r"The number of training batches .* the logging interval")
+            warnings.filterwarnings("ignore", r"Be aware that when using `ckpt_path`")  # other callbacks then
             warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
             warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")  # no validation
             warnings.filterwarnings("ignore", r"The `srun` command is available")  # it need not be used
             FitCLI([verb, *arguments], name)
         asked = signals.asked()
-    except MisconfigurationException as error:  # Lightning's word for a user's mistake
-        raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+    except RuntimeError as error:
+        if UNKNOWN_FIGURE not in str(error):
+            raise
+        raise UserError(f"trainer.callbacks: {' '.join(str(error).split())}") from error
     except Preempted as preempted:
         if this_rank() == 0:
             print(f"depthkd {verb}: {preempted.sentence}", flush=True)

@@ -71,6 +71,11 @@ class Run:
             UserError: that is broken.
         """
         if not self.config.is_file():
+            if self.checkpoint.is_file() and self.checkpoint != self.folder / CHECKPOINT:
+                raise MissingFileError(
+                    f"{self.checkpoint} is not in a run folder, whose config tells the network: it would be "
+                    f"RUN/{CHECKPOINT}, beside RUN/{CONFIG}"
+                )
             raise MissingFileError(f"{self.folder} is not a run folder: it has no {CONFIG}")
         try:
             tree = yaml.safe_load(self.config.read_text(encoding="utf-8"))
@@ -89,18 +94,39 @@ class Run:
         if not self.checkpoint.is_file():
             return None
         content = read_checkpoint(self.checkpoint, lazily=True)
-        facts = content["depthkd"]
-        steps = int(content["global_step"])
-        wanted = facts.get("steps")
-        if wanted is None:  # a checkpoint of depthkd 0.1.0, whose config knows it
-            trainer = self.settings().get("trainer") or {}
-            wanted = trainer.get("max_steps", steps)
-        return Progress(steps, int(wanted), bool(facts.get("ended", False)))
+        if "global_step" not in content:
+            raise UserError(f"{self.checkpoint} does not say how many steps it has behind it: it is no run's")
+        facts, steps = content["depthkd"], int(content["global_step"])
+        wanted, asked = facts.get("steps"), self._asked()
+        if asked in (None, wanted):
+            return Progress(steps, int(steps if wanted is None else wanted), bool(facts.get("ended", False)))
+        return Progress(steps, int(asked))
+
+    def _asked(self) -> int | None:
+        """The steps that its config asks for, which was written when training last began: a run that goes on
+        to more of them has no other checkpoint for a while. None where there is no config."""
+        if not self.config.is_file() or self.checkpoint.parent != self.folder / Path(CHECKPOINT).parent:
+            return None
+        steps = (self.settings().get("trainer") or {}).get("max_steps")
+        return steps if isinstance(steps, int) and steps > 0 else None
+
+    def check_movable(self) -> None:
+        """See that an earlier run could be set aside.
+
+        Raises:
+            UserError: there is one, in the working folder or around it.
+        """
+        if (self.folder / CHECKPOINT).exists() and Path.cwd().is_relative_to(self.folder.resolve()):
+            raise UserError(
+                f"{self.folder} holds an earlier run, and the working folder, so that it cannot be set "
+                "aside: give this run another folder (--run), or go on with that one (--ckpt_path last)"
+            )
 
     def set_aside(self) -> Path | None:
         """Keep an earlier run of the same name, `runs/x` as `runs/x.1` and so on; where it is then."""
         if not (self.folder / CHECKPOINT).exists():
             return None
+        self.check_movable()
         number = 1
         while (aside := self.folder.with_name(f"{self.folder.name}.{number}")).exists():
             number += 1

@@ -1,5 +1,6 @@
 """What a run does to its folder when it starts: not before everything is built and sure to train."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from depthkd.checkpoint import writes_nothing
 from depthkd.cluster.slurm import EveryRankError, mark
+from depthkd.composition import Tree, differences
 from depthkd.errors import UserError
 from depthkd.formats.whole_files import write_whole
-from depthkd.run_folder import Run
+from depthkd.run_folder import CHECKPOINT, Run
+
+OPTIMIZATION = "model.init_args.optimization."
+TOLD = 8  # changed settings that are told one by one
 
 
 class RunLogger(TensorBoardLogger):
@@ -42,13 +47,15 @@ class RunStart(Callback):
     Args:
         run: the run.
         config: makes the text of its config.
-        resumes: whether it goes on from a checkpoint, so that what is there stays.
+        resumes: whether it goes on from a checkpoint of its own, so that what is there stays.
     """
 
     def __init__(self, run: Run, config: Callable[[], str], resumes: bool) -> None:
         self.run = run
         self.config = config
         self.resumes = resumes
+        self._began = False
+        self._aside: Path | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the folder, on the first rank, and let the others know.
@@ -56,6 +63,7 @@ class RunStart(Callback):
         Raises:
             EveryRankError: another process trains in it, or it cannot be written.
         """
+        self._began = True
         if writes_nothing(trainer):
             return
         refusal: str | None = None
@@ -73,24 +81,58 @@ class RunStart(Callback):
 
     def _begin(self, step: int) -> None:
         self.run.in_use.check()
-        aside = None if self.resumes else self.run.set_aside()
-        if aside is not None:
+        self._aside = None if self.resumes else self.run.set_aside()
+        if self._aside is not None:
             print(
-                f"depthkd fit: {self.run.folder} held an earlier run, which is now {aside} "
+                f"depthkd fit: {self.run.folder} held an earlier run, which is now {self._aside} "
                 "(--ckpt_path last goes on instead)",
                 flush=True,
             )
         self.run.in_use.take()
-        text, place = self.config(), self.run.config
-        if place.is_file() and self.resumes and (before := place.read_text(encoding="utf-8")) != text:
-            write_whole(place.with_name(f"config.until_step_{step}.yaml"), before)
-        write_whole(place, text)
+        before = self.run.settings() if self.resumes and self.run.config.is_file() else None
+        kept = self._write_config(step)
+        if before is not None and kept is not None:
+            self._say_changes(step, kept, before)
         mark(self.run.folder)
+
+    def _write_config(self, step: int) -> Path | None:
+        """The config that counts from now on; where the one before is kept, if there was another."""
+        text, place, kept = self.config(), self.run.config, None
+        if place.is_file() and self.resumes and (before := place.read_text(encoding="utf-8")) != text:
+            kept = place.with_name(f"config.until_step_{step}.yaml")
+            write_whole(kept, before)
+        write_whole(place, text)
+        return kept
+
+    def _say_changes(self, step: int, kept: Path, before: Tree) -> None:
+        """What is another setting from here on; the method itself tells what it learns at."""
+        changes = [c for c in differences(before, self.run.settings()) if not c.startswith(OPTIMIZATION)]
+        if not changes:
+            return
+        more = f"; and {len(changes) - TOLD} more" if len(changes) > TOLD else ""
+        print(
+            f"depthkd fit: {self.run.folder} goes on at step {step} with another config than before (kept as "
+            f"{kept.name}): {'; '.join(changes[:TOLD])}{more}",
+            flush=True,
+        )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Where nothing was left to do, this config has finished the run, whatever the last one asked for."""
+        left_out = self._began or not self.resumes or not self.run.config.is_file()
+        if not left_out and trainer.is_global_zero and not writes_nothing(trainer):
+            self.run.in_use.check()
+            self._write_config(trainer.global_step)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """The folder is free again."""
         self.run.in_use.release()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Likewise: Lightning tears nothing down then."""
+        """Likewise: Lightning tears nothing down then. An earlier run gets its place again, if nothing was
+        saved of this one; some mistakes show only in a step, or in validation."""
+        ours = self.run.in_use.held or not self.run.folder.exists()
+        if self._aside is not None and ours and not (self.run.folder / CHECKPOINT).exists():
+            shutil.rmtree(self.run.folder, ignore_errors=True)
+            self._aside.rename(self.run.folder)
+            print(f"depthkd fit: nothing was saved: {self.run.folder} is the earlier run again", flush=True)
         self.run.in_use.release()

@@ -16,6 +16,7 @@ from depthkd.run_folder import Run, read_checkpoint
 
 Settings = dict[str, Any]
 log = logging.getLogger(__name__)
+FEW = 400  # characters of what torch says of weights that do not fit
 
 
 def load_student(path: Path | str, fresh: bool = False, settings: Settings | None = None) -> DepthModel:
@@ -47,10 +48,11 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
     try:
         student.load_state_dict(weights)
     except RuntimeError as error:
-        first = str(error).splitlines()[1:2] or [str(error)]
+        first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
+        described = f"that {run.config} describes" + (f" with settings {settings}" if settings else "")
         raise UserError(
-            f"the weights in {run.checkpoint} do not fit the student that {run.config} describes: "
-            f"{first[0].strip()}"
+            f"the weights in {run.checkpoint} do not fit the student {described}: {first[:FEW]}"
+            f"{'...' if len(first) > FEW else ''}"
         ) from error
     progress = run.progress()
     if progress is not None and not progress.finished:

@@ -3,6 +3,7 @@
 A setting that Lightning would ignore here, or answer with a page, is refused before anything is built.
 """
 
+import os
 import re
 from importlib.util import find_spec
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from jsonargparse import Namespace
 
 from depthkd.errors import UserError
+from depthkd.methods.optimization import EMA_KEY
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+STARTED = ("MASTER_ADDR", "SLURM_NTASKS", "SLURM_JOB_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 NEUTRAL = {"limit_train_batches": 1.0, "overfit_batches": 0.0}
 CLIPPING = ("norm", "value")
@@ -24,14 +27,16 @@ LOGGERS = {
     "CometLogger": "comet_ml",
     "NeptuneLogger": "neptune",
 }
-OURS = "model.init_args.optimization.ema_decay"
 UNSUITED = {
     "BatchSizeFinder": "cannot try out sizes of a batch, which belong to the data: set data.batch_size",
     "LearningRateFinder": "finds no learning rate to set: set model.init_args.optimization.learning_rate",
     "GradientAccumulationScheduler": f"goes by epochs: {NO_EPOCH}; set trainer.accumulate_grad_batches",
-    "StochasticWeightAveraging": f"goes by epochs: {NO_EPOCH}; set {OURS}",
-    "WeightAveraging": f"would average beside depthkd's own: set {OURS}",
-    "EMAWeightAveraging": f"would average beside depthkd's own: set {OURS}",
+    "StochasticWeightAveraging": f"goes by epochs: {NO_EPOCH}; set {EMA_KEY}",
+    "Timer": "would write a config that cannot be read again: set trainer.max_time",
+    "BackboneFinetuning": "would thaw what the method keeps frozen: set the method's own options",
+    "ModelPruning": "would change a network that other checkpoints and `depthkd test` could not load",
+    "WeightAveraging": f"would average beside depthkd's own: set {EMA_KEY}",
+    "EMAWeightAveraging": f"would average beside depthkd's own: set {EMA_KEY}",
 }
 
 
@@ -56,12 +61,27 @@ def check_fit(trainer: Namespace) -> None:
         UserError: as `check_trainer_settings`.
     """
     if trainer["fast_dev_run"] is False and trainer["max_steps"] < 1:
-        raise UserError(f"trainer.max_steps is not set: {NO_EPOCH}, so say how many steps to train")
+        found = "is not set" if trainer["max_steps"] == -1 else f"is {trainer['max_steps']}"
+        raise UserError(f"trainer.max_steps {found}: {NO_EPOCH}, so say how many steps to train")
     if trainer["enable_checkpointing"] is False or trainer["barebones"]:
         key = "barebones" if trainer["barebones"] else "enable_checkpointing"
         raise UserError(
             f"trainer.{key}={str(trainer[key]).lower()} would leave a run without a checkpoint, which is all "
             "that is left of it; to try out without writing anything, set trainer.fast_dev_run"
+        )
+
+
+def check_nodes(trainer: Namespace) -> None:
+    """See that this process is one of as many nodes' as it is told.
+
+    Raises:
+        UserError: nothing started it on several.
+    """
+    if trainer["num_nodes"] > 1 and not any(name in os.environ for name in STARTED):
+        raise UserError(
+            f"trainer.num_nodes={trainer['num_nodes']}, but nothing started this process on several nodes: "
+            "it would wait for the others without end; start it by srun, by torchrun, or with MASTER_ADDR "
+            "and NODE_RANK set on each node"
         )
 
 
@@ -179,6 +199,10 @@ def _check_names(trainer: Namespace) -> None:
 
 
 def _check_callbacks(trainer: Namespace) -> None:
+    for plugin in _listed(trainer["plugins"]):
+        kind = str(getattr(plugin, "class_path", plugin)).rpartition(".")[2]
+        if kind.endswith("Precision"):
+            raise UserError(f"trainer.plugins: {kind} would set the precision; set trainer.precision")
     kinds = [str(getattr(c, "class_path", "")).rpartition(".")[2] for c in _listed(trainer["callbacks"])]
     for kind in kinds:
         if kind in UNSUITED:

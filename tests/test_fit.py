@@ -105,6 +105,17 @@ def test_a_rerun_keeps_the_earlier_run(home: Path, command_line: CommandLine) ->
     assert (home / "runs/tiny/teacher/checkpoints/last.ckpt").is_file()
 
 
+def test_validation_without_truth_in_range_is_told(
+    home: Path, command_line: CommandLine, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, _, err = teacher(command_line, "--data.validation.studio.init_args.max_depth", "0.01")
+    assert status == 0, err
+    said = "validation on studio has no figures: no image has truth in the range of its protocol"
+    assert said in caplog.text
+    assert teacher(command_line, "--run", "runs/y")[0] == 0
+    assert caplog.text.count(said) == 1
+
+
 def test_one_seed_for_everything(home: Path, command_line: CommandLine) -> None:
     status, out, _ = teacher(command_line, "--seed_everything", "7", "--print_config")
     assert status == 0

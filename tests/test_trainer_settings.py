@@ -20,6 +20,13 @@ __all__ = ["config", "fit"]
 
 DEFAULTS = {name: p.default for name, p in inspect.signature(Trainer).parameters.items()}
 
+STOPS = [
+    "--trainer.callbacks+",
+    "lightning.pytorch.callbacks.EarlyStopping",
+    "--trainer.callbacks.monitor",
+    "val/x",
+]
+
 HONORED: dict[str, list[Any]] = {
     "accelerator": ["cpu", "gpu", "auto"],
     "strategy": ["auto", "ddp"],
@@ -72,7 +79,10 @@ REFUSED: dict[str, list[Any]] = {
         Namespace(class_path="lightning.pytorch.loggers.WandbLogger"),
         [Namespace(class_path="x.NeptuneLogger")],
     ],
-    "callbacks": [[Namespace(class_path=f"x.{name}")] for name in ("LearningRateFinder", "WeightAveraging")],
+    "callbacks": [
+        [Namespace(class_path=f"x.{name}")] for name in ("LearningRateFinder", "WeightAveraging", "Timer")
+    ],
+    "plugins": [[Namespace(class_path="lightning.pytorch.plugins.precision.DoublePrecision")]],
     "max_epochs": [0, 3],
     "min_epochs": [1],
     "max_steps": [-1, 0],
@@ -159,6 +169,23 @@ def test_what_lightning_finds_wrong_is_one_sentence_too(fit: Fit) -> None:
             ["--checkpoint.every_n_train_steps", "0"],
             "checkpoint.every_n_train_steps must be 1 or more, not 0",
         ),
+        (["--trainer.num_nodes", "2"], "nothing started this process on several nodes"),
+        (["--trainer.max_steps", "-5"], "trainer.max_steps is -5: the stream"),
+        (
+            ["--model.init_args.optimization.ema_decay", "2"],
+            "optimization.ema_decay must be from 0 to 1, not 2",
+        ),
+        (["--model.init_args.optimization.warmup_steps", "-3"], "warmup_steps must be 0 or more, not -3"),
+        (
+            ["--model.init_args.optimization.betas", "[1, 2]"],
+            "optimization.betas must be from 0 to 1, not (1.0",
+        ),
+        (
+            ["--model.init_args.weights.gradient", "-1"],
+            "the weight of a term must be 0 or more, and 'gradient'",
+        ),
+        (["--data.max_bad_fraction", "2"], "data.max_bad_fraction must be from 0 to 1, not 2"),
+        ([*STOPS, "--trainer.callbacks.mode", "foo"], "trainer: `mode` can be min, max, got foo"),
         (["--ckpt_path", "best"], "--ckpt_path best: there is no such checkpoint"),
         (["--seed_everything", "-3"], "seed_everything would be a whole number from 0"),
     ):
@@ -181,5 +208,33 @@ def test_overfitting_repeats_the_first_batches(fit: Fit) -> None:
 def test_a_run_that_time_ends_is_unfinished(fit: Fit) -> None:
     slow = ["--trainer.callbacks+", "tests.cluster.callbacks.Slow", "--trainer.callbacks.seconds", "0.7"]
     assert fit("--run", "runs/x", "--trainer.max_time", "00:00:00:01", *slow)[0] == 0
+    progress = Run("runs/x").progress()
+    assert progress is not None and 0 < progress.steps < 6 and not progress.finished
+
+
+def test_what_early_stopping_waits_for_must_be_there(fit: Fit, scene_shards: Path) -> None:
+    validate = [
+        "--data.validation.v",
+        "depthkd.benchmarks.ShardBenchmark",
+        "--trainer.val_check_interval",
+        "3",
+    ]
+    validate += [
+        "--data.validation.v.urls",
+        str(scene_shards / "studio_test"),
+        "--data.validation.v.limit",
+        "1",
+    ]
+    status, _, err = fit("--run", "runs/x", *validate, *STOPS)
+    assert status == 2 and err.startswith(
+        "depthkd fit: trainer.callbacks: Early stopping conditioned on metric"
+    )
+    assert "val/v/abs_rel" in err and err.count("\n") == 1
+
+
+def test_time_ends_no_run_that_early_stopping_watches(fit: Fit, scene_shards: Path) -> None:
+    words = [*STOPS[:-1], "train/loss", "--trainer.callbacks.strict", "false"]
+    words += ["--trainer.callbacks+", "tests.cluster.callbacks.Slow", "--trainer.callbacks.seconds", "0.7"]
+    assert fit("--run", "runs/x", "--trainer.max_time", "00:00:00:01", *words)[0] == 0
     progress = Run("runs/x").progress()
     assert progress is not None and 0 < progress.steps < 6 and not progress.finished

@@ -112,6 +112,7 @@ def test_validation_test_predict_and_export_run_at_the_size_of_training(
         "validate", "--config", "fit.yaml", "--ckpt_path", "last", "--run", "runs/one"
     )
     assert status == 0, err
+    assert "val/studio: protocol marigold: least-squares scale and shift" in out and "unfinished" not in out
     (shown,) = re.findall(r"val/studio/abs_rel\D+([\d.]+)", out)
     assert float(shown) == pytest.approx(logged, rel=1e-5)
     native = scored(home, command_line, "--resolution", "native")

@@ -50,6 +50,8 @@ class ShardDataModule(LightningDataModule):
             raise UserError(f"data.workers must be 0 or more, not {workers}")
         if seed < 0:
             raise UserError(f"data.seed must be 0 or more, not {seed}")
+        if not 0.0 <= max_bad_fraction <= 1.0:
+            raise UserError(f"data.max_bad_fraction must be from 0 to 1, not {max_bad_fraction:g}")
         for name, benchmark in (validation or {}).items():
             if FigureSet.DEPTH not in benchmark.figures:
                 raise UserError(
@@ -179,7 +181,7 @@ class ShardDataModule(LightningDataModule):
         differing = stream_changes(state_dict["fingerprint"], self.fingerprint(), paths)
         if not self._sources or not differing:
             return
-        changes = ", ".join(differing)
+        changes = ", ".join(differing).replace("data.seed", "data.seed (seed_everything)")
         if not self.allow_changed_stream:
             raise UserError(
                 f"the checkpoint was trained on another stream: {changes}; restore that, or set "

@@ -1,6 +1,7 @@
 """Method: what all trainers share; a method's file adds its losses and reads like its paper."""
 
 import logging
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from zlib import crc32
 import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -18,6 +20,7 @@ from depthkd.batch import Batch, TrainingBatch
 from depthkd.errors import UserError
 from depthkd.methods.finite import Finiteness, Label, LabelMask
 from depthkd.methods.optimization import (
+    EMA_KEY,
     GroupSettings,
     Optimization,
     averaged_copy,
@@ -50,7 +53,7 @@ class Method(LightningModule):
         seed: of everything random in training.
 
     Raises:
-        UserError: the student resizes images in another way than depthkd's.
+        UserError: the student resizes images in another way than depthkd's, or a weight is below 0.
     """
 
     tests_average = True  # whether a moving average, where there is one, is what tests and exports see
@@ -73,6 +76,9 @@ class Method(LightningModule):
         self.student = student
         self.optimization = optimization
         self.weights: dict[str, float] = asdict(term_weights)
+        for term, weight in self.weights.items():
+            if not 0 <= weight < math.inf:
+                raise UserError(f"the weight of a term must be 0 or more, and '{term}' has {weight}")
         self.teacher_factories = teachers
         self.teachers: dict[str, Frozen] = {}
         self.seed = seed
@@ -213,6 +219,8 @@ class Method(LightningModule):
     def on_train_start(self) -> None:
         """Learn at the rates that are configured, and say where a checkpoint had others."""
         scheduler: Any = self.trainer.lr_scheduler_configs[0].scheduler
+        for early_stopping in self.trainer.early_stopping_callbacks:
+            early_stopping.stopping_reason_message = None  # of a part of the run that has ended before
         changes = configure_again(self.trainer.optimizers[0], scheduler, self.group_settings)
         if changes and self.trainer.is_global_zero:
             log.warning(
@@ -312,6 +320,7 @@ class Method(LightningModule):
                 f"the checkpoint's weights do not fit model.init_args: {len(differing)} tensors differ, "
                 f"'{differing[0]}' among them ({there} in the checkpoint, {here} here); a run goes on with "
                 "the student that it began with"
+                + (f"; student_average is of {EMA_KEY}" if differing[0].startswith("student_average") else "")
             )
         size = facts.get("trained_at")
         if size is not None:
@@ -332,7 +341,8 @@ class Method(LightningModule):
             "averaged": self._averaged(),
             "trained_at": None if (at := self.student.trained_at) is None else list(at),
             "steps": self.trainer.max_steps,
-            "ended": bool(self.trainer.early_stopping_callback and self.trainer.should_stop),
+            "ended": self.trainer.should_stop
+            and any(map(_has_stopped, self.trainer.early_stopping_callbacks)),
             "teachers": {
                 name: {
                     "source": model.source,
@@ -346,3 +356,8 @@ class Method(LightningModule):
 
 def _shape(tensor: Tensor | None) -> str:
     return "absent" if tensor is None else str(list(tensor.shape))
+
+
+def _has_stopped(early_stopping: EarlyStopping) -> bool:
+    """Whether it was this that stopped the run, and not a signal or `trainer.max_time`."""
+    return early_stopping.stopping_reason_message is not None

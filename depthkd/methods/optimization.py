@@ -11,9 +11,24 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from depthkd.errors import UserError
 from depthkd.models.model import DepthModel
 
 Schedule = Literal["constant", "polynomial", "cosine"]
+EMA_KEY = "model.init_args.optimization.ema_decay"
+BELOW_ONE = math.nextafter(1.0, 0.0)
+RANGES = (  # setting, least and largest value
+    ("learning_rate", 0.0, 1e30),
+    ("encoder_factor", 0.0, 1e4),
+    ("betas", 0.0, BELOW_ONE),
+    ("weight_decay", 0.0, 100.0),
+    ("power", 0.0, math.inf),
+    ("warmup_steps", 0, math.inf),
+    ("ema_decay", 0.0, 1.0),
+    ("ema_after", 0, math.inf),
+    ("ema_every", 1, math.inf),
+    ("ema_power", 0.0, math.inf),
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,9 @@ class Optimization:
         ema_after: optimiser steps in which the average is but a copy.
         ema_every: optimiser steps from one update of the average to the next.
         ema_power: of a decay that comes near `ema_decay` slowly: 1 - (1 + steps after `ema_after`)^-power.
+
+    Raises:
+        UserError: one is out of its range.
     """
 
     learning_rate: float = 5e-5
@@ -46,6 +64,14 @@ class Optimization:
     ema_after: int = 0
     ema_every: int = 1
     ema_power: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, least, most in RANGES:
+            found = getattr(self, name)
+            values = found if isinstance(found, tuple) else () if found is None else (found,)
+            if not all(least <= value <= most for value in values):
+                to = f"from {least:g} to {most:g}" if most < math.inf else f"{least:g} or more"
+                raise UserError(f"model.init_args.optimization.{name} must be {to}, not {found}")
 
     def average_decay(self, step: int) -> float | None:
         """The decay with which the average is updated after so many optimiser steps; None: not then."""

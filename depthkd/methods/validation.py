@@ -1,5 +1,6 @@
 """Validation during training: each benchmark under its own protocol, summed over ranks, with pictures."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Image = Float[Tensor, "batch 3 height width"]
 Map = Float[Tensor, "batch height width"]
+log = logging.getLogger(__name__)
 LOGGED = ("abs_rel", "delta1")
 
 
@@ -54,7 +56,12 @@ class Validation:
         """Log the means over all ranks and start anew."""
         for name in self.benchmarks():
             figures = self.means.pop(name, None) or MeanOverImages(LOGGED).to(self.method.device)
-            for figure, value in figures.compute().items():
+            found = figures.compute()
+            if not found["images"] and self.method.trainer.is_global_zero:
+                log.warning(
+                    "validation on %s has no figures: no image has truth in the range of its protocol", name
+                )
+            for figure, value in found.items():
                 if figure in LOGGED:
                     self.method.log(
                         f"val/{name}/{figure}", value, prog_bar=figure == "abs_rel", sync_dist=False

@@ -175,7 +175,7 @@ def test_another_stream_is_refused_unless_allowed(urls: str, caplog: pytest.LogC
     before.setup("fit")
     state = before.state_dict()
     for change, sentence in (
-        ({"seed": 1}, "data.seed was 0 and is 1"),
+        ({"seed": 1}, r"data\.seed \(seed_everything\) was 0 and is 1"),
         ({"batch_size": 8}, "data.batch_size was 4 and is 8"),
     ):
         module = data(urls)

@@ -128,3 +128,32 @@ def test_a_row_of_other_settings_or_teachers_is_another_row(tmp_path: Path) -> N
     assert folder_of(tmp_path, "a row", 0, [{"rate": 2}], [teacher]) != before
     teacher.write_bytes(b"two")
     assert folder_of(tmp_path, "a row", 0, [{"rate": 1}], [teacher]) != before
+
+
+def test_a_need_without_a_checkpoint_starts_anew(
+    fit: Fit, config: Path, tmp_path: Path, command_line: CommandLine
+) -> None:
+    """As after kill -9 before the first one; the need is named by its folder."""
+    Path("runs/needed").mkdir(parents=True)
+    Path("runs/needed/config.yaml").write_text("trainer: {max_steps: 6}")
+    needing = tmp_path / "needing.yaml"
+    needs = {"runs/needed": f"fit --config {config} --run runs/needed"}
+    needing.write_text(yaml.safe_dump({"base": str(config), "needs": needs}))
+    status, out, err = command_line("fit", "--config", needing, "--run", "runs/y", "--trainer.max_steps", "1")
+    assert status == 0, err
+    assert "has no checkpoint beside its config.yaml yet" in out and "--ckpt_path last" not in out
+    assert Run("runs/needed").progress() == Progress(6, 6)
+
+
+def test_needs_that_cannot_be_are_told(config: Path, tmp_path: Path, command_line: CommandLine) -> None:
+    path = tmp_path / "needing.yaml"
+    for maker, said in (
+        ("fit --config needing.yaml --run runs/z", "runs/z needs itself: `depthkd fit --config needing.yaml"),
+        (
+            "fit --config 'needing.yaml",
+            "what makes runs/z in 'needs', `fit --config 'needing.yaml`, is no com",
+        ),
+    ):
+        path.write_text(yaml.safe_dump({"base": str(config), "needs": {"runs/z": maker}}))
+        status, _, err = command_line("fit", "--config", path.name, "--run", "runs/y")
+        assert status == 2 and said in err, err

@@ -13,6 +13,7 @@ import yaml
 from depthkd.errors import UserError
 from depthkd.in_use import InUse
 from depthkd.run_folder import CHECKPOINT, Progress, Run, read_checkpoint
+from depthkd.trained_on import read_digests
 from tests.conftest import CommandLine
 from tests.runs.conftest import Fit
 
@@ -26,13 +27,16 @@ def test_progress_is_steps_of_steps(tmp_path: Path) -> None:
     run = Run(tmp_path / "x")
     assert run.progress() is None
     run.checkpoint.parent.mkdir(parents=True)
-    for facts, expected in (
-        ({"steps": 9}, Progress(6, 9)),
-        ({"steps": 6}, Progress(6, 6)),
-        ({"steps": 9, "ended": True}, Progress(6, 9, True)),
-        ({}, Progress(6, 8)),  # of depthkd 0.1.0: the config knows
+    for facts, asked, expected in (
+        ({"steps": 9}, 9, Progress(6, 9)),
+        ({"steps": 6}, 6, Progress(6, 6)),
+        ({"steps": 9, "ended": True}, 9, Progress(6, 9, True)),
+        ({}, 8, Progress(6, 8)),  # of depthkd 0.1.0: the config knows
+        ({"steps": 6}, 9, Progress(6, 9)),  # gone on with, and killed before it saved
+        ({"steps": 9, "ended": True}, 12, Progress(6, 12)),
+        ({"steps": 9}, -1, Progress(6, 9)),
     ):
-        run.config.write_text("trainer: {max_steps: 8}")
+        run.config.write_text(f"trainer: {{max_steps: {asked}}}")
         torch.save({"depthkd": facts, "global_step": 6, "weights": torch.zeros(3)}, run.checkpoint)
         assert run.progress() == expected == Run(run.checkpoint).progress()
     assert [p.finished for p in (Progress(6, 9), Progress(9, 9), Progress(6, 9, True))] == [False, True, True]
@@ -230,3 +234,80 @@ def test_validation_takes_the_runs_last_checkpoint(
     assert status == 2 and "there is no runs/y/checkpoints/last.ckpt to validate" in err
     status, _, err = command_line("validate", "--config", config, "--run", "runs/x")
     assert status == 2 and "data.validation names no benchmarks" in err
+
+
+def test_a_run_that_is_gone_on_with_is_unfinished_before_it_saves_again(
+    fit: Fit, command_line: CommandLine, config: Path
+) -> None:
+    """As after kill -9: its last checkpoint is at the end of what was asked for before."""
+    assert fit("--run", "runs/x", "--trainer.max_steps", "3")[0] == 0
+    before = Path("runs/x", CHECKPOINT).read_bytes()
+    assert fit("--run", "runs/x", "--ckpt_path", "last", "--trainer.max_steps", "5")[0] == 0
+    Path("runs/x", CHECKPOINT).write_bytes(before)
+    assert Run("runs/x").progress() == Progress(3, 5)
+    # a command that asks for no more has finished it: its config counts from then on
+    status, out, _ = fit("--run", "runs/x", "--ckpt_path", "last", "--trainer.max_steps", "3")
+    assert status == 0 and "at step 3 of 3: nothing is left to do" in out
+    assert Run("runs/x").progress() == Progress(3, 3)
+
+
+def test_what_changed_on_resuming_is_said(fit: Fit) -> None:
+    assert fit("--run", "runs/x", "--trainer.max_steps", "3")[0] == 0
+    more = ["--ckpt_path", "last", "--model.init_args.normalization", "hybrid", "--trainer.max_steps", "4"]
+    status, out, err = fit("--run", "runs/x", *more)
+    assert status == 0, err
+    assert (
+        "runs/x goes on at step 3 with another config than before (kept as config.until_step_3.yaml): "
+        "trainer.max_steps was 3 and is 4; model.init_args.normalization was global and is hybrid" in out
+    )
+    assert "another config" not in fit("--run", "runs/x", *more[:-1], "4")[1]
+
+
+def test_going_on_from_another_run_costs_neither_its_place(fit: Fit) -> None:
+    for name, seed in (("a", "1"), ("b", "2")):
+        words = ["--run", f"runs/{name}", "--trainer.max_steps", "2", "--seed_everything", seed]
+        assert fit(*words)[0] == 0
+    seen = {name: set(read_digests(Path("runs") / name)) for name in "ab"}
+    words = ["--ckpt_path", "runs/a", "--seed_everything", "1", "--trainer.max_steps", "3"]
+    status, out, err = fit("--run", "runs/b", *words)
+    assert status == 0, err
+    assert "runs/b held an earlier run, which is now runs/b.1" in out
+    progress = [Run(f"runs/{name}").progress() for name in ("a", "b", "b.1")]
+    assert progress == [Progress(2, 2), Progress(3, 3), Progress(2, 2)]
+    assert set(read_digests(Path("runs/b"))) > seen["a"]  # what it has learned from, by way of the other
+    assert set(read_digests(Path("runs/b.1"))) == seen["b"]
+
+
+def test_a_mistake_that_shows_in_a_step_gives_the_earlier_run_its_place_again(
+    fit: Fit, tmp_path: Path, scene_shards: Path
+) -> None:
+    assert fit("--run", "runs/x", "--trainer.max_steps", "2")[0] == 0
+    before = tree(tmp_path / "runs")
+    benchmark = ["--data.validation.f", "depthkd.benchmarks.ShardBenchmark"]
+    benchmark += ["--data.validation.f.urls", str(scene_shards / "film_train")]  # images alone
+    for words, said in (
+        (["--data.train.studio.labelled", "false"], "learns from labels"),
+        ([*benchmark, "--trainer.val_check_interval", "1"], "has no 'depth' mapping"),
+    ):
+        status, out, err = fit("--run", "runs/x", *words)
+        assert status == 2 and said in err, err
+        assert "nothing was saved: runs/x is the earlier run again" in out
+        assert tree(tmp_path / "runs") == before
+
+
+def test_a_run_is_a_folder_that_can_be_moved(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("photo.jpg").touch()
+    for name in ("photo.jpg", "runs/x/checkpoints/last.ckpt", "/dev/null"):
+        status, _, err = fit("--run", name)
+        assert status == 2 and f"--run {name}: it would be the run's folder" in err
+    assert fit("--run", "photo.jpg/x")[2].strip().endswith("cannot be written: Not a directory")
+    assert fit("--run", "runs/x", "--trainer.max_steps", "1")[0] == 0
+    for place, name in (("runs/x", "."), ("runs/x", tmp_path / "runs/x"), ("runs/x/logs", "..")):
+        monkeypatch.chdir(tmp_path / place)
+        status, _, err = fit("--run", name)
+        assert status == 2 and "holds an earlier run, and the working folder" in err, err
+    monkeypatch.chdir(tmp_path / "runs/x")
+    assert fit("--run", ".", "--ckpt_path", "last", "--trainer.max_steps", "2")[0] == 0
+    assert Run(".").progress() == Progress(2, 2)
