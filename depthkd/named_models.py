@@ -19,7 +19,9 @@ CLASSES = {  # by config.json's model_type
     "depth_pro": "DepthPro",
 }
 PIPELINES = {"MarigoldDepthPipeline": "Marigold"}  # by model_index.json's _class_name
-BY_CLASS = "name its class, as in --models.NAME.class_path depthkd.models.OnnxDepth (or --model.class_path)"
+BY_CLASS = (
+    "name its class, as in --models.NAME.class_path depthkd.models.DepthAnything (or --model.class_path)"
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def named_model(text: str) -> NamedModel:
             return NamedModel(partial(_from_transformers, text))
         raise MissingFileError(
             f"there is no {place}; a model would be a run folder, a checkpoint, an .onnx file, a folder with "
-            "config.json, or a hub id such as depth-anything/Depth-Anything-V2-Small-hf"
+            "config.json, or a hub id such as depth-anything/Depth-Anything-V2-Small-hf; for a class "
+            "of its own, give --models.NAME.class_path"
         )
     if place.is_file():
         return _file(place)
@@ -72,7 +75,8 @@ def _file(place: Path) -> NamedModel:
     if place.suffix == ".onnx":
         return NamedModel(partial(_from_onnx, place))
     raise UserError(
-        f"{place} names no network: a file would be an .onnx, or a run's .ckpt; for weights alone {BY_CLASS}"
+        f"{place} names no network: a file would be an .onnx, or a run's .ckpt; for weights alone, "
+        f"{BY_CLASS} and give it the `weights`"
     )
 
 

@@ -52,7 +52,10 @@ def check_numbers(model: str, arguments: Mapping[str, object]) -> None:
         if not isinstance(value, list | tuple):
             continue
         if name in ("mean", "std") and (len(value) != 3 or (name == "std" and 0 in value)):
-            raise UserError(f"{name} of {model} would be one number a channel, 3 in all, not {list(value)}")
+            zero = "; a std of 0 divides by 0" if len(value) == 3 else ""
+            raise UserError(
+                f"{name} of {model} would be one number a channel, 3 in all, not {list(value)}{zero}"
+            )
         if name == "size" and (len(value) != 2 or not min(value) > 0):
             raise UserError(f"size of {model} would be [height, width] in pixels, not {list(value)}")
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from depthkd.batch import DepthSpace
+from depthkd.errors import UserError
 from depthkd.models.model import DepthModel, DepthOutput, FeatureModel
 from depthkd.resolution import Asked
 
@@ -89,6 +90,11 @@ class Frozen(FrozenNetwork[DepthModel]):
                 depth = self.model.predict(image.to(self.dtype), resolution, intrinsics=intrinsics)
                 return DepthOutput(depth.float())
             output = self.model(image.to(self.dtype))
+        if output.depth.ndim != 3 or len(output.depth) != len(image) or not output.depth.numel():
+            raise UserError(
+                f"{type(self.model).__name__} answers {len(image)} images with {list(output.depth.shape)}; "
+                f"it would be [{len(image)}, height, width]"
+            )
         features = None if output.features is None else output.features.float()
         return DepthOutput(output.depth.float(), features)
 

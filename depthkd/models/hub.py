@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def load_safetensors(network_class: Any, source: str, revision: str | None = Non
         UserError: the weights are pickled or incomplete.
     """
     inside, source = f"{folder}/" if folder else "", local_or_hub(source)
-    options = {"dtype": torch.float32, "output_loading_info": True}
+    options = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
     place = _optional_file(source, f"{inside}config.json", revision)
     with quietly():
         try:
@@ -66,6 +67,11 @@ def load_safetensors(network_class: Any, source: str, revision: str | None = Non
             raise UserError(
                 f"the weights of '{source}' do not fit its {inside}config.json: {reason}"
             ) from error
+    for name, is_here, would_be in sorted(info["mismatched_keys"]):
+        raise UserError(
+            f"the weights of '{source}' do not fit its {inside}config.json: '{name}' is {list(is_here)}, and "
+            f"would be {list(would_be)}"
+        )
     missing = sorted(
         k for k in info["missing_keys"] if not k.startswith(UNUSED) and not k.endswith(".mask_token")
     )
@@ -77,13 +83,18 @@ def load_safetensors(network_class: Any, source: str, revision: str | None = Non
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without transformers' report of what does not fit, which is a page, for the sentences are ours; and
-    without its progress bar, where reading takes no longer than people wait."""
+    """Without transformers' report of what does not fit, which is a page, and the hub's of each attempt to
+    reach it, for the sentences are ours; and without its progress bar, where reading takes no longer than
+    people wait."""
     verbosity, hook = logging.get_verbosity(), logging.set_tqdm_hook(_late)
+    hub = getLogger("huggingface_hub")
+    level = hub.level
     logging.set_verbosity(ERRORS_ALONE)
+    hub.setLevel(ERRORS_ALONE)
     try:
         yield
     finally:
+        hub.setLevel(level)
         logging.set_verbosity(verbosity)
         logging.set_tqdm_hook(hook)
 
@@ -108,7 +119,8 @@ def read_config(source: str, revision: str | None = None) -> dict[str, Any]:
             raise MissingFileError(f"the folder '{source}' has no config.json")
         read_json_file(folder / "config.json")
     try:
-        config: dict[str, Any] = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
+        with quietly():
+            config: dict[str, Any] = PreTrainedConfig.get_config_dict(source, revision=revision)[0]
     except OSError as error:
         raise MissingFileError(nowhere(source)) from error
     return config
@@ -134,14 +146,15 @@ def read_licence(source: str, revision: str | None = None) -> str:
 
 def _optional_file(source: str, name: str, revision: str | None) -> Path | None:
     try:
-        found = cached_file(
-            local_or_hub(source),
-            name,
-            revision=revision,
-            _raise_exceptions_for_gated_repo=False,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
+        with quietly():
+            found = cached_file(
+                local_or_hub(source),
+                name,
+                revision=revision,
+                _raise_exceptions_for_gated_repo=False,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+            )
     except OSError as error:
         raise MissingFileError(nowhere(source)) from error
     return Path(found) if found else None

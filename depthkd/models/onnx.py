@@ -26,6 +26,7 @@ TYPES: dict[str, Any] = {
     "tensor(uint8)": np.uint8,
 }
 # Where a graph names the files that hold its tensors: a key, then a value with its length before it.
+NUMBERS = "fiu"  # kinds of numpy, of which depth can be
 LOCATION = re.compile(rb"\n\x08location\x12(?P<length>[\x01-\x7f])")
 SILENT = 4  # onnxruntime's severity "fatal": what else it would print is in the error's sentence
 SAME = 0.01  # of the map's range: by so much may an answer differ from the one given to the image alone
@@ -183,9 +184,8 @@ class OnnxDepth(DepthModel):
         if maps is None:
             others = [one.name for one in session.get_outputs() if one.name != self.output]
             advice = f"; `output` may name another one: {', '.join(others)}" if others else ""
-            shape = f"shape {list(answer.shape)}" if isinstance(answer, np.ndarray) else type(answer).__name__
             raise UserError(
-                f"the output '{self.output}' of '{self.path}' has {shape}; depth would be "
+                f"the output '{self.output}' of '{self.path}' {nature(answer)}; depth would be "
                 f"[{len(array)}, height, width] or [{len(array)}, 1, height, width]{advice}"
             )
         return torch.from_numpy(maps[:wanted].astype(np.float32)).to(pixels.device)
@@ -264,7 +264,7 @@ def external_data(graph: Path) -> list[str]:
 
 def maps_of(answer: Any, count: int) -> np.ndarray | None:
     """A graph's output as [count, height, width]; None where it is no map an image."""
-    if not isinstance(answer, np.ndarray) or answer.dtype.kind not in "fiu":
+    if not isinstance(answer, np.ndarray) or answer.dtype.kind not in NUMBERS:
         return None
     if answer.ndim == 2 and count == 1 and len(answer) > 1:
         answer = answer[None]
@@ -275,6 +275,15 @@ def maps_of(answer: Any, count: int) -> np.ndarray | None:
     elif answer.ndim == 4 and answer.shape[3] == 1 and answer.shape[2] > 1:
         answer = answer[..., 0]
     return answer if answer.ndim == 3 and len(answer) == count and 0 not in answer.shape else None
+
+
+def nature(answer: Any) -> str:
+    """What is wrong with an output that is no map."""
+    if not isinstance(answer, np.ndarray):
+        return f"is a {type(answer).__name__}"
+    if answer.dtype.kind not in NUMBERS:
+        return f"holds no numbers, but {'truth values' if answer.dtype.kind == 'b' else 'text'}"
+    return f"has shape {list(answer.shape)}"
 
 
 def letterbox(image: Image, size: tuple[int, int]) -> tuple[Resized, tuple[int, int]]:

@@ -112,9 +112,9 @@ def hub_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     The authors' prefix is pretrained. or backbone., DINOv2's own files have none; their blocks may be
     counted within chunks (blocks.<chunk>.<i>.), where i counts all blocks.
     """
-    if f"{ENCODER}embeddings.cls_token" in tensors:
+    if any(name.startswith(f"{ENCODER}embeddings.") for name in tensors):
         return tensors
-    bare = "cls_token" in tensors
+    bare = "cls_token" in tensors or "pos_embed" in tensors
     named = {}
     for name, tensor in tensors.items():
         name = f"pretrained.{name}" if bare else re.sub(r"^backbone\.", "pretrained.", name)
@@ -148,7 +148,7 @@ def fill_from_file(network: Any, path: str, encoder_only: bool) -> bool:
     """
     tensors = read_weights(path)
     state = hub_state(tensors)
-    if f"{ENCODER}embeddings.cls_token" not in state:
+    if not any(name.startswith(ENCODER) for name in state):
         some = f"; it holds '{next(iter(tensors))}', for example" if tensors else ""
         raise UserError(
             f"'{path}' is no Depth Anything or DINOv2: its tensors' names begin neither with pretrained. nor "

@@ -262,7 +262,8 @@ def refuse_run(path: Path, content: Mapping[str, object] | None = None) -> None:
 
 
 def refuse_broken(tensors: Mapping[str, Tensor], whose: str) -> None:
-    """Refuse weights with numbers that are not finite, which a network would answer NaN with.
+    """Refuse weights with numbers that are not finite, which a network would answer NaN with, and those that
+    are no plain numbers: quantized, complex, sparse.
 
     A mask may hold -inf: attention adds it where nothing is to be seen.
 
@@ -275,6 +276,12 @@ def refuse_broken(tensors: Mapping[str, Tensor], whose: str) -> None:
     """
     broken = {}
     for name, tensor in tensors.items():
+        whole = name.endswith((".weight", ".bias")) and not tensor.is_floating_point()
+        if whole or tensor.is_complex() or tensor.is_quantized or tensor.layout is not torch.strided:
+            kind = str(tensor.dtype if tensor.layout is torch.strided else tensor.layout)
+            raise UserError(
+                f"{whose} holds '{name}' as {kind}; weights would be plain floating-point numbers"
+            )
         if not tensor.is_floating_point() or tensor.is_meta:
             continue
         wrong = ~torch.isfinite(tensor if tensor.dtype.itemsize > 1 else tensor.float())

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from depthkd.batch import AFFINE_DISPARITY
+from depthkd.errors import UserError
 from depthkd.methods import CrossContextDistill
 from depthkd.models import DepthAnything, DepthModel, DepthOutput, Frozen
 from depthkd.models.model import Image
@@ -145,3 +146,23 @@ def test_teachers_run_in_the_precision_of_the_run(tmp_path: Path) -> None:
         method.trainer = trainer
         method.setup("fit")
         assert method.teachers["teacher"].autocast == half
+
+
+class Folded(Moody):
+    """Answers in another shape than a depth network's."""
+
+    def __init__(self, shape: list[int]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, image: Image) -> DepthOutput:
+        return DepthOutput(
+            super().forward(image).depth.expand(*self.shape[:-3], -1, -1, -1)[..., : self.shape[-1]]
+        )
+
+
+@pytest.mark.parametrize(("shape", "found"), [([1, 4, 12, 16], "[1, 4, 12, 16]"), ([4, 12, 0], "[4, 12, 0]")])
+def test_a_teacher_that_answers_in_another_shape_is_told(shape: list[int], found: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Frozen(partial(Folded, shape))(images())
+    assert str(caught.value) == f"Folded answers 4 images with {found}; it would be [4, height, width]"

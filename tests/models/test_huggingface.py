@@ -242,7 +242,9 @@ def test_broken_and_incomplete_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no readable model\.safetensors"):
         HuggingFaceDepth(str(tmp_path))
     save_file({**tensors, "head.conv1.bias": torch.zeros(7)}, path, {"format": "pt"})
-    with pytest.raises(ValueError, match=r"do not fit its config.json"):
+    with pytest.raises(
+        ValueError, match=r"do not fit its config.json: 'head.conv1.bias' is \[7\], and would"
+    ):
         HuggingFaceDepth(str(tmp_path))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from depthkd.errors import UserError
 from depthkd.models import Frozen, OnnxDepth
+from depthkd.models.onnx import maps_of, nature
 from tests.models.graphs import ALL_BUT_HW, FIRST, LAST, MEAN, SQUEEZE, Step, mixer
 
 RESHAPE_ONE: Step = ("Reshape", {}, [[1, 1, 8, 12]])  # a batch of 1 built in: several images are an error
@@ -188,3 +189,13 @@ def test_external_data_is_looked_for_and_part_of_the_identity(
 def test_inputs_of_other_kinds_are_refused(arguments: Any, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=re.escape(said)):
         OnnxDepth(mixer(tmp_path / "m.onnx", **arguments))
+
+
+def test_an_output_that_is_no_map_is_named_by_its_nature() -> None:
+    for answer, said in (
+        (np.ones((1, 4, 5), bool), "holds no numbers, but truth values"),
+        (np.full((1, 4, 5), "x", object), "holds no numbers, but text"),
+        (np.ones((1, 4), np.float32), "has shape [1, 4]"),
+        ([1.0], "is a list"),
+    ):
+        assert maps_of(answer, 1) is None and nature(answer) == said

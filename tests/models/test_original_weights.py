@@ -123,6 +123,8 @@ def test_a_file_that_transformers_named_loads_too(tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path)
     model = DepthAnything(weights=str(tmp_path / "model.safetensors"))
     assert parts_that_differ(model.network, theirs.network) == set()
+    state = {n: t for n, t in theirs.network.state_dict().items() if not n.endswith("cls_token")}
+    assert "lack 1 tensors, 'backbone.embeddings.cls_token' among them" in refusal(state, tmp_path)
 
 
 def test_a_training_checkpoint_s_model_is_taken(tmp_path: Path) -> None:

@@ -323,3 +323,18 @@ def test_paths_are_read_as_their_users_mean_them(tmp_path: Path, monkeypatch: py
         UniDepth("~/repo", "~/none.pth")
     with pytest.raises(FileNotFoundError, match=rf"^{tmp_path}/no/run is not a run folder"):
         TrainedDepth("~/no/run")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "kind"),
+    [
+        (torch.ones(2, 3, dtype=torch.int8), "torch.int8"),
+        (torch.ones(2, 3, dtype=torch.complex64), "torch.complex64"),
+        (torch.ones(2, 3).to_sparse(), "torch.sparse_coo"),
+    ],
+)
+def test_weights_are_plain_numbers(tensor: torch.Tensor, kind: str) -> None:
+    counted = {"steps": torch.ones(1, dtype=torch.int64)}  # which buffers may be
+    refuse_broken(counted, "'w.pth'")
+    with pytest.raises(UserError, match=f"'w.pth' holds 'head.weight' as {kind}; weights would be plain"):
+        refuse_broken({**counted, "head.weight": tensor}, "'w.pth'")
