@@ -108,7 +108,8 @@ def evaluate(
         What results.json holds.
 
     Raises:
-        UserError: nothing to test, or a model's space does not suit a benchmark's protocol.
+        UserError: nothing to test, a model's space does not suit a benchmark's protocol, or a claim is about
+            what is not tested.
     """
     left_out: list[str] = []
     out = user_path(out)
@@ -137,6 +138,9 @@ def evaluate(
     outcomes = [o for name, b in benchmarks.items() for o in _outcomes(name, b, names, run_at)]
     for outcome in outcomes:
         outcome.studies = tuple(FigureSet(study) for study in studies or [])
+    rows = [contender.name for contender in contenders(models, mean_map, untrained)]
+    for claim in claims or []:
+        claim.check([o.name for o in outcomes], [*rows, *(f"{name}, given the truth" for name in models)])
     photos = [SheetRow(s.key, s.image) for s in carried_photographs()] if photographs else []
     about: dict[str, dict[str, Any]] = {}
     spaces: dict[str, DepthSpace] = {}
@@ -172,9 +176,9 @@ def evaluate(
     each, remarks = [table(o, why[o.name]) for o in outcomes], [*printed, *absent]
     write_whole(out / "table.md", "\n".join([*each, *beside, *remarks]))
     print("\n".join([*each, *owns, *remarks]))
-    rows = sheet_rows(outcomes) + photos
-    if rows:
-        picture_sheet(rows, list(models), out / "sheet.png")
+    pictured = sheet_rows(outcomes) + photos
+    if pictured:
+        picture_sheet(pictured, list(models), out / "sheet.png")
         print(f"pictures: {out / 'sheet.png'}")
     figures = {o.name: o.figures for o in outcomes}
     results = everything(about, outcomes, place, seed)

@@ -13,12 +13,19 @@ from tqdm import tqdm
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.cluster.processors import use_processors
-from depthkd.composition import parsed
+from depthkd.composition import numbers, parsed
 from depthkd.errors import UserError
-from depthkd.evaluation.answers import device_of, image_tensor
+from depthkd.evaluation.answers import (
+    Answers,
+    Inference,
+    WrongAnswerError,
+    device_of,
+    image_tensor,
+    says_nothing,
+)
 from depthkd.formats.images import IMAGE_SUFFIXES, decode_image
 from depthkd.formats.ply import encode_ply
-from depthkd.formats.sample import BadSample, read_file
+from depthkd.formats.sample import BadSample, Sample, read_file
 from depthkd.formats.whole_files import whole_file
 from depthkd.geometry import back_project, focal_length, intrinsics_matrix
 from depthkd.models.model import DepthModel
@@ -34,17 +41,19 @@ MADE_BY = "depthkd predict"  # what our pictures say in their header
 
 @dataclass(frozen=True)
 class Predictions:
-    """What `predict` wrote, and a sentence for each image that it left out."""
+    """What `predict` wrote, a sentence for each image that it left out, and one for each of which the model
+    says nothing."""
 
     arrays: list[Path]
     left_out: list[str]
+    empty: list[str]
 
 
 def predict(
     images: str | list[str],
     model: str | DepthModel,
     out: Path = Path("runs/predict"),
-    intrinsics: list[float] | None = None,
+    intrinsics: str | list[float] | None = None,
     fov: float | None = None,
     points: bool | None = None,
     farthest: float = 100.0,
@@ -65,7 +74,7 @@ def predict(
         model: a run folder, one of its checkpoints, an .onnx file, a folder or hub id of transformers, or any
             DepthModel.
         out: the folder for results.
-        intrinsics: fx, fy, cx, cy of the camera of all images in pixels, top-left pixel's centre at (0, 0).
+        intrinsics: fx,fy,cx,cy of the camera of all images in pixels, top-left pixel's centre at (0, 0).
         fov: instead, their horizontal field of view in degrees.
         points: whether to write point clouds; by default where depth is metric. Without intrinsics or
             fov, a field of view of 60 degrees is assumed, and the model hears nothing of it.
@@ -79,13 +88,15 @@ def predict(
         seed: of models that draw noise; every image's draws begin anew from it.
 
     Returns:
-        The arrays' paths, and what was left out.
+        The arrays' paths, what was left out, and which arrays say nothing.
 
     Raises:
         UserError, MissingFileError: one sentence on what does not fit.
+        UserError: the model does not answer a single image with one map; of several, it is left out.
     """
-    if intrinsics is not None and (len(intrinsics) != 4 or min(intrinsics[:2]) <= 0):
-        raise UserError(f"intrinsics {intrinsics} would be [fx, fy, cx, cy] in pixels, fx and fy above 0")
+    given = None if intrinsics is None else numbers(intrinsics, "intrinsics")
+    if given is not None and (len(given) != 4 or not min(given[:2]) > 0 or not np.isfinite(given).all()):
+        raise UserError(f"intrinsics {given} would be [fx, fy, cx, cy] in pixels, fx and fy above 0")
     if fov is not None and (intrinsics is not None or not 0.0 < fov < 180.0):
         raise UserError(f"fov would be degrees between 0 and 180, and not beside intrinsics; it is {fov}")
     at = Resolution.parse(resolution).times(scale)
@@ -102,24 +113,37 @@ def predict(
     written: list[Path] = []
     sizes: list[tuple[int, int] | None] = []
     left_out: list[str] = []
-    for path, target in tqdm(targets, desc="predict", unit="image", disable=None):
+    empty: list[str] = []
+    answers = Answers(network, Inference(resolution, scale, flip, seed), place)
+    for index, (path, target) in enumerate(tqdm(targets, desc="predict", unit="image", disable=None)):
         try:
             image = decode_image(read_file(path), str(path))
+            height, width = image.shape[:2]
+            known = intrinsics_of(given, fov, height, width)
+            camera = None if known is None else known.double().numpy()
+            depth = answers(index, Sample(str(path), image, intrinsics=camera))
         except BadSample as error:
             left_out.append(str(error))
             print(f"left out: {error}")
             continue
-        height, width = image.shape[:2]
-        known = intrinsics_of(intrinsics, fov, height, width)
-        torch.manual_seed(seed)
-        pixels = image_tensor(image, place)
-        camera = None if known is None else known.to(place)[None]
-        depth = network.predict(pixels, at, 1.0, flip, camera)
+        except (WrongAnswerError, UserError) as error:  # of an image as odd as 2 x 3840 pixels, or of all
+            if len(targets) == 1:
+                raise UserError(f"{path}: {error}") from error
+            left_out.append(f"{path}: {error}")
+            print(f"left out: {left_out[-1]}")
+            continue
         sizes.append(network.runs_at(height, width, at))
+        nothing = says_nothing(depth)
+        if nothing is None and metric and not bool((depth > 0).any()):
+            nothing = "no depth above 0 m"
+        if nothing is not None:
+            empty.append(f"{path}: the model answers with {nothing}")
+            print(empty[-1])
         with whole_file(target.with_suffix(".npy"), sync=False) as file:
             np.save(file, depth[0].cpu().numpy())
         with whole_file(target.with_suffix(".png"), sync=False) as file:
-            picture = Image.fromarray(panel(pixels[0], [(depth[0], network.space)]))
+            pixels = image_tensor(image, place)[0]
+            picture = Image.fromarray(panel(pixels, [(depth[0], network.space)]))
             picture.save(file, format="PNG", pnginfo=_signature())
         if metric and points is not False:
             assumed = intrinsics_of(None, FIELD_OF_VIEW, height, width) if known is None else known
@@ -133,7 +157,7 @@ def predict(
         said = size_range(sizes)
         print(f"run at {'a size of its own' if said == 'own' else f'{said} pixels'}")
     print(f"{len(written)} of {len(paths)} images, {network.space}: {out}")
-    return Predictions(written, left_out)
+    return Predictions(written, left_out, empty)
 
 
 def intrinsics_of(
@@ -211,10 +235,12 @@ def expand(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run `depthkd predict` with a composed command line; returns the exit status: 1 if one was left out.
+    """Run `depthkd predict` with a composed command line; returns the exit status: 1 if an image was
+    left out, or the model says nothing of one.
 
     Raises:
         UserError, MissingFileError: a user's mistake, as a sentence.
     """
     options = parsed("predict", USAGE, predict, expand(arguments))
-    return 1 if predict(**options.as_dict()).left_out else 0
+    made = predict(**options.as_dict())
+    return 1 if made.left_out or made.empty else 0

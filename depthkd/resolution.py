@@ -8,6 +8,10 @@ from depthkd.errors import UserError
 
 Side = Literal["shorter", "longer", "native", "own"]
 
+MOST_TIMES = 64
+ENOUGH = 9  # digits of a number, to see that it is too large
+LARGEST = 32768  # pixels of a side
+
 
 @dataclass(frozen=True)
 class Resolution:
@@ -63,10 +67,12 @@ class Resolution:
         """With sides so many times as long.
 
         Raises:
-            UserError: the scale is not above 0.
+            UserError: the scale is not above 0, or above 64.
         """
         if not scale > 0:
             raise UserError(f"the scale of the network's side must be above 0, not {scale}")
+        if scale > MOST_TIMES:
+            raise UserError(f"the scale of the network's side must be at most {MOST_TIMES}, not {scale}")
         return replace(self, scale=self.scale * scale)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
@@ -76,8 +82,8 @@ class Resolution:
         sides are rounded to the nearest pixel.
         """
         if self.side == "longer":
-            wanted, longer = self.scale * self._given(), max(height, width)
-            return max(1, int(height * wanted / longer)), max(1, int(width * wanted / longer))
+            factor = self.factor(height, width)  # whose rounding errors are Marigold's too
+            return max(1, int(height * factor)), max(1, int(width * factor))
         factor = self.factor(height, width)
         return max(1, round(height * factor)), max(1, round(width * factor))
 
@@ -139,6 +145,8 @@ def _is_whole(number: str) -> bool:
 
 
 def _positive(number: str, key: str) -> int:
-    if int(number) < 1:
+    if int(number[:ENOUGH]) < 1:
         raise UserError(f"{key} must be at least 1 pixel, not {number}")
+    if int(number[:ENOUGH]) > LARGEST:
+        raise UserError(f"{key} must be at most {LARGEST} pixels, not {number}")
     return int(number)

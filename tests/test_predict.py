@@ -1,12 +1,19 @@
 """`depthkd predict`: what it writes, where the points lie, and what it says of mistakes."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from depthkd.batch import METRIC_DEPTH
+from depthkd.errors import UserError
 from depthkd.formats.images import encode_png
 from depthkd.formats.ply import POINT, encode_ply
+from depthkd.models.model import DepthModel, DepthOutput, Image
 from tests.conftest import CommandLine
 
 METRIC = ["--model.class_path", "tests.models.test_sharpdepth.Ramp"]
@@ -133,3 +140,73 @@ def test_predict_reads_what_it_can_and_names_the_rest(tmp_path: Path, command_li
     ):
         assert f"left out: {told}\n" in out
     assert sorted(file.name for file in (tmp_path / "o").iterdir()) == ["a.npy", "a.png", "b.npy", "b.png"]
+
+
+def test_answers_that_say_nothing_are_told(tmp_path: Path, command_line: CommandLine) -> None:
+    photograph(tmp_path / "a.png", 8, 12)
+    answers = ["--model.class_path", "tests.test_predict.Answers", "--model.init_args.kind"]
+    for kind, said in (
+        ("nan", "a.png: the model answers with 96 numbers that are not finite, of 96"),
+        ("constant", "a.png: the model answers with 3 everywhere"),
+        ("negative", "a.png: the model answers with no depth above 0 m"),
+    ):
+        status, out, err = command_line("predict", "a.png", *answers, kind, "--out", kind)
+        assert status == 1 and said in out and err == "", err
+        assert (tmp_path / kind / "a.npy").is_file()  # which holds what the model says
+    for kind, shape in (("two", "[2, 8, 12]"), ("channel", "[1, 1, 8, 12]"), ("empty", "[1, 0, 12]")):
+        status, _, err = command_line("predict", "a.png", *answers, kind, "--out", kind)
+        assert (
+            status == 2 and f"a.png: Answers answers an image of 8 x 12 pixels with {shape}; it would" in err
+        )
+        assert not (tmp_path / kind).exists()
+
+
+def test_an_image_that_the_model_refuses_is_left_out(tmp_path: Path, command_line: CommandLine) -> None:
+    for name, width in (("a.png", 12), ("b.png", 700), ("c.png", 12)):
+        photograph(tmp_path / name, 8, width)
+    words = ["--model.class_path", "tests.test_predict.Answers", "--model.init_args.kind", "narrow"]
+    status, out, err = command_line("predict", "a.png", "b.png", "c.png", *words, "--out", "o")
+    assert status == 1 and err == ""
+    assert "left out: b.png: 700 columns are too many" in out and "2 of 3 images" in out
+
+
+def test_a_camera_is_written_as_for_packing(tmp_path: Path, command_line: CommandLine) -> None:
+    photograph(tmp_path / "a.png")
+    for camera in ("30,40,17.5,11.5", "[30, 40, 17.5, 11.5]"):
+        assert command_line("predict", "a.png", *METRIC, "--intrinsics", camera, "--out", camera)[0] == 0
+    first, second = (points(path) for path in sorted(tmp_path.glob("*/a.ply")))
+    assert (first == second).all()
+    for camera in ("30 40 17.5 11.5", "abc", "1,2,3"):
+        status, _, err = command_line("predict", "a.png", *METRIC, "--intrinsics", camera)
+        assert (status == 2 and "would be [fx, fy, cx, cy]" in err) or "is not a list of numbers" in err
+
+
+class Answers(DepthModel):
+    """Metric depth that is wrong in a way of its own."""
+
+    space = METRIC_DEPTH
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.source, self.licence = kind, "MIT"
+
+    def forward(self, image: Image) -> DepthOutput:
+        depth = 3.0 + image.mean(1)
+        if self.kind == "narrow" and image.shape[-1] > 500:
+            raise UserError(f"{image.shape[-1]} columns are too many")
+        return DepthOutput(
+            {
+                "nan": depth * torch.nan,
+                "constant": torch.full_like(depth, 3.0),
+                "negative": -depth,
+            }.get(self.kind, depth)
+        )
+
+    def infer(self, image: Image, *options: Any) -> Any:
+        depth = super().infer(image, *options)
+        shapes = {"two": depth.expand(2, -1, -1), "channel": depth[:, None], "empty": depth[:, :0]}
+        return shapes.get(self.kind, depth)
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        return iter(())

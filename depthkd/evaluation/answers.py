@@ -112,6 +112,17 @@ class AnswersOfTruth(Answers):
         return self.model.of_truth(depth, mask, sample.space)
 
 
+def says_nothing(answer: Float[Tensor, "1 height width"]) -> str | None:
+    """What an answer consists of, where that is not depth: numbers that are not finite, or one value; None of
+    one that says something."""
+    broken = int((~torch.isfinite(answer)).sum())
+    if broken:
+        return f"{broken} numbers that are not finite, of {answer.numel()}"
+    if answer.numel() > 1 and bool(answer.max() == answer.min()):
+        return f"{float(answer.max()):g} everywhere"
+    return None
+
+
 def device_of(name: str) -> torch.device:
     """The device of that name; "auto" is a GPU where there is one.
 

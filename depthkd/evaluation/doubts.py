@@ -32,6 +32,7 @@ MUCH_BETTER = 0.5  # of the error and of the variance that is not explained
 BETTER = 0.9  # of both, where the sign is wrong anyhow
 NOTHING = 1e-3  # an error, or a share of the variance, that says nothing
 AGAINST = -0.1  # a mean correlation above it is none
+CLEARLY_AGAINST = -0.5  # of one image; of right models, few images in a set have that
 
 
 def fit_facts(
@@ -90,7 +91,8 @@ def doubts(
         return []
     correlation, otherwise, error, error_otherwise = known.T
     negative, images = int((correlation < 0).sum()), len(known)
-    against = 2 * negative > images and correlation.mean() < AGAINST
+    clearly = int((correlation < CLEARLY_AGAINST).sum())
+    against = (2 * negative > images and correlation.mean() < AGAINST) or 4 * clearly > images
     left = max(_ratio(error_otherwise, error), _ratio(1 - otherwise**2, 1 - correlation**2))
     said = []
     if against:

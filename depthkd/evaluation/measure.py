@@ -12,8 +12,17 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from depthkd.benchmarks.benchmark import FigureSet
-from depthkd.evaluation.answers import Answers, AnswersOfTruth, Inference, WrongAnswerError, answers_folder
+from depthkd.alignment import Fit
+from depthkd.benchmarks.benchmark import FigureSet, Protocol
+from depthkd.errors import UserError
+from depthkd.evaluation.answers import (
+    Answers,
+    AnswersOfTruth,
+    Inference,
+    WrongAnswerError,
+    answers_folder,
+    says_nothing,
+)
 from depthkd.evaluation.doubts import doubts, fit_facts
 from depthkd.evaluation.figures import DIVISIONS, broken_figures, means, pair_figures
 from depthkd.evaluation.outcomes import Outcome
@@ -126,9 +135,10 @@ def measure(
             continue
         try:
             raw = answers(index, sample)
-        except WrongAnswerError as error:
+        except (WrongAnswerError, UserError) as error:
+            said = f"{name} was not scored, because of '{sample.key}': {error}"
             for outcome in outcomes:
-                outcome.faults.setdefault(name, []).append(f"{name} was not scored: {error}")
+                outcome.faults.setdefault(name, []).append(said)
             break
         for outcome in outcomes:
             if index in missing[outcome.name]:
@@ -153,7 +163,7 @@ def _judge(
 ) -> Pending:
     """One sample under one protocol."""
     benchmark, space = outcome.benchmark, subject.model.space
-    fault = "" if subject.trivial else _fault(subject.name, raw, sample)
+    fault = "" if subject.trivial else _fault(subject.name, raw, sample, outcome.protocol)
     values: dict[str, float] = {}
     slow = None
     one = None if sample.depth is None else fitted(raw, space, sample, outcome.protocol)
@@ -189,20 +199,17 @@ def _run_at(subject: Subject, outcome: Outcome, sample: Sample) -> tuple[int, in
     return subject.model.runs_at(int(size[0]), int(size[1]), how.resolution, how.scale)
 
 
-def _fault(name: str, raw: Map, sample: Sample) -> str:
+def _fault(name: str, raw: Map, sample: Sample, protocol: Protocol) -> str:
     """The sentence about an answer that says nothing; empty for one that does."""
-    broken = int((~torch.isfinite(raw)).sum())
-    if broken:
-        return (
-            f"{name} answers '{sample.key}' with {broken} numbers that are not finite, of {raw.numel()}, "
-            "which counts as an infinite error"
-        )
-    if raw.numel() > 1 and bool(raw.max() == raw.min()):
-        return (
-            f"{name} answers '{sample.key}' with {float(raw.max()):g} everywhere, so that its fit is the "
-            "best constant"
-        )
-    return ""
+    nothing = says_nothing(raw)
+    if nothing is None:
+        return ""
+    costs = ""
+    if not bool(torch.isfinite(raw).all()):
+        costs = ", which count as an infinite error in each figure that needs them"
+    elif protocol.fit is Fit.SCALE_AND_SHIFT:
+        costs = ", so that its fit is the best constant"
+    return f"{name} answers '{sample.key}' with {nothing}{costs}"
 
 
 def _facts(subject: Subject, outcome: Outcome, raw: Map, one: Fitted, scored: bool) -> dict[str, float]:

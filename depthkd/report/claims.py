@@ -1,6 +1,6 @@
 """What a config says that its models should reach, checked against the figures that came out."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from depthkd.errors import UserError
@@ -25,6 +25,23 @@ class Claim:
     at_most: float
     of: str
     figure: str = "abs_rel"
+
+    def check(self, benchmarks: Collection[str], rows: Collection[str]) -> None:
+        """See that both rows will be there.
+
+        Raises:
+            UserError: one will not, or the benchmark will not.
+        """
+        for what, name, there in (
+            ("benchmark", self.benchmark, benchmarks),
+            ("row", self.row, rows),
+            ("row", self.of, rows),
+        ):
+            if name not in there:
+                raise UserError(
+                    f"a claim names the {what} '{name}', which is not tested; it would be one of "
+                    f"{', '.join(there)}"
+                )
 
     def ratio(self, figures: Figures) -> float:
         """The multiple that came out.

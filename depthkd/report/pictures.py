@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from depthkd.batch import DepthSpace, Quantity
+from depthkd.batch import METRIC_DEPTH, DepthSpace, Quantity
 from depthkd.formats.whole_files import whole_file
 from depthkd.metrics.edges import depth_edges
 
@@ -129,7 +129,7 @@ def row_cells(row: SheetRow, models: Sequence[str], errors: bool, edges: bool = 
     cells: list[Cell] = [(row.image, "")]
     scale = None
     if row.truth is not None:
-        near = 1.0 / np.where(row.truth > 0, row.truth, np.nan)
+        near = nearness(row.truth, METRIC_DEPTH)
         scale = limits(near)
         cells.append((colours(near, scale), _depth_range(row.truth)))
     elif errors:
@@ -140,7 +140,7 @@ def row_cells(row: SheetRow, models: Sequence[str], errors: bool, edges: bool = 
             cells += [None] * (1 + errors + edges)
             continue
         caption = row.captions.get(model, "")
-        near = 1.0 / prediction if row.truth is not None else nearness(prediction, row.spaces[model])
+        near = nearness(prediction, METRIC_DEPTH if row.truth is not None else row.spaces[model])
         cells.append((colours(near, scale), caption))
         if errors:
             cells.append(None if row.truth is None else (error_colours(prediction, row.truth), ""))

@@ -22,10 +22,12 @@ from depthkd.batch import (
 )
 from depthkd.benchmarks.benchmark import FigureSet, Protocol
 from depthkd.data.scenes import Style, scenes
+from depthkd.errors import UserError
 from depthkd.evaluate import evaluate
 from depthkd.evaluation.doubts import doubts, fit_facts
 from depthkd.formats.sample import Sample
 from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.report.claims import Claim
 from tests.conftest import CommandLine
 from tests.evaluation.subjects import Boxes, Seer
 
@@ -256,3 +258,47 @@ def test_a_truth_without_a_measured_pixel_and_one_in_other_units(tmp_path: Path)
         "are 3000 to 10000, all outside of what the protocol counts, 0.001 to 20:"
         in (tmp_path / "r/table.md").read_text()
     )
+
+
+def test_a_sign_that_is_clearly_wrong_in_some_images_is_told() -> None:
+    row = {
+        "correlation": 0.99,
+        "correlation_otherwise": -0.9,
+        "fit_abs_rel": 0.01,
+        "fit_abs_rel_otherwise": 0.2,
+    }
+    turned = row | {"correlation": -0.99, "correlation_otherwise": 0.9}
+    (said,) = doubts("m", [row] * 6 + [turned] * 6, AFFINE_DISPARITY, MARIGOLD)
+    assert said == "m: the fitted scale is negative in 6 of 12 images: is `space` right?"
+    assert doubts("m", [row] * 11 + [turned], AFFINE_DISPARITY, MARIGOLD) == []
+
+
+def test_what_is_said_of_an_answer_is_true_of_the_protocol(tmp_path: Path) -> None:
+    class Constant(Seer):
+        def forward(self, image: Any) -> DepthOutput:
+            return DepthOutput(torch.full_like(image[:, 0], 0.25))
+
+    for protocol, end in (("marigold", ", so that its fit is the best constant"), ("metric", "")):
+        model = Constant()
+        model.space = METRIC_DEPTH
+        results = evaluate(
+            {"s": model}, {"b": Boxes(2, DEPTH)}, out=tmp_path / protocol, protocol=protocol, **OPTIONS
+        )
+        faults = results["benchmarks"]["b"]["faults"]["s"]
+        assert faults[0] == f"s answers 'box0' with 0.25 everywhere{end}"
+
+
+def test_a_claim_about_what_is_not_tested_is_told_before_anything_is(tmp_path: Path) -> None:
+    for claim, said in (
+        (
+            Claim("s", "c", 1.0, "vertical ramp"),
+            "a claim names the benchmark 'c', which is not tested; it would be",
+        ),
+        (
+            Claim("s", "b", 1.0, "ramp"),
+            "the row 'ramp', which is not tested; it would be one of s, best constant",
+        ),
+    ):
+        with pytest.raises(UserError, match=said):
+            evaluate({"s": Seer()}, {"b": Boxes(2, DEPTH)}, out=tmp_path / "o", claims=[claim], **OPTIONS)
+        assert not (tmp_path / "o").exists()

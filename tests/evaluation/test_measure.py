@@ -127,7 +127,7 @@ def test_a_prediction_that_is_not_finite_is_named_and_counts_as_wrong(broken: st
     assert figures["abs_rel"] == "inf" and figures["pdbe_accuracy"] == "inf"
     assert figures["delta1"] == 0.0 and figures["boundary_f1"] == 0.0
     assert len(found["faults"]["seer"]) == 6
-    sentence = "seer answers 'box0' with 3 numbers that are not finite, of 2240, which counts as an infinite"
+    sentence = "seer answers 'box0' with 3 numbers that are not finite, of 2240, which count as an infinite"
     assert sentence in (tmp_path / "table.md").read_text()
     again = results_of(model, tmp_path)["benchmarks"]["boxes"]
     assert again["faults"] == found["faults"] and again["figures"] == found["figures"]

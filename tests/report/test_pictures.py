@@ -18,6 +18,7 @@ from depthkd.report.pictures import (
     nearness,
     panel,
     picture_sheet,
+    row_cells,
 )
 
 RAMP = np.linspace(1.0, 5.0, 60, dtype=np.float32).reshape(6, 10)
@@ -100,3 +101,12 @@ def test_photographs_are_images_without_depth() -> None:
     samples = photographs()
     assert [s.key for s in samples] == ["astronaut", "coffee", "chelsea", "rocket"]
     assert all(s.image.ndim == 3 and s.depth is None for s in samples)
+
+
+def test_depth_that_is_not_positive_has_no_color(tmp_path: Path) -> None:
+    prediction = RAMP.copy()
+    prediction[0] = 0.0
+    prediction[1] = -1.0
+    row = SheetRow("x", np.zeros((6, 10, 3), np.uint8), RAMP, {"a": prediction}, {"a": METRIC_DEPTH})
+    (_, _, (picture, _), _) = row_cells(row, ["a"], errors=True)
+    assert (picture[:2] == UNKNOWN).all() and not (picture[2:] == UNKNOWN).all()
