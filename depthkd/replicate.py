@@ -108,6 +108,9 @@ class Replication:
             UserError, MissingFileError: there is none, or a claim names no row.
         """
         tree = load_config(path)
+        if not isinstance(tree.get("rows"), dict) or not tree["rows"]:
+            raise UserError(f"{path} is not a replication: 'rows' would map names to what is trained")
+        _check_numbers(path, tree)
         try:
             rows = {name: Row(**row) for name, row in tree["rows"].items()}
             figures = tuple(tree.get("figures", ["abs_rel"]))
@@ -143,6 +146,17 @@ class Replication:
             difference.pop("base", None)
             tree = merge(tree, difference)
         return merge(tree, row.tiny)
+
+
+def _check_numbers(path: Path, tree: Tree) -> None:
+    for name, row in tree["rows"].items():
+        seeds = row.get("seeds", 1) if isinstance(row, dict) else 1
+        if not isinstance(seeds, int) or seeds < 1:
+            raise UserError(f"{path}: the row '{name}' has {seeds} seeds; it would be 1 or more")
+    for claim in tree.get("claims", []):
+        most = claim.get("at_most", 1) if isinstance(claim, dict) else 1
+        if not isinstance(most, int | float):
+            raise UserError(f"{path}: at_most of '{claim.get('better')}' is '{most}', and no number")
 
 
 @dataclass(frozen=True)
@@ -306,8 +320,17 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
     Raises:
         UserError, MissingFileError: a user's mistake, as a sentence.
     """
+    if workers < 1:
+        raise UserError(f"workers must be 1 or more, not {workers}")
     source = user_path(file)
     replication = Replication.read(source)
+    for row in replication.rows.values():
+        known = (replication.tree(row).get("data") or {}).get("validation") or {}
+        if replication.benchmark not in known:
+            raise UserError(
+                f"{source}: the benchmark '{replication.benchmark}' is not in data.validation of "
+                f"{replication.common}, which has {', '.join(known) or 'none'}"
+            )
     from depthkd.cli import prepared
 
     prepared(["--config", replication.common])  # makes what the rows need, once

@@ -144,3 +144,37 @@ def test_a_claim_can_be_of_a_multiple() -> None:
     strict = Claim("sharp", "blurred", figure="pdbe_completeness", at_most=0.5)
     stricter = Replication("P", "c.yaml", "fog", rows, (strict,), ("pdbe_completeness",))
     assert "undecided" in report(stricter, found, "depthkd replicate")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{paper: x, common: c, benchmark: b, rows: 5}", "'rows' would map names"),
+        (
+            "{paper: x, common: c, benchmark: b, rows: {a: {seeds: two}}}",
+            "the row 'a' has two seeds; it would be 1",
+        ),
+        (
+            "{paper: x, common: c, benchmark: b, rows: {a: {seeds: 0}}}",
+            "the row 'a' has 0 seeds; it would be 1",
+        ),
+        (
+            "{paper: x, common: c, benchmark: b, rows: {a: {}}, claims: [{better: a, worse: a, at_most: x}]}",
+            "at_most of 'a' is 'x', and no number",
+        ),
+        (
+            "{paper: x, common: c.yaml, benchmark: b, rows: {a: {}}}",
+            "'b' is not in data.validation of c.yaml, which",
+        ),
+    ],
+)
+def test_what_would_fail_after_hours_is_told_first(
+    text: str, sentence: str, tmp_path: Path, command_line: CommandLine
+) -> None:
+    (tmp_path / "c.yaml").write_text("data: {validation: {film: {}}}")
+    (tmp_path / "r.yaml").write_text(text)
+    status, _, err = command_line("replicate", "--file", "r.yaml")
+    assert status == 2 and sentence in err
+    assert "workers must be 1 or more" in command_line("replicate", "--file", "r.yaml", "--workers", "0")[2]
+    (tmp_path / "r.yaml").write_bytes(b"\x89HDF\xff")
+    assert "is no text; it would be a YAML file" in command_line("replicate", "--file", "r.yaml")[2]
