@@ -126,7 +126,7 @@ def predict(
             left_out.append(str(error))
             print(f"left out: {error}")
             continue
-        except (WrongAnswerError, UserError) as error:  # of an image as odd as 2 x 3840 pixels, or of all
+        except WrongAnswerError as error:
             if len(targets) == 1:
                 raise UserError(f"{path}: {error}") from error
             left_out.append(f"{path}: {error}")

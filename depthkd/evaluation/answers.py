@@ -38,7 +38,7 @@ class Inference:
 
 
 class WrongAnswerError(Exception):
-    """A network that does not answer with one map an image; the sentence says what it answered with."""
+    """A network that does not answer an image with one map; the sentence says what it does instead."""
 
 
 class Answers:
@@ -85,7 +85,10 @@ class Answers:
         how = self.inference
         image, camera = image_tensor(sample.image, self.device), sample.intrinsics
         intrinsics = None if camera is None else torch.tensor(camera, device=self.device)[None].float()
-        depth = self.model.infer(image, how.resolution, how.scale, how.flip, intrinsics)
+        try:
+            depth = self.model.infer(image, how.resolution, how.scale, how.flip, intrinsics)
+        except UserError as error:  # it does not take an image as odd as this one
+            raise WrongAnswerError(str(error)) from error
         if depth.ndim != 3 or len(depth) != 1 or 0 in depth.shape:
             raise WrongAnswerError(
                 f"{type(self.model).__name__} answers an image of {sample.image.shape[0]} x "

@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from depthkd.alignment import Fit
 from depthkd.benchmarks.benchmark import FigureSet, Protocol
-from depthkd.errors import UserError
 from depthkd.evaluation.answers import (
     Answers,
     AnswersOfTruth,
@@ -135,7 +134,7 @@ def measure(
             continue
         try:
             raw = answers(index, sample)
-        except (WrongAnswerError, UserError) as error:
+        except WrongAnswerError as error:
             said = f"{name} was not scored, because of '{sample.key}': {error}"
             for outcome in outcomes:
                 outcome.faults.setdefault(name, []).append(said)

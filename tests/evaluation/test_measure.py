@@ -12,6 +12,7 @@ import torch
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks import Benchmark
 from depthkd.benchmarks.benchmark import FigureSet
+from depthkd.errors import UserError
 from depthkd.evaluate import evaluate
 from depthkd.metrics.boundary import boundary_f1, boundary_recall
 from depthkd.metrics.edges import boundary_errors, pseudo_boundary_errors
@@ -131,6 +132,19 @@ def test_a_prediction_that_is_not_finite_is_named_and_counts_as_wrong(broken: st
     assert sentence in (tmp_path / "table.md").read_text()
     again = results_of(model, tmp_path)["benchmarks"]["boxes"]
     assert again["faults"] == found["faults"] and again["figures"] == found["figures"]
+
+
+def test_a_model_that_refuses_an_image_has_no_row_and_the_others_have(tmp_path: Path) -> None:
+    class Narrow(Seer):
+        def infer(self, image: Any, *options: Any) -> Any:
+            raise UserError("40 rows are too few")
+
+    models: dict[str, str | DepthModel] = {"narrow": Narrow(), "seer": Seer()}
+    silent: dict[str, Any] = {"photographs": False, "pictures": 0, "workers": 0}
+    results = evaluate(models, {"boxes": Boxes(2, (FigureSet.DEPTH,))}, out=tmp_path, **silent)
+    found = results["benchmarks"]["boxes"]
+    assert found["faults"]["narrow"] == ["narrow was not scored, because of 'box0': 40 rows are too few"]
+    assert found["figures"]["seer"]["images"] == 2
 
 
 def test_a_constant_prediction_is_named(tmp_path: Path) -> None:
