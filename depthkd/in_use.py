@@ -3,12 +3,16 @@
 import fcntl
 import os
 import socket
+import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
 from depthkd.errors import UserError
 from depthkd.formats.whole_files import writing
+
+GLANCE = 0.5  # seconds; longer than another process's `check` ever takes
 
 
 class InUse:
@@ -32,14 +36,14 @@ class InUse:
         return self._held is not None
 
     def check(self) -> None:
-        """See that no other process has it.
+        """See that no other process has it; the ranks of one run may look at the same time.
 
         Raises:
             UserError: one has; the sentence says which.
         """
         if self._held is None and self.path.is_file():
-            with self.path.open("a+") as file:
-                self._claim(file)
+            with suppress(FileNotFoundError), self.path.open() as file:
+                self._claim(file, fcntl.LOCK_SH)
 
     def take(self) -> None:
         """Have it until this process ends, or calls `release`.
@@ -53,7 +57,7 @@ class InUse:
             with writing(self.place):
                 file = self.path.open("a+")
             try:
-                self._claim(file)
+                self._claim(file, fcntl.LOCK_EX, GLANCE)
                 if self._is_there(file):
                     self._held = file
             finally:
@@ -78,16 +82,21 @@ class InUse:
     ) -> None:
         self.release()
 
-    def _claim(self, file: TextIO) -> None:
+    def _claim(self, file: TextIO, kind: int, patience: float = 0.0) -> None:
         """A record lock: it ends with the process, and forked data workers do not inherit it."""
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            file.seek(0)
-            who = file.read().strip() or "another process"
-            raise UserError(self.sentence.format(who=who)) from error
-        except OSError:  # this file system knows no locks
-            return
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.lockf(file, kind | fcntl.LOCK_NB)
+                return
+            except (BlockingIOError, PermissionError) as error:
+                if time.monotonic() > end:
+                    file.seek(0)
+                    who = file.read().strip() or "another process"
+                    raise UserError(self.sentence.format(who=who)) from error
+                time.sleep(0.01)
+            except OSError:  # this file system knows no locks
+                return
 
     def _is_there(self, file: TextIO) -> bool:
         try:

@@ -1,5 +1,6 @@
 """What a run's folder says of itself: how far it is, who works in it, and that a mistake costs it nothing."""
 
+import fcntl
 import multiprocessing
 import os
 import re
@@ -69,6 +70,28 @@ def test_one_process_a_folder(tmp_path: Path) -> None:
     run.in_use.take()
     run.in_use.release()
     assert list(tmp_path.iterdir()) == []
+
+
+def look(file: str, looking: Any, release: Any) -> None:
+    with Path(file).open("a+") as stream:
+        fcntl.lockf(stream, fcntl.LOCK_SH)
+        looking.set()
+        release.wait(0.2)
+
+
+def test_one_who_only_looks_is_in_nobodys_way(tmp_path: Path) -> None:
+    """Every rank of a run that goes on looks into the file that its killed self has left."""
+    context = multiprocessing.get_context("fork")
+    looking, release = context.Event(), context.Event()
+    (tmp_path / ".in_use").write_text("process 1 on n1\n")
+    other = context.Process(target=look, args=(str(tmp_path / ".in_use"), looking, release))
+    other.start()
+    assert looking.wait(30)
+    Run(tmp_path).in_use.check()
+    run = Run(tmp_path)
+    run.in_use.take()
+    run.in_use.release()
+    other.join()
 
 
 def hold_files(files: list[str], taken: Any, release: Any) -> None:
