@@ -14,7 +14,10 @@ import torch
 from depthkd.run_folder import read_checkpoint
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["depthkd.fit", "depthkd.methods.distill_any_depth", "tests.processes"])
+WARM = ["depthkd.cli", "depthkd.fit", "depthkd.evaluate", "depthkd.methods.distill_any_depth"]
+WARM += ["torch.utils.tensorboard", "torch.distributed.checkpoint", "accelerate"]  # imported late in a run
+WARM += [f"transformers.models.{n}.modeling_{n}" for n in ("depth_anything", "dinov2", "dpt")]
+CONTEXT.set_forkserver_preload([*WARM, "tests.processes"])
 NOISE = ("LeafSpec", "FLOPs", "TPU available", "litlogger", "FutureWarning", "Loading weights")
 
 

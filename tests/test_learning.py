@@ -11,6 +11,7 @@ from tests.processes import make_scenes, run
 ROOT = Path(__file__).parent.parent
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 STALLED = 900.0  # seconds; minutes here, but machines stall
+WINDOW = ["--data.train.sa1b.transform.init_args.window", "48"]
 
 Errors = dict[str, dict[str, float]]  # benchmark -> row -> AbsRel
 
@@ -19,6 +20,15 @@ def fit(folder: Path, config: str, steps: int, *more: str) -> None:
     words = [*more, "--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(steps), *QUIET]
     codes, output = run(["fit", "--config", f"configs/tiny/{config}.yaml", *words], folder, timeout=STALLED)
     assert codes == [0], output
+
+
+def crops(*sources: str) -> list[str]:
+    """Smaller crops than the config's."""
+    words = []
+    for name in sources:
+        place = f"--data.train.{name}.transform.init_args"
+        words += [f"{place}.size", "48", f"{place}.smallest", "52"]
+    return words
 
 
 def errors(folder: Path, student: str) -> Errors:
@@ -62,7 +72,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(2 * STALLED)
 def test_the_main_job_learns(taught: Path) -> None:
-    fit(taught, "cross_context", 500)
+    fit(taught, "cross_context", 350, *crops("sa1b"), *WINDOW)
     error = errors(taught, "cross_context")
     studio, film = error["studio"], error["film"]
     message = json.dumps(error, indent=2)
@@ -74,8 +84,8 @@ def test_the_main_job_learns(taught: Path) -> None:
 
 @pytest.mark.timeout(2 * STALLED)
 def test_two_teachers_in_turn_teach_as_well(taught: Path) -> None:
-    fit(taught, "assistant_teacher", 320)
-    fit(taught, "assistant", 380)
+    fit(taught, "assistant_teacher", 280, *crops("studio"))
+    fit(taught, "assistant", 300, *crops("sa1b"), *WINDOW)
     film = errors(taught, "assistant")["film"]
     message = json.dumps(film, indent=2)
     assert film["student"] < 1.15 * film["teacher"], message
@@ -84,7 +94,7 @@ def test_two_teachers_in_turn_teach_as_well(taught: Path) -> None:
 
 @pytest.mark.timeout(2 * STALLED)
 def test_a_diffusion_unet_learns_to_answer_in_one_pass(taught: Path) -> None:
-    fit(taught, "fiff", 500, "--data.batch_size", "8")
+    fit(taught, "fiff", 400, "--data.batch_size", "8", *crops("synthetic", "laion_art"))
     error = errors(taught, "fiff")
     message = json.dumps(error, indent=2)
     assert_learned(error["film"], message)

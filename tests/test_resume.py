@@ -112,6 +112,33 @@ def assert_same(one: Any, other: Any, where: str = "") -> None:
         assert one == other, where
 
 
+class Uninterrupted:
+    """Runs that nothing stopped, each of which several tests compare with."""
+
+    def __init__(self, shards: Path, folder: Path) -> None:
+        self.shards = shards
+        self.folder = folder
+        self._done: dict[str, dict[str, Any]] = {}
+
+    def __call__(self, ranks: int, **changes: Any) -> dict[str, Any]:
+        """The checkpoint of such a run."""
+        name = repr(sorted(changes.items()))
+        if name not in self._done:
+            place = self.folder / str(len(self._done))
+            place.mkdir()
+            config = configured(self.shards, place, **changes)
+            codes, output = run(["fit", "--config", str(config), "--run", "whole"], place, ranks)
+            assert codes == [0] * ranks, output
+            assert "skipped a bad sample" in output
+            self._done[name] = read_checkpoint(place / "whole/checkpoints/last.ckpt")
+        return self._done[name]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
+    return Uninterrupted(shards, tmp_path_factory.mktemp("uninterrupted"))
+
+
 CASES = {
     "no worker": {"workers": 0},
     "one worker": {"workers": 1},
@@ -123,14 +150,13 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_killed_and_resumed_equals_uninterrupted(case: str, shards: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_equals_uninterrupted(
+    case: str, shards: Path, uninterrupted: Uninterrupted, tmp_path: Path
+) -> None:
     ranks = int(CASES[case].get("devices", 1))  # type: ignore[call-overload]
+    whole = uninterrupted(ranks, **CASES[case])
     config = configured(shards, tmp_path, **CASES[case])
     fit = ["fit", "--config", str(config), "--run"]
-    codes, output = run([*fit, "whole"], tmp_path, ranks)
-    assert codes == [0] * ranks, output
-    assert "skipped a bad sample" in output
-
     kill = ["--trainer.callbacks+", "tests.processes.KillAfter", "--trainer.callbacks.batches", "11"]
     codes, output = run([*fit, "killed", *kill], tmp_path, ranks)
     assert -9 in codes, output
@@ -139,17 +165,14 @@ def test_killed_and_resumed_equals_uninterrupted(case: str, shards: Path, tmp_pa
     codes, output = run([*fit, "killed", "--ckpt_path", "last"], tmp_path, ranks)
     assert codes == [0] * ranks, output
 
-    whole, resumed = (
-        read_checkpoint(tmp_path / f"{name}/checkpoints/last.ckpt") for name in ("whole", "killed")
-    )
+    resumed = read_checkpoint(tmp_path / "killed/checkpoints/last.ckpt")
     assert whole["global_step"] == 8
     assert any(k.startswith("student_average.") for k in whole["state_dict"])
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "ShardDataModule", "depthkd"):
         assert_same(whole[part], resumed[part], part)
     assert whole["depthkd"]["trained_at"] == [32, 32]
-    before = read_checkpoint(tmp_path / "killed/checkpoints/last.ckpt")["state_dict"]
     assert not torch.equal(
-        before["student.network.head.conv3.weight"],
+        resumed["state_dict"]["student.network.head.conv3.weight"],
         stopped["state_dict"]["student.network.head.conv3.weight"],
     )
 

@@ -73,23 +73,23 @@ def test_a_sharpener_learns_from_two_teachers_and_no_truth(tmp_path: Path) -> No
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     make_scenes(
         tmp_path,
-        ("film_fog_train", 3, 240, "labelled"),
-        ("studio_fog_train", 1, 240, "labelled"),
-        ("film_fog_photos", 6, 100, "sa1b"),
+        ("film_fog_train", 3, 120, "labelled"),
+        ("studio_fog_train", 1, 120, "labelled"),
+        ("film_fog_photos", 6, 50, "sa1b"),
         ("film_fog_test", 4, 24, "labelled"),
     )
-    fit(tmp_path, "sharpdepth/metric_teacher", 500)
+    fit(tmp_path, "sharpdepth/metric_teacher", 240)
     crops = [f"--data.train.{{}}.transform.init_args.{side}=64" for side in ("size", "smallest")]
     fit(
         tmp_path,
         "sharpdepth/diffusion_teacher",
-        300,
+        200,
         "--data.batch_size",
         "4",
         *(c.format("fog") for c in crops),
     )
     early = ["--model.init_args.optimization.ema_after", "20"]
-    fit(tmp_path, "sharpdepth", 70, *early, *(c.format("photos") for c in crops))
+    fit(tmp_path, "sharpdepth", 40, *early, *(c.format("photos") for c in crops))
     assert_sharpened(scored(tmp_path, sharp="runs/tiny/sharpdepth"), 0.75, 1.25)
 
 

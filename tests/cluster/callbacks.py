@@ -27,10 +27,11 @@ class Signal(pl.Callback):
 
 
 class Slow(pl.Callback):
-    """Sleeps after each batch, so that a run lasts long enough to be stopped from outside."""
+    """Sleeps after each batch, so that a run lasts long enough to be stopped from outside; not once SLURM has
+    started it again."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+        self.seconds = 0.0 if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" else seconds
 
     def on_train_batch_end(self, *args: Any) -> None:
         time.sleep(self.seconds)

@@ -17,7 +17,7 @@ __all__ = ["shards"]
 
 ROOT = Path(__file__).parent.parent.parent
 CHECKPOINT = Path("runs/tiny/checkpoints/last.ckpt")
-STEPS, EVERY, PAUSE = 60, 4, 0.15
+STEPS, EVERY, PAUSE = 20, 2, 0.4
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 Words = tuple[str, ...]
 PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "ShardDataModule")
@@ -100,7 +100,7 @@ def interrupted(slurm: Slurm, project: Path) -> dict[str, Job]:
     """Jobs that are sent away while they train, each in another way; the other tests fill the time until they
     are back."""
     # SLURM looks every 30 s and counts a signal as due 30 s early: 20 to 50 s after the start.
-    slower = ("--trainer.callbacks+", "tests.cluster.callbacks.Slow", "--trainer.callbacks.seconds", "0.3")
+    slower = ("--trainer.callbacks+", "tests.cluster.callbacks.Slow", "--trainer.callbacks.seconds", "0.8")
     limited = train(slurm, project, "limited", ("--time=1", "--signal=USR1@10"), slower)
     await_first_steps(slurm, limited)
     requeued, signalled = (train(slurm, project, name) for name in ("requeued", "signalled"))
@@ -123,7 +123,7 @@ def last_words(slurm: Slurm, folder: Path, name: str, *words: str, **environment
 
 
 def test_more_tasks_than_devices(slurm: Slurm, project: Path) -> None:
-    words = ("--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=1", "--cpus-per-task=1")
+    words = ("--nodelist=n1", "--ntasks-per-node=2", "--gpus-per-node=1", "--cpus-per-task=1")
     override = ("--trainer.accelerator", "auto")
     said = last_words(slurm, project, "greedy", *words, "slurm/fit.sbatch", "tiny.yaml", *override)
     assert said == [
