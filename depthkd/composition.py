@@ -157,6 +157,7 @@ AROUND = re.compile(
     r"Parser key|Subtypes|Errors|Does not validate|Given value|Expected a path but|Problem with given|"
     r"Expected a <class '(str|NoneType|list)'>$"
 )
+WOULD_BE = "it would be "
 IN_WORDS = (  # what jsonargparse says, and how we do
     (r"^Expected a <class 'int'>", "it would be a whole number"),
     (r"^Expected a <class 'float'>", "it would be a number"),
@@ -166,6 +167,7 @@ IN_WORDS = (  # what jsonargparse says, and how we do
     (r"^Expected a <class 'str'>", "it would be a text"),
     (r"^Expected a typing\.Literal\[(.*)\]", r"it would be one of \1"),
     (r"^Expected a dot import path string: (.*)", r"'\1' is no class; it would be one by its import path"),
+    (r"^Unable to load config '(.*)'", r"it would be a mapping of settings, not '\1'"),
     (r"^[Uu]nrecognized arguments: ([^-].*)", r"\1 would come before the first option"),
     (r"\.? Got value: (.*)", r", not \1"),
 )
@@ -177,10 +179,17 @@ def innermost(message: str) -> str:
     lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
     wanted = [line for line in lines if not AROUND.match(line)]
     where = " > ".join(dict.fromkeys(keys))
-    what = (wanted or lines or [message])[0]
-    for theirs, ours in IN_WORDS:
-        what = re.sub(theirs, ours, what)
+    told = [_in_words(line) for line in wanted or lines or [message]]
+    what = told[0]
+    if all(line.startswith(WOULD_BE) for line in told):  # the types of a union
+        what = WOULD_BE + " or ".join(dict.fromkeys(line.removeprefix(WOULD_BE) for line in told))
     return f"{where}: {what}" if where and where not in what else what
+
+
+def _in_words(line: str) -> str:
+    for theirs, ours in IN_WORDS:
+        line = re.sub(theirs, ours, line)
+    return line
 
 
 class Parser(ArgumentParser):

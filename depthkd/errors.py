@@ -6,6 +6,7 @@ into one of them only there.
 """
 
 import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,12 +44,13 @@ def mistake_or_fault(error: BaseException) -> BaseException | None:
     jsonargparse builds objects while it tries one type after another, and answers with an error of its
     own, whatever a constructor raised. None: nothing of ours was raised on the way.
 
-    That a disk is full, or a path cannot be opened, is no fault of ours wherever it is met; nor is what
-    Lightning calls a misconfiguration.
+    That a disk or the memory is full, or a path cannot be opened, is no fault of ours wherever it is met;
+    nor is what Lightning calls a misconfiguration.
     """
     behind = list(_behind(error))
     mistakes = [e for e in behind if isinstance(e, UserError)]
     mistakes += [_of_the_machine(e) for e in behind if isinstance(e, OSError) and e.errno in (*FULL, *DENIED)]
+    mistakes += [_of_memory(e) for e in behind if _out_of_memory(e)]
     mistakes += [
         UserError(f"trainer: {' '.join(str(e).split())}") for e in behind if type(e).__name__ == LIGHTNINGS
     ]
@@ -68,6 +70,21 @@ def _of_the_machine(error: OSError) -> UserError:
     place = "a file" if error.filename is None else str(error.filename)[:LONG]
     done = "opened" if error.errno in DENIED else "written"
     mistake = UserError(f"{place} cannot be {done}: {error.strerror}")
+    mistake.__cause__ = error
+    return mistake
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Of Python, of a GPU, or of torch on the CPU, which has no class of its own for it."""
+    no_class = isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate" in str(error)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or no_class
+
+
+def _of_memory(error: BaseException) -> UserError:
+    text = " ".join(str(error).split())
+    said = re.search(r"ried to allocate [\d.]+ [A-Za-z]+", text)
+    device, wanted = "the GPU" if "CUDA" in text else "this machine", f" (t{said[0]})" if said else ""
+    mistake = UserError(f"the memory of {device} is full{wanted}: smaller batches or images need less")
     mistake.__cause__ = error
     return mistake
 

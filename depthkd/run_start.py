@@ -132,7 +132,14 @@ class RunStart(Callback):
         saved of this one; some mistakes show only in a step, or in validation."""
         ours = self.run.in_use.held or not self.run.folder.exists()
         if self._aside is not None and ours and not (self.run.folder / CHECKPOINT).exists():
-            shutil.rmtree(self.run.folder, ignore_errors=True)
-            self._aside.rename(self.run.folder)
-            print(f"depthkd fit: nothing was saved: {self.run.folder} is the earlier run again", flush=True)
+            print(f"depthkd fit: nothing was saved: {self._restore(self._aside)}", flush=True)
         self.run.in_use.release()
+
+    def _restore(self, earlier: Path) -> str:
+        """Give an earlier run its place again; where it is then."""
+        try:
+            shutil.rmtree(self.run.folder, ignore_errors=True)
+            earlier.rename(self.run.folder)
+        except OSError as error:  # what stopped the run may have stopped this too
+            return f"{self.run.folder} is in the way of the earlier run, still {earlier}: {error.strerror}"
+        return f"{self.run.folder} is the earlier run again"

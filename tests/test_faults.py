@@ -101,6 +101,30 @@ def test_a_full_disk_and_a_locked_file_are_no_faults_of_ours() -> None:
     assert isinstance(found, UserError) and str(found) == "trainer: `mode` can be min, max, got foo"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "the memory of this machine is full: smaller batches or images need less"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ..."),
+            "the memory of the GPU is full (tried to allocate 2.00 GiB): smaller",
+        ),
+    ],
+)
+def test_too_little_memory_is_no_fault_of_ours(error: Exception, said: str) -> None:
+    found = mistake_or_fault(error)
+    assert isinstance(found, UserError) and str(found).startswith(said)
+    assert found.__cause__ is error
+
+
+def test_torch_has_no_class_for_a_full_memory_on_the_cpu() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    found = mistake_or_fault(caught.value)
+    assert isinstance(found, UserError) and "of this machine is full" in str(found)
+    assert mistake_or_fault(RuntimeError("another one")) is None
+
+
 def test_a_checkpoint_on_a_full_disk_is_a_sentence_and_the_last_one_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

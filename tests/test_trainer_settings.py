@@ -187,6 +187,9 @@ def test_what_lightning_finds_wrong_is_one_sentence_too(fit: Fit) -> None:
         (["--data.max_bad_fraction", "2"], "data.max_bad_fraction must be from 0 to 1, not 2"),
         ([*STOPS, "--trainer.callbacks.mode", "foo"], "trainer: `mode` can be min, max, got foo"),
         (["--ckpt_path", "best"], "--ckpt_path best: there is no such checkpoint"),
+        (["--seed_everything", "abc"], "seed_everything: it would be true or false or a whole number"),
+        (["--data", "null"], "data: it would be a mapping of settings, not 'null'"),
+        (["--trainer.deterministic", "maybe"], "it would be true or false or one of 'warn'"),
         (["--seed_everything", "-3"], "seed_everything would be a whole number from 0"),
     ):
         status, _, err = fit("--run", "runs/x", *words)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
@@ -14,6 +15,7 @@ import yaml
 from depthkd.errors import UserError
 from depthkd.in_use import InUse
 from depthkd.run_folder import CHECKPOINT, Progress, Run, read_checkpoint
+from depthkd.run_start import RunStart
 from depthkd.trained_on import read_digests
 from tests.conftest import CommandLine
 from tests.runs.conftest import Fit
@@ -334,3 +336,18 @@ def test_a_run_is_a_folder_that_can_be_moved(
     monkeypatch.chdir(tmp_path / "runs/x")
     assert fit("--run", ".", "--ckpt_path", "last", "--trainer.max_steps", "2")[0] == 0
     assert Run(".").progress() == Progress(2, 2)
+
+
+def test_an_earlier_run_that_cannot_have_its_place_again_is_told_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("x", "x.1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kept").touch()
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # as where it may not be removed
+    run = Run(tmp_path / "x")
+    start = RunStart(run, lambda: "", resumes=False)
+    start._aside = tmp_path / "x.1"
+    run.in_use.take()
+    start.on_exception(pl.Trainer(logger=False, accelerator="cpu"), pl.LightningModule(), RuntimeError())
+    assert f"still {tmp_path / 'x.1'}: Directory not empty" in capsys.readouterr().out
