@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long check format bench lock replicate-distill-any-depth replicate-fiffdepth replicate-sharpdepth
+.PHONY: help setup run test test-long check format bench gpu lock replicate-distill-any-depth replicate-fiffdepth replicate-sharpdepth
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-28s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ replicate-sharpdepth: $(READY) ## SharpDepth's Tables 1 to 3 in miniature, in ab
 
 bench: $(READY) ## measure speed as ratios side by side
 	$(BIN)/python -m tests.benchmarks
+
+gpu: $(READY) ## check depthkd on this machine's GPU and measure it there (tests/gpu/README.md); tiny on a CPU
+	$(BIN)/python -m tests.gpu --out gpu-report
 
 lock: $(READY) ## solve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 --quiet -o requirements.lock

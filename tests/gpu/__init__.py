@@ -1,0 +1,1 @@
+"""Whether depthkd works on a GPU, and how fast: `make gpu`. See README.md."""

@@ -1,0 +1,133 @@
+"""`depthkd fit` of each method's tiny twin, on the device beside the CPU."""
+
+import contextlib
+import io
+import os
+import re
+import signal
+from pathlib import Path
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from depthkd.cli import main
+from depthkd.run_folder import read_checkpoint
+from depthkd.shards import scenes
+from tests.gpu.parts import Place
+from tests.gpu.report import Row, compared
+
+ROOT = Path(__file__).parent.parent.parent
+STEPS = 20
+TWINS = {  # method -> config, its teachers' configs come before it
+    "SupervisedDepth": "teacher",
+    "MetricFineTune": "sharpdepth/metric_teacher",
+    "LatentDiffusion": "sharpdepth/diffusion_teacher",
+    "CrossContextDistill": "cross_context",
+    "AssistantGuided": "assistant",
+    "FiffDepthFeedForward": "fiff",
+    "SharpDepthRefiner": "sharpdepth",
+}
+TEACHERS = ("teacher", "assistant_teacher", "sharpdepth/metric_teacher", "sharpdepth/diffusion_teacher")
+SCENES = (  # name, seed, format, as the twins' `needs` have them
+    ("studio_train", 1, "labelled"),
+    ("studio_test", 2, "labelled"),
+    ("film_train", 3, "sa1b"),
+    ("film_test", 4, "labelled"),
+    ("film_fog_train", 3, "labelled"),
+    ("film_fog_test", 4, "labelled"),
+    ("studio_fog_train", 1, "labelled"),
+    ("film_fog_photos", 6, "sa1b"),
+)
+FLOAT32, HALF = (1e-4, 0.02), (0.02, 0.05)  # of the first step's loss, and of the last one's
+
+
+def depthkd(*words: str) -> str:
+    """`depthkd WORDS` in this process; what it printed.
+
+    Raises:
+        RuntimeError: it did not end well.
+    """
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        status = main(list(words))
+    if status not in (0, 128 + signal.SIGTERM):
+        raise RuntimeError(f"depthkd {' '.join(words[:3])} ended with {status}: {printed.getvalue()[-300:]}")
+    return printed.getvalue()
+
+
+def stand_ins(place: Place) -> None:
+    """Go to a folder with what the twins need: a few scenes, and teachers of a few steps."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    (place.folder / "runs/scenes").mkdir(parents=True, exist_ok=True)
+    os.chdir(place.folder)
+    if not Path("configs").exists():
+        Path("configs").symlink_to(ROOT / "configs")
+    with contextlib.redirect_stdout(io.StringIO()):
+        for name, seed, form in SCENES:
+            style = name.rpartition("_")[0]
+            size = {"height": 96, "width": 128, "workers": 1}
+            scenes(f"runs/scenes/{name}", style=style, seed=seed, count=12, format=form, **size)  # type: ignore[arg-type]
+    for config in TEACHERS:
+        if not Path(f"runs/tiny/{config}/checkpoints/last.ckpt").exists():
+            fit(config, "cpu", "32-true", f"runs/tiny/{config}")
+
+
+def fit(config: str, accelerator: str, precision: str, run: str, *more: str) -> str:
+    """A twin's first steps."""
+    words = ["fit", "--config", f"configs/tiny/{config}.yaml", "--run", run]
+    words += ["--trainer.accelerator", accelerator, "--trainer.precision", precision]
+    words += ["--trainer.max_steps", str(STEPS), "--trainer.limit_val_batches", "0"]
+    words += ["--trainer.log_every_n_steps", "1", "--trainer.enable_progress_bar", "false"]
+    return depthkd(*words, *more)
+
+
+def losses(run: str) -> list[float]:
+    """Of each step, from the run's log."""
+    log = EventAccumulator(f"{run}/logs")
+    log.Reload()
+    return [event.value for event in log.Scalars("train/loss")]
+
+
+def twin(place: Place, method: str) -> list[Row]:
+    """A method's losses on the device, in float32 and in the precision that `auto` chooses."""
+    stand_ins(place)
+    config = TWINS[method]
+    accelerator = "cpu" if place.tiny else "cuda"
+    fit(config, "cpu", "32-true", f"runs/{config}-cpu")
+    wanted = losses(f"runs/{config}-cpu")
+    rows = []
+    for precision in ("32-true", "bf16-mixed") if place.tiny else ("32-true", "auto", "16-mixed"):
+        run = f"runs/{config}-{accelerator}-{precision}"
+        said = fit(config, accelerator, precision, run)
+        found, (first, last) = losses(run), FLOAT32 if precision == "32-true" else HALF
+        rows.append(compared(f"{precision}, loss of step 1", found[0], wanted[0], first))
+        rows.append(compared(f"{precision}, loss of step {STEPS}", found[-1], wanted[-1], last))
+        if precision == "auto":
+            line = next(line for line in said.splitlines() if line.strip().startswith("precision "))
+            rows.append(Row("preflight", line.strip()))
+    return rows
+
+
+def resume(place: Place) -> list[Row]:
+    """A run that is gone on with equals one that is not, bit by bit, where kernels are deterministic."""
+    stand_ins(place)
+    accelerator = "cpu" if place.tiny else "cuda"
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    more = ["--trainer.deterministic", "warn", "--checkpoint.every_n_train_steps", "100"]
+    leave = ["--trainer.callbacks+", "tests.cluster.callbacks.Signal", "--trainer.callbacks.name", "SIGTERM"]
+    leave += ["--trainer.callbacks.batches", "9"]
+    said = fit("teacher", accelerator, "32-true", "runs/whole", *more)
+    fit("teacher", accelerator, "32-true", "runs/parts", *more, *leave)
+    fit("teacher", accelerator, "32-true", "runs/parts", *more, "--ckpt_path", "last")
+    torch.use_deterministic_algorithms(False)
+    whole, parts = (
+        read_checkpoint(Path(f"runs/{name}/checkpoints/last.ckpt"))["state_dict"]
+        for name in ("whole", "parts")
+    )
+    differing = [key for key, value in whole.items() if not torch.equal(value, parts[key])]
+    kernels = sorted(set(re.findall(r"(\S+) does not have a deterministic implementation", said)))
+    figure = f"{len(differing)} of {len(whole)} tensors differ"
+    rows = [
+        Row(f"resumed at step 9 of {STEPS}", figure, "none, or see below", not differing or bool(kernels))
+    ]
+    return [*rows, Row("kernels that are not deterministic", ", ".join(kernels) or "none")]

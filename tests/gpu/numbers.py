@@ -1,0 +1,95 @@
+"""Losses and metrics on the device against float64 on the CPU, and what a step makes the host wait for."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+
+from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
+from depthkd.benchmarks import Protocol
+from depthkd.losses.normalization import Normalization, distillation_loss
+from depthkd.metrics.magnitude import output_magnitude
+from depthkd.metrics.windows import window_errors
+from tests.benchmarks.metrics import fitted_pixels, images
+from tests.benchmarks.normalization import loop
+from tests.gpu.parts import Place
+from tests.gpu.report import Row, compared
+from tests.metrics.test_depth import numpy_figures
+
+MARIGOLD = Protocol.named("marigold", max_depth=10.0)
+
+
+def maps(place: Place, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A student's and a teacher's map, and where they count."""
+    size = (2, 48, 64) if place.tiny else (8, 560, 560)
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = (torch.rand(size, generator=generator) for _ in range(2))
+    return student, teacher, torch.rand(size, generator=generator) > 0.1
+
+
+def normalizations(place: Place) -> list[Row]:
+    """Each normalisation's loss and gradient on the device; hybrid against the written-out loop, too."""
+    rows = []
+    student, teacher, mask = maps(place)
+    for name in Normalization:
+        found: list[torch.Tensor] = []
+        for device, dtype in ((place.device, torch.float32), (torch.device("cpu"), torch.float64)):
+            leaf = student.to(device, dtype, copy=True).requires_grad_()
+            loss = distillation_loss(leaf, teacher.to(device, dtype), mask.to(device), name)
+            loss.sum().backward()
+            assert leaf.grad is not None
+            found += [loss.detach().cpu().double(), leaf.grad.cpu().double()]
+        rows.append(compared(f"{name}, loss", found[0].sum().item(), found[2].sum().item(), 1e-5))
+        worst = ((found[1] - found[3]).abs().max() / found[3].abs().max()).item()
+        rows.append(
+            Row(f"{name}, gradient", f"largest difference {worst:.1e}", "at most 1e-03", bool(worst <= 1e-3))
+        )
+    hybrid = distillation_loss(*(x.to(place.device) for x in (student, teacher, mask)), Normalization.HYBRID)
+    written_out = loop(student.double(), teacher.double(), mask).sum().item()
+    rows.append(compared("hybrid, against the loop over segments", hybrid.sum().item(), written_out, 1e-4))
+    return rows
+
+
+def metrics(place: Place) -> list[Row]:
+    """Alignment and figures on the device against NumPy's float64."""
+    data = images(2, *((48, 64) if place.tiny else (480, 640)))
+    p, t, m = (torch.from_numpy(np.stack(x)).to(place.device) for x in zip(*data, strict=True))
+    scores = MARIGOLD.score(p, AFFINE_DISPARITY, t, METRIC_DEPTH, m)
+    wanted = [numpy_figures(*fitted_pixels(one)) for one in data]
+    rows = []
+    for name, values in scores.items():
+        worst = max(
+            abs(values[i].item() - of_image[name]) / max(abs(of_image[name]), 1e-12)
+            for i, of_image in enumerate(wanted)
+        )
+        rows.append(
+            Row(f"marigold, {name}", f"largest difference {worst:.1e}", "at most 1e-05", bool(worst <= 1e-5))
+        )
+    others: dict[str, Any] = {"windows": lambda *x: window_errors(*x, divisions=(1, 4))}
+    others["magnitude"] = lambda p, t, m: output_magnitude(p)
+    for name, function in others.items():
+        here = function(t + 0.1, t + 0.2, m)
+        there = function(*(x.cpu().double() for x in (t + 0.1, t + 0.2)), m.cpu())
+        worst = max((here[k].cpu().double() - there[k].double()).abs().max().item() for k in there)
+        rows.append(Row(name, f"largest difference {worst:.1e}", "at most 1e-05", bool(worst <= 1e-5)))
+    return rows
+
+
+def host_waits(place: Place) -> list[Row]:
+    """How often hybrid's loss and the mask's counting make the host wait for the GPU."""
+    if place.tiny:
+        return [Row("hybrid normalisation, forward and backward", "not counted: there is no GPU here")]
+    student, teacher, mask = (x.to(place.device) for x in maps(place))
+    student.requires_grad_()
+    distillation_loss(student, teacher, mask, Normalization.HYBRID).sum().backward()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            distillation_loss(student, teacher, mask, Normalization.HYBRID).sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    waits = [f"{w.filename.rpartition('/')[2]}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)]
+    figure = f"{len(waits)} waits {', '.join(sorted(set(waits)))}"
+    return [Row("hybrid normalisation, forward and backward", figure, "none", not waits)]

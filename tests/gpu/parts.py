@@ -1,0 +1,138 @@
+"""Parts of the report, one after another, each within its own time."""
+
+import gc
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from tests.gpu.report import Report, Row
+
+LOADING = 120.0  # seconds that a new process may take for its imports
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part works.
+
+    Args:
+        device: "cuda", or "cpu" for the tiny form of everything.
+        folder: for its files; kept between parts.
+    """
+
+    device: torch.device
+    folder: Path
+
+    @property
+    def tiny(self) -> bool:
+        """Whether there is no GPU, so that sizes are small."""
+        return self.device.type == "cpu"
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A check or a measurement.
+
+    Args:
+        name: what the table calls it.
+        work: returns its rows.
+        limit: seconds; a part that takes longer is stopped, and is a row.
+        short: whether it is among the few that `make test` runs.
+    """
+
+    name: str
+    work: Callable[[Place], list[Row]]
+    limit: float
+    short: bool = False
+
+
+class LostError(Exception):
+    """A process that runs parts is gone, or takes too long."""
+
+
+class Worker:
+    """A process that runs parts as they are asked for.
+
+    Args:
+        parts: all of them, so that what they import is loaded before the first one's time begins.
+        place: where they work.
+    """
+
+    def __init__(self, parts: Sequence[Part], place: Place) -> None:
+        self.parts = parts
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, tuple(parts), place))
+        self.process.start()
+        theirs.close()
+        self._next(LOADING)
+
+    def rows(self, number: int) -> list[Row]:
+        """What the part of this number found.
+
+        Raises:
+            LostError: it took too long, or took the process with it.
+        """
+        self.pipe.send(number)
+        return self._next(self.parts[number].limit)
+
+    def _next(self, limit: float) -> list[Row]:
+        try:
+            if not self.pipe.poll(limit):
+                raise LostError(f"stopped after {limit:.0f} s")
+            rows: list[Row] = self.pipe.recv()
+        except (EOFError, OSError) as error:
+            self.process.join(10)
+            raise LostError(f"its process ended with status {self.process.exitcode}") from error
+        return rows
+
+    def stop(self) -> None:
+        """End it, whatever it does."""
+        self.process.kill()
+        self.process.join()
+
+
+def run_parts(parts: Sequence[Part], place: Place, report: Report) -> None:
+    """Run all, in a process of their own that a part which hangs can cost."""
+    worker: Worker | None = None
+    try:
+        for number, part in enumerate(parts):
+            worker = worker or Worker(parts, place)
+            start = time.monotonic()
+            try:
+                rows = worker.rows(number)
+            except LostError as error:
+                worker.stop()
+                worker, rows = None, [Row("all of it", str(error), "an end", False)]
+            report.add(part.name, time.monotonic() - start, rows)
+            for row in rows:
+                failed = "  FAILED" if row.ok is False else ""
+                print(f"{part.name}: {row.what}: {row.figure}{failed}", flush=True)
+    finally:
+        if worker is not None:
+            worker.stop()
+
+
+def _work(pipe: Connection, parts: Sequence[Part], place: Place) -> None:
+    torch.set_num_threads(1 if place.tiny else 8)
+    pipe.send([])  # ready
+    while True:
+        number: int = pipe.recv()
+        try:
+            rows = parts[number].work(place)
+        except Exception as error:
+            sentence = " ".join(str(error).split())[:300]
+            rows = [Row("all of it", f"{type(error).__name__}: {sentence}", "an end", False)]
+        gc.collect()
+        if place.device.type == "cuda":
+            torch.cuda.empty_cache()
+        pipe.send(rows)
