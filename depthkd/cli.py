@@ -38,10 +38,13 @@ def usage() -> str:
 
 
 def version() -> str:
-    """Of the installed package."""
+    """Of the installed package; "unknown" where its folder alone is there."""
     from importlib import metadata
 
-    return metadata.version("depthkd")
+    try:
+        return metadata.version("depthkd")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def main(arguments: list[str], makes: tuple[str, ...] = ()) -> int:

@@ -1,7 +1,7 @@
 """What is written when all is measured: results.json, table.md and the parts of report.html."""
 
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from typing import Any
 
@@ -18,12 +18,20 @@ PACKAGES = ("depthkd", "torch", "transformers", "onnxruntime", "numpy", "scikit-
 OF_GROUPS = ("abs_rel", "delta1", "pair_accuracy", "boundary_recall")  # what tables of parts show
 
 
+def installed(package: str) -> str:
+    """The version of a package; depthkd itself may be there as a folder alone."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def everything(
     about: dict[str, dict[str, Any]], outcomes: list[Outcome], device: torch.device, seed: int
 ) -> dict[str, Any]:
     """What results.json holds."""
     return {
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: installed(name) for name in PACKAGES},
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "seed": seed,
         "models": about,

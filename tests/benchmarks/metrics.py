@@ -20,7 +20,7 @@ import torch
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks import Protocol
-from tests.metrics.test_depth import THRESHOLDS, numpy_figures
+from tests.metrics.written_out import THRESHOLDS, numpy_figures
 
 IMAGES, BATCH, REPEATS = 32, 4, 9
 MARIGOLD = Protocol.named("marigold", max_depth=10.0)

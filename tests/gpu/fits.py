@@ -1,10 +1,16 @@
 """`depthkd fit` of each method's tiny twin, on the device beside the CPU."""
 
 import contextlib
+import importlib.util
 import io
+import json
 import os
 import re
 import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import torch
@@ -73,12 +79,16 @@ def stand_ins(place: Place) -> None:
 
 
 def fit(config: str, accelerator: str, precision: str, run: str, *more: str) -> str:
-    """A twin's first steps."""
+    """A twin's first steps; what it printed."""
+    return depthkd(*fit_words(config, accelerator, precision, run), *more)
+
+
+def fit_words(config: str, accelerator: str, precision: str, run: str) -> list[str]:
+    """The command line of a twin's first steps."""
     words = ["fit", "--config", f"configs/tiny/{config}.yaml", "--run", run]
     words += ["--trainer.accelerator", accelerator, "--trainer.precision", precision]
     words += ["--trainer.max_steps", str(STEPS), "--trainer.limit_val_batches", "0"]
-    words += ["--trainer.log_every_n_steps", "1", "--trainer.enable_progress_bar", "false"]
-    return depthkd(*words, *more)
+    return [*words, "--trainer.log_every_n_steps", "1", "--trainer.enable_progress_bar", "false"]
 
 
 def losses(run: str) -> list[float]:
@@ -131,3 +141,85 @@ def resume(place: Place) -> list[Row]:
         Row(f"resumed at step 9 of {STEPS}", figure, "none, or see below", not differing or bool(kernels))
     ]
     return [*rows, Row("kernels that are not deterministic", ", ".join(kernels) or "none")]
+
+
+def watched(place: Place) -> list[Row]:
+    """How long a run takes to its first step, and what its steps make the host do."""
+    stand_ins(place)
+    accelerator = "cpu" if place.tiny else "cuda"
+    watch = ["--trainer.callbacks+", "tests.gpu.callbacks.Watch", "--data.workers", "2"]
+    start = time.time()
+    fit("cross_context", accelerator, "32-true", "runs/watched", *watch)
+    found = json.loads(Path("watched.json").read_text())
+    rows = [Row("from the command to the first step, imports apart", f"{found['first_step'] - start:.1f} s")]
+    if place.tiny:
+        return [
+            *rows,
+            Row("copies from page-locked memory; waits in a step", "not seen: there is no GPU here"),
+        ]
+    rows.append(Row("batches in page-locked memory", str(found["pinned"]), "True", found["pinned"]))
+    ours = [[line for line in step if "/depthkd/" in line] for step in found["waits"]]
+    where = sorted({line.rpartition("/depthkd/")[2] for step in ours for line in step})
+    figure = (
+        f"{max(map(len, ours))} of depthkd's own ({', '.join(where)}), {max(map(len, found['waits']))} in all"
+    )
+    return [*rows, Row("waits for the GPU in a step", figure, "none of depthkd's own", not where)]
+
+
+def onnx_teacher(place: Place) -> list[Row]:
+    """A teacher in onnxruntime beside a student on the device."""
+    if importlib.util.find_spec("onnx") is None:
+        return [Row("loss of step 1", "not checked: the package onnx, which writes the graph, is not here")]
+    from tests.models.graphs import mixer
+
+    stand_ins(place)
+    arguments = {"path": mixer(Path("mixer.onnx")), "space": "affine disparity"}
+    teacher = json.dumps({"class_path": "depthkd.models.OnnxDepth", "init_args": arguments})
+    more = ["--model.init_args.teacher", teacher, "--model.init_args.weights.features", "0"]
+    found = []
+    for accelerator in ("cpu", "cpu" if place.tiny else "cuda"):
+        fit("cross_context", accelerator, "32-true", f"runs/onnx-{accelerator}", *more)
+        found.append(losses(f"runs/onnx-{accelerator}"))
+    return [compared("loss of step 1", found[1][0], found[0][0], FLOAT32[0])]
+
+
+def two_ranks(place: Place) -> list[Row]:
+    """Two processes on one device, which NCCL refuses and gloo does not, end where one process ends."""
+    stand_ins(place)
+    accelerator = "cpu" if place.tiny else "cuda"
+    one_step = ["--trainer.max_steps", "1"]
+    fit("teacher", accelerator, "32-true", "runs/one", *one_step)
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = str(s.getsockname()[1])
+    strategy = {"class_path": "lightning.pytorch.strategies.DDPStrategy"}
+    more = ["--trainer.strategy", json.dumps(strategy | {"init_args": {"process_group_backend": "gloo"}})]
+    more += ["--trainer.num_nodes", "2", "--trainer.devices", "1", *one_step]
+    words = [*fit_words("teacher", accelerator, "32-true", "runs/two"), *more]
+    code = "import sys; from depthkd.cli import console; console()"
+    ranks = []
+    for rank in range(2):
+        environment = {**os.environ, "NODE_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
+        ranks.append(
+            subprocess.Popen(
+                [sys.executable, "-c", code, *words],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    try:
+        said = [rank.communicate(timeout=90)[0] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    if any(rank.returncode for rank in ranks):
+        raise RuntimeError(f"status {[rank.returncode for rank in ranks]}: {said[0][-300:]}")
+    one, two = (
+        read_checkpoint(Path(f"runs/{name}/checkpoints/last.ckpt"))["state_dict"] for name in ("one", "two")
+    )
+    near = [torch.isclose(two[k], v, rtol=0.05, atol=1e-6).float().mean().item() for k, v in one.items()]
+    share = sum(near) / len(near)
+    return [Row("weights after one step, as of one process", f"{share:.2%}", "at least 99%", share > 0.99)]

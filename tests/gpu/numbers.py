@@ -11,11 +11,13 @@ from depthkd.benchmarks import Protocol
 from depthkd.losses.normalization import Normalization, distillation_loss
 from depthkd.metrics.magnitude import output_magnitude
 from depthkd.metrics.windows import window_errors
+from depthkd.models.depth_anything import DepthAnything
+from depthkd.models.frozen import Frozen
 from tests.benchmarks.metrics import fitted_pixels, images
 from tests.benchmarks.normalization import loop
 from tests.gpu.parts import Place
 from tests.gpu.report import Row, compared
-from tests.metrics.test_depth import numpy_figures
+from tests.metrics.written_out import numpy_figures
 
 MARIGOLD = Protocol.named("marigold", max_depth=10.0)
 
@@ -93,3 +95,25 @@ def host_waits(place: Place) -> list[Row]:
     waits = [f"{w.filename.rpartition('/')[2]}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)]
     figure = f"{len(waits)} waits {', '.join(sorted(set(waits)))}"
     return [Row("hybrid normalisation, forward and backward", figure, "none", not waits)]
+
+
+def half_teachers(place: Place) -> list[Row]:
+    """A teacher's labels in half precision beside those in float32, as shares of the map's range."""
+    size: Any = "tiny" if place.tiny else "large"
+    side = 56 if place.tiny else 518
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(place.device)
+    torch.manual_seed(0)
+    network = DepthAnything(size)
+    rows = []
+    exact = Frozen(lambda: network, place.device)(image).depth
+    for dtype in (torch.bfloat16,) if place.tiny else (torch.bfloat16, torch.float16):
+        label = Frozen(lambda: network, place.device, autocast=dtype)(image).depth
+        worst = ((label - exact).abs().max() / (exact.max() - exact.min())).item()
+        levels = label.unique().numel() / exact.unique().numel()
+        rows.append(
+            Row(
+                f"{dtype}".removeprefix("torch."), f"{worst:.1e} of the range", "at most 5e-02", worst <= 0.05
+            )
+        )
+        rows.append(Row("as many levels", f"{levels:.0%}", "at least 90%", levels >= 0.9))
+    return rows

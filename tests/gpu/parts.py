@@ -1,6 +1,7 @@
 """Parts of the report, one after another, each within its own time."""
 
 import gc
+import math
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ import torch
 
 from tests.gpu.report import Report, Row
 
-LOADING = 120.0  # seconds that a new process may take for its imports
+LOADING, LEAVING = 120.0, 20.0  # seconds that a process may take for its imports, and for its end
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Worker:
 
     def __init__(self, parts: Sequence[Part], place: Place) -> None:
         self.parts = parts
+        self.leaving = LEAVING
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, tuple(parts), place))
@@ -76,18 +78,19 @@ class Worker:
         theirs.close()
         self._next(LOADING)
 
-    def rows(self, number: int) -> list[Row]:
-        """What the part of this number found.
+    def rows(self, number: int, limit: float) -> list[Row]:
+        """What the part of this number found within so many seconds.
 
         Raises:
             LostError: it took too long, or took the process with it.
         """
         self.pipe.send(number)
-        return self._next(self.parts[number].limit)
+        return self._next(limit)
 
     def _next(self, limit: float) -> list[Row]:
         try:
             if not self.pipe.poll(limit):
+                self.leaving = 0.0
                 raise LostError(f"stopped after {limit:.0f} s")
             rows: list[Row] = self.pipe.recv()
         except (EOFError, OSError) as error:
@@ -96,22 +99,28 @@ class Worker:
         return rows
 
     def stop(self) -> None:
-        """End it, whatever it does."""
+        """Let it end, or end it if it is busy."""
+        self.pipe.close()
+        self.process.join(self.leaving)
         self.process.kill()
         self.process.join()
 
 
-def run_parts(parts: Sequence[Part], place: Place, report: Report) -> None:
-    """Run all, in a process of their own that a part which hangs can cost."""
+def run_parts(parts: Sequence[Part], place: Place, report: Report, seconds: float = math.inf) -> None:
+    """Run all, in a process of their own that a part which hangs can cost, within so many seconds."""
     worker: Worker | None = None
+    end = time.monotonic() + seconds
     try:
         for number, part in enumerate(parts):
-            worker = worker or Worker(parts, place)
             start = time.monotonic()
             try:
-                rows = worker.rows(number)
+                if start > end:
+                    raise LostError(f"not begun: {seconds:.0f} s were over")
+                worker = worker or Worker(parts, place)
+                rows = worker.rows(number, max(1.0, min(part.limit, end - time.monotonic())))
             except LostError as error:
-                worker.stop()
+                if worker is not None:
+                    worker.stop()
                 worker, rows = None, [Row("all of it", str(error), "an end", False)]
             report.add(part.name, time.monotonic() - start, rows)
             for row in rows:
@@ -126,7 +135,10 @@ def _work(pipe: Connection, parts: Sequence[Part], place: Place) -> None:
     torch.set_num_threads(1 if place.tiny else 8)
     pipe.send([])  # ready
     while True:
-        number: int = pipe.recv()
+        try:
+            number: int = pipe.recv()
+        except EOFError:  # nothing more is wanted
+            return
         try:
             rows = parts[number].work(place)
         except Exception as error:

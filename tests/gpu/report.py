@@ -4,12 +4,12 @@ import json
 import platform
 import subprocess
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from depthkd.evaluation.results import installed
 from depthkd.formats.whole_files import write_whole
 
 PACKAGES = ("torch", "lightning", "transformers", "diffusers", "timm", "torchmetrics", "onnxruntime")
@@ -49,12 +49,7 @@ def machine() -> dict[str, str]:
         facts["driver"] = said.stdout.strip() if said.returncode == 0 else "unknown"
         facts["CUDA"] = str(torch.version.cuda)
     facts["python"] = platform.python_version()
-    for package in PACKAGES:
-        try:
-            facts[package] = version(package)
-        except PackageNotFoundError:
-            facts[package] = "not installed"
-    return facts
+    return facts | {package: installed(package) for package in PACKAGES}
 
 
 @dataclass

@@ -29,12 +29,16 @@ def seconds(work: Callable[[], object], place: Place, repeats: int = 5) -> float
     return statistics.median(times[1:])
 
 
-def matrix_rate(place: Place) -> list[Row]:
-    """The ceiling: products of large bf16 matrices of random numbers, in TFLOP/s."""
+def bf16_rate(place: Place) -> float:
+    """Products of large bf16 matrices of random numbers, in FLOP/s."""
     side = 256 if place.tiny else 8192
     a, b = (torch.randn(side, side, device=place.device, dtype=torch.bfloat16) for _ in range(2))
-    rate = 2 * side**3 / seconds(lambda: a @ b, place) / 1e12
-    return [Row(f"{side} x {side} in bf16", f"{rate:.3g} TFLOP/s")]
+    return 2.0 * side**3 / seconds(lambda: a @ b, place)
+
+
+def matrix_rate(place: Place) -> list[Row]:
+    """The ceiling of all that follows."""
+    return [Row("products of matrices in bf16", f"{bf16_rate(place) / 1e12:.3g} TFLOP/s")]
 
 
 def normalization(place: Place) -> list[Row]:

@@ -46,6 +46,13 @@ def test_a_part_costs_no_other_part_its_rows(tmp_path: Path) -> None:
     assert "| found | also | 5 / 6 |  |  |" in table
 
 
+def test_what_the_time_does_not_suffice_for_is_a_row(tmp_path: Path) -> None:
+    report = Report(tmp_path, {})
+    run_parts([Part("late", found, 1.0)], Place(torch.device("cpu"), tmp_path), report, seconds=-1.0)
+    assert report.parts["late"]["rows"][0]["figure"] == "not begun: -1 s were over"
+    assert report.failed == ["late: all of it"]
+
+
 def test_the_short_form_holds_on_a_cpu(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     names = {part.name for part in PARTS if part.short}
     assert main(tmp_path, [], short=True) == 0, capfd.readouterr().out
