@@ -48,7 +48,13 @@ def main(out: Path, names: list[str], short: bool = False) -> int:
         return 2
     report = Report(out, machine())
     seconds = math.inf if device.type == "cpu" else ON_A_GPU
-    run_parts(parts, Place(device, (out / "work").absolute()), report, seconds)
+    try:
+        run_parts(parts, Place(device, (out / "work").absolute()), report, seconds)
+    except KeyboardInterrupt:
+        print(
+            f"\ntests.gpu: interrupted; {len(report.parts)} of {len(parts)} parts are in {out / 'report.md'}"
+        )
+        return 130
     print(f"{out / 'report.md'}: {len(report.failed)} rows are not as they should be")
     return 1 if report.failed else 0
 

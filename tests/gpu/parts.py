@@ -3,6 +3,7 @@
 import gc
 import math
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -126,12 +127,17 @@ def run_parts(parts: Sequence[Part], place: Place, report: Report, seconds: floa
             for row in rows:
                 failed = "  FAILED" if row.ok is False else ""
                 print(f"{part.name}: {row.what}: {row.figure}{failed}", flush=True)
+    except BaseException:
+        if worker is not None:
+            worker.leaving = 0.0
+        raise
     finally:
         if worker is not None:
             worker.stop()
 
 
 def _work(pipe: Connection, parts: Sequence[Part], place: Place) -> None:
+    os.setsid()  # Ctrl-C is for the one who waits, and ends this too
     torch.set_num_threads(1 if place.tiny else 8)
     pipe.send([])  # ready
     while True:
