@@ -113,8 +113,8 @@ def twin(place: Place, method: str) -> list[Row]:
         rows.append(compared(f"{precision}, loss of step 1", found[0], wanted[0], first))
         rows.append(compared(f"{precision}, loss of step {STEPS}", found[-1], wanted[-1], last))
         if precision == "auto":
-            line = next(line for line in said.splitlines() if line.strip().startswith("precision "))
-            rows.append(Row("preflight", line.strip()))
+            lines = [line.strip() for line in said.splitlines()]
+            rows += [Row("preflight", line) for line in lines if line.startswith(("rank 0", "precision "))]
     return rows
 
 
@@ -143,26 +143,50 @@ def resume(place: Place) -> list[Row]:
     return [*rows, Row("kernels that are not deterministic", ", ".join(kernels) or "none")]
 
 
+def launched(words: list[str], **environment: str) -> "subprocess.Popen[str]":
+    """`depthkd WORDS` in a process of its own."""
+    code = "from depthkd.cli import console; console()"
+    paths = os.pathsep.join([str(ROOT), *sys.path])
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(processes: "list[subprocess.Popen[str]]", seconds: float) -> None:
+    """Wait for processes.
+
+    Raises:
+        RuntimeError: one did not end well.
+    """
+    try:
+        said = [process.communicate(timeout=seconds)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    if any(process.returncode for process in processes):
+        raise RuntimeError(f"status {[process.returncode for process in processes]}: {said[0][-300:]}")
+
+
 def watched(place: Place) -> list[Row]:
     """How long a run takes to its first step, and what its steps make the host do."""
     stand_ins(place)
-    accelerator = "cpu" if place.tiny else "cuda"
-    watch = ["--trainer.callbacks+", "tests.gpu.callbacks.Watch", "--data.workers", "2"]
+    words = fit_words("cross_context", "cpu" if place.tiny else "cuda", "32-true", "runs/watched")
     start = time.time()
-    fit("cross_context", accelerator, "32-true", "runs/watched", *watch)
+    watch = ["--trainer.callbacks+", "tests.gpu.callbacks.Watch", "--data.workers", "2"]
+    ended([launched([*words, *watch])], 60)
     found = json.loads(Path("watched.json").read_text())
-    rows = [Row("from the command to the first step, imports apart", f"{found['first_step'] - start:.1f} s")]
+    rows = [Row("from the command to the first step", f"{found['first_step'] - start:.1f} s")]
     if place.tiny:
-        return [
-            *rows,
-            Row("copies from page-locked memory; waits in a step", "not seen: there is no GPU here"),
-        ]
+        return [*rows, Row("page-locked copies; waits in a step", "not seen: there is no GPU here")]
     rows.append(Row("batches in page-locked memory", str(found["pinned"]), "True", found["pinned"]))
     ours = [[line for line in step if "/depthkd/" in line] for step in found["waits"]]
     where = sorted({line.rpartition("/depthkd/")[2] for step in ours for line in step})
-    figure = (
-        f"{max(map(len, ours))} of depthkd's own ({', '.join(where)}), {max(map(len, found['waits']))} in all"
-    )
+    figure = f"{max(map(len, ours))} of depthkd's own ({', '.join(where)})"
+    figure += f", {max(map(len, found['waits']))} in all"
     return [*rows, Row("waits for the GPU in a step", figure, "none of depthkd's own", not where)]
 
 
@@ -196,27 +220,8 @@ def two_ranks(place: Place) -> list[Row]:
     more = ["--trainer.strategy", json.dumps(strategy | {"init_args": {"process_group_backend": "gloo"}})]
     more += ["--trainer.num_nodes", "2", "--trainer.devices", "1", *one_step]
     words = [*fit_words("teacher", accelerator, "32-true", "runs/two"), *more]
-    code = "import sys; from depthkd.cli import console; console()"
-    ranks = []
-    for rank in range(2):
-        environment = {**os.environ, "NODE_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
-        ranks.append(
-            subprocess.Popen(
-                [sys.executable, "-c", code, *words],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
-    try:
-        said = [rank.communicate(timeout=90)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    if any(rank.returncode for rank in ranks):
-        raise RuntimeError(f"status {[rank.returncode for rank in ranks]}: {said[0][-300:]}")
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ended([launched(words, NODE_RANK=str(rank), **meeting) for rank in range(2)], 90)
     one, two = (
         read_checkpoint(Path(f"runs/{name}/checkpoints/last.ckpt"))["state_dict"] for name in ("one", "two")
     )

@@ -9,6 +9,8 @@ import torch
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks import Protocol
 from depthkd.losses.normalization import Normalization, distillation_loss
+from depthkd.metrics.boundary import BoundaryF1
+from depthkd.metrics.edges import PseudoBoundaryErrors
 from depthkd.metrics.magnitude import output_magnitude
 from depthkd.metrics.windows import window_errors
 from depthkd.models.depth_anything import DepthAnything
@@ -75,6 +77,15 @@ def metrics(place: Place) -> list[Row]:
         there = function(*(x.cpu().double() for x in (t + 0.1, t + 0.2)), m.cpu())
         worst = max((here[k].cpu().double() - there[k].double()).abs().max().item() for k in there)
         rows.append(Row(name, f"largest difference {worst:.1e}", "at most 1e-05", bool(worst <= 1e-5)))
+    depth, truth = (1 / p).cpu(), torch.where(m, t, 1.0).cpu()
+    for metric in (BoundaryF1(), PseudoBoundaryErrors()):  # these go to the CPU by themselves
+        both = []
+        for device in (place.device, torch.device("cpu")):
+            metric.reset()
+            metric.to(device).update(depth.to(device), truth.to(device))
+            both.append({name: value.item() for name, value in metric.compute().items()})
+        worst = max(abs(both[0][name] - both[1][name]) for name in both[1])
+        rows.append(Row(type(metric).__name__, f"largest difference {worst:.1e}", "0", worst == 0))
     return rows
 
 
