@@ -71,8 +71,8 @@ def stand_ins(place: Place) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         for name, seed, form in SCENES:
             style = name.rpartition("_")[0]
-            size = {"height": 96, "width": 128, "workers": 1}
-            scenes(f"runs/scenes/{name}", style=style, seed=seed, count=12, format=form, **size)  # type: ignore[arg-type]
+            place_of = f"runs/scenes/{name}"
+            scenes(place_of, style=style, seed=seed, count=12, format=form, height=96, width=128, workers=1)
     for config in TEACHERS:
         if not Path(f"runs/tiny/{config}/checkpoints/last.ckpt").exists():
             fit(config, "cpu", "32-true", f"runs/tiny/{config}")
@@ -126,10 +126,12 @@ def resume(place: Place) -> list[Row]:
     more = ["--trainer.deterministic", "warn", "--checkpoint.every_n_train_steps", "100"]
     leave = ["--trainer.callbacks+", "tests.cluster.callbacks.Signal", "--trainer.callbacks.name", "SIGTERM"]
     leave += ["--trainer.callbacks.batches", "9"]
-    said = fit("teacher", accelerator, "32-true", "runs/whole", *more)
-    fit("teacher", accelerator, "32-true", "runs/parts", *more, *leave)
-    fit("teacher", accelerator, "32-true", "runs/parts", *more, "--ckpt_path", "last")
-    torch.use_deterministic_algorithms(False)
+    try:
+        said = fit("teacher", accelerator, "32-true", "runs/whole", *more)
+        fit("teacher", accelerator, "32-true", "runs/parts", *more, *leave)
+        fit("teacher", accelerator, "32-true", "runs/parts", *more, "--ckpt_path", "last")
+    finally:
+        torch.use_deterministic_algorithms(False)
     whole, parts = (
         read_checkpoint(Path(f"runs/{name}/checkpoints/last.ckpt"))["state_dict"]
         for name in ("whole", "parts")

@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -33,11 +34,6 @@ class Place:
     def tiny(self) -> bool:
         """Whether there is no GPU, so that sizes are small."""
         return self.device.type == "cpu"
-
-    def synchronize(self) -> None:
-        """Wait for the device."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,8 @@ def _work(pipe: Connection, parts: Sequence[Part], place: Place) -> None:
             return
         try:
             rows = parts[number].work(place)
-        except Exception as error:
+        except Exception as error:  # a row for the table, and the traceback for whoever mends it
+            traceback.print_exc()
             sentence = " ".join(str(error).split())[:300]
             rows = [Row("all of it", f"{type(error).__name__}: {sentence}", "an end", False)]
         gc.collect()

@@ -26,10 +26,11 @@ from depthkd.models.fiffdepth import FiffDepth
 from depthkd.models.frozen import Frozen
 from depthkd.models.model import DepthModel, resize_map
 from tests.benchmarks import sharpdepth
+from tests.benchmarks.families import seconds
 from tests.benchmarks.normalization import loop
 from tests.gpu.parts import Place
 from tests.gpu.report import Row
-from tests.gpu.speed import bf16_rate, seconds
+from tests.gpu.speed import bf16_rate
 
 WINDOWS = 4
 Loss = Callable[[], torch.Tensor]
@@ -53,11 +54,9 @@ class Case:
     plain: Loss | None = None
 
 
-def ready(method: Method, place: Place, step: int = 1000) -> None:
+def ready(method: Method, place: Place) -> None:
     """What `fit` does before the first step."""
-    precision = "32-true" if place.tiny else "bf16-mixed"
-    trainer: Any = sharpdepth.Step(precision)
-    trainer.global_step = step
+    trainer: Any = sharpdepth.Step("32-true" if place.tiny else "bf16-mixed")
     half = None if place.tiny else torch.bfloat16
     method.to(place.device)
     method.teachers = {
@@ -90,7 +89,7 @@ def measured(place: Place, case: Case) -> Row:
     repeats = 1 if place.tiny else 5
     if not place.tiny:
         torch.cuda.reset_peak_memory_stats()
-    taken = seconds(lambda: step(ours), place, repeats)
+    taken = seconds(lambda: step(ours), repeats)
     figure = f"{count / taken:.3g} images/s ({taken * 1e3:.0f} ms)"
     with FlopCounterMode(display=False) as counter:
         step(ours)
@@ -99,7 +98,7 @@ def measured(place: Place, case: Case) -> Row:
         figure += f", peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
     if case.plain is not None:
         plain = case.plain
-        slower = seconds(lambda: step(plain), place, repeats)
+        slower = seconds(lambda: step(plain), repeats)
         figure += f"; the plain loop takes {slower / taken:.2f} times as long"
     return Row(case.name, figure)
 
