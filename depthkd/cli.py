@@ -139,7 +139,7 @@ def unmade(path: str) -> str | None:
     place = user_path(path)
     if not place.exists():
         return MISSING
-    from depthkd.run_folder import CONFIG, Run
+    from depthkd.runs.folder import CONFIG, Run
 
     run = Run(place)
     if place.suffix != ".ckpt" and not run.config.is_file():
@@ -153,7 +153,7 @@ def unmade(path: str) -> str | None:
 def begun(path: str) -> bool:
     """Whether what a config needs is a run that has a checkpoint to go on from."""
     from depthkd.paths import user_path
-    from depthkd.run_folder import Run
+    from depthkd.runs.folder import Run
 
     return Run(user_path(path)).checkpoint.is_file()
 

@@ -31,7 +31,6 @@ from depthkd.formats.sample import Sample
 from depthkd.formats.whole_files import write_whole
 from depthkd.in_use import InUse
 from depthkd.models.model import DepthModel
-from depthkd.named_models import named_model
 from depthkd.paths import user_path
 from depthkd.report.claims import Claim
 from depthkd.report.html import write_report
@@ -39,7 +38,8 @@ from depthkd.report.photographs import photographs as carried_photographs
 from depthkd.report.picks import picked
 from depthkd.report.pictures import SheetRow, picture_sheet
 from depthkd.report.published import paper_table
-from depthkd.run_folder import LOCK, Run
+from depthkd.runs.folder import LOCK, Run
+from depthkd.runs.named_models import named_model
 
 USAGE = "depthkd test [RUN or FILE.onnx or FOLDER or HUB_ID ...] [--config FILE] [options]"
 
@@ -309,7 +309,7 @@ def _row_name(word: str) -> str:
     place = user_path(word)
     name = place.name if place.is_dir() or not place.exists() else place.stem
     if place.suffix == ".ckpt":
-        name = f"{place.parent.parent.name}-{place.stem}"
+        name = Run(place).title
     return re.sub("[.=]", "-", name)  # neither can be in the name of an option
 
 

@@ -10,7 +10,6 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from depthkd.checkpoint import RecordTrainedOn, RunCheckpoint, SafeCheckpointIO
 from depthkd.cluster import signals
 from depthkd.cluster.precision import AnyPrecisionTrainer
 from depthkd.cluster.preemption import STATUS, Preempted, Preemption
@@ -23,8 +22,9 @@ from depthkd.errors import MissingFileError, UserError
 from depthkd.methods.method import Method
 from depthkd.paths import user_path
 from depthkd.report.progress import ProgressLines
-from depthkd.run_folder import CHECKPOINT, Run
-from depthkd.run_start import RunLogger, RunStart
+from depthkd.runs.folder import Run
+from depthkd.runs.saving import RecordTrainedOn, RunCheckpoint, SafeCheckpointIO
+from depthkd.runs.start import RunLogger, RunStart
 from depthkd.trainer_settings import check_fit, check_nodes, check_trainer_settings
 
 TRAINER_DEFAULTS = {
@@ -126,7 +126,7 @@ class FitCLI(LightningCLI):
 
     def _start(self, asked: str | None) -> str | None:
         """The checkpoint to go on from, or to validate; None to start anew."""
-        last = self.run.folder / CHECKPOINT
+        last = self.run.last
         if asked is None and self.fits:
             same_job = is_same_job(self.run.folder) and last.is_file()
             return str(last) if same_job else None

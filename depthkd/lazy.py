@@ -1,25 +1,32 @@
 """Public names that are imported when they are first used."""
 
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Callable
+
+import lazy_loader
 
 from depthkd.errors import UnknownNameError
 
+Exports = tuple[Callable[[str], object], Callable[[], list[str]], list[str]]
 
-def lazy_exports(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
-    """A package's `__getattr__`, so that one member does not pay for another's libraries.
+
+def lazy_exports(package: str, file: str) -> Exports:
+    """A package's `__getattr__`, `__dir__` and `__all__`, by the `__init__.pyi` beside its `__init__.py`.
+
+    One member does not pay for another's libraries, and a name stands in one place: the stub.
 
     Args:
         package: the package's `__name__`.
-        homes: public name -> the module of the package that defines it.
+        file: its `__file__`.
 
     Raises:
-        UnknownNameError: (when called) the package has no such name; the sentence lists those it has.
+        UnknownNameError: (when `__getattr__` is called) the package has no such name; the sentence lists
+            those it has.
     """
+    member, listed, names = lazy_loader.attach_stub(package, file)
 
     def attribute(name: str) -> object:
-        if name not in homes:
-            raise UnknownNameError(f"{package} has no '{name}'; it has {', '.join(sorted(homes))}")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        if name not in names:
+            raise UnknownNameError(f"{package} has no '{name}'; it has {', '.join(names)}")
+        return member(name)
 
-    return attribute
+    return attribute, listed, names

@@ -29,10 +29,10 @@ from depthkd.formats.sample import BadSample, Sample, read_file
 from depthkd.formats.whole_files import whole_file
 from depthkd.geometry import back_project, focal_length, intrinsics_matrix
 from depthkd.models.model import DepthModel
-from depthkd.named_models import named_model
 from depthkd.paths import expand_paths, user_path
 from depthkd.report.pictures import panel
 from depthkd.resolution import Resolution, size_range
+from depthkd.runs.named_models import named_model
 
 USAGE = "depthkd predict IMAGE ... --model RUN|FILE.onnx|FOLDER|HUB_ID [options]"
 FIELD_OF_VIEW = 60.0  # degrees, of photographs whose camera nobody knows

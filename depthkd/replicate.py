@@ -42,7 +42,7 @@ from depthkd.formats.whole_files import write_whole
 from depthkd.paths import user_path
 from depthkd.processes import pool
 from depthkd.report.table import COLUMNS, markdown_table
-from depthkd.run_folder import Run
+from depthkd.runs.folder import Run
 
 RESULT = "figure.json"
 Figures = dict[str, float]

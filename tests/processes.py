@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from depthkd.run_folder import read_checkpoint
+from depthkd.runs.folder import read_checkpoint
 
 CONTEXT = multiprocessing.get_context("forkserver")
 WARM = ["depthkd.cli", "depthkd.fit", "depthkd.evaluate", "depthkd.methods.distill_any_depth"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthkd.run_folder import CHECKPOINT, read_checkpoint
+from depthkd.runs.folder import CHECKPOINT, read_checkpoint
 from tests.processes import run
 from tests.test_resume import assert_same, configured, shards
 

@@ -16,11 +16,12 @@ import yaml
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from depthkd import cli, evaluate, named_models
+from depthkd import cli, evaluate
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks import Benchmark, Motorcycle, Protocol, ShardBenchmark
 from depthkd.evaluation import contenders
 from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.runs import named_models
 from tests.benchmarks.test_shards import labelled, write_shard
 
 

@@ -12,12 +12,12 @@ import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from depthkd import lazy
+from depthkd import models
 from depthkd.benchmarks.motorcycle import Motorcycle
-from depthkd.checkpoint import SafeCheckpointIO
 from depthkd.errors import UserError, mistake_or_fault, sentence
 from depthkd.methods.depth_anything_v2 import SupervisedDepth
 from depthkd.models import depth_anything
+from depthkd.runs.saving import SafeCheckpointIO
 from tests.conftest import CommandLine
 from tests.runs.conftest import small
 
@@ -77,10 +77,9 @@ def test_errors_are_followed_to_what_was_raised() -> None:
     outer.__cause__ = mistake
     assert mistake_or_fault(outer) is mistake
     assert mistake_or_fault(fault) is None  # nobody of ours has raised it
-    try:
-        lazy.lazy_exports("p", {})("x")
-    except AttributeError as error:
-        assert isinstance(error, UserError) and mistake_or_fault(error) is error
+    with pytest.raises(UserError) as caught:
+        _ = models.Nothing
+    assert isinstance(caught.value, AttributeError) and mistake_or_fault(caught.value) is caught.value
     worker = (
         "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  x\n"
     )

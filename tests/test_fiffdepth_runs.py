@@ -8,7 +8,7 @@ import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from depthkd.runs import TrainedDepth
+from depthkd.runs.student import TrainedDepth
 from tests.conftest import CommandLine
 from tests.processes import assert_resumes
 

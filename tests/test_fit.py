@@ -9,8 +9,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from depthkd.run_folder import read_checkpoint
-from depthkd.runs import TrainedDepth, load_student
+from depthkd.runs.folder import read_checkpoint
+from depthkd.runs.student import TrainedDepth, load_student
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parent.parent

@@ -9,8 +9,8 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from depthkd.methods.distill_any_depth import drawn_teacher
-from depthkd.run_folder import read_checkpoint
-from depthkd.runs import load_student
+from depthkd.runs.folder import read_checkpoint
+from depthkd.runs.student import load_student
 from tests.processes import run
 
 ROOT = Path(__file__).parent.parent

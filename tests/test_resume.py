@@ -10,7 +10,7 @@ import yaml
 from webdataset import TarWriter
 
 from depthkd.formats.images import encode_jpeg
-from depthkd.run_folder import read_checkpoint
+from depthkd.runs.folder import read_checkpoint
 from tests.processes import run
 
 STUDENT = {

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from depthkd.formats.images import encode_png
 from depthkd.models.depth_anything import DepthAnything
 from depthkd.models.diffusion import Lotus
-from depthkd.run_folder import read_checkpoint
+from depthkd.runs.folder import read_checkpoint
 from tests.conftest import CommandLine
 from tests.processes import assert_resumes, run
 

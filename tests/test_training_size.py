@@ -16,7 +16,7 @@ from depthkd.data.transforms import ResizeCrop, Transform, WholeImage, resize
 from depthkd.formats.images import encode_png
 from depthkd.formats.sample import Sample
 from depthkd.models import HuggingFaceDepth
-from depthkd.runs import TrainedDepth, load_student, read_checkpoint
+from depthkd.runs.student import TrainedDepth, load_student, read_checkpoint
 from tests.conftest import CommandLine
 from tests.data.shards import write_tar
 

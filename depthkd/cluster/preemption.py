@@ -8,8 +8,8 @@ import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from depthkd.checkpoint import RunCheckpoint, writes_nothing
 from depthkd.cluster import signals
+from depthkd.runs.saving import RunCheckpoint, writes_nothing
 
 # slurm/fit.sbatch requeues after 75 (EX_TEMPFAIL)
 STATUS = {signals.STOP: 130, signals.LEAVE: 143, signals.REQUEUE: 75}

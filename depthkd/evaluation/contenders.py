@@ -8,9 +8,9 @@ from pathlib import Path
 from depthkd.benchmarks.shards import ShardBenchmark
 from depthkd.benchmarks.trivial import BestConstant, MeanMap, VerticalRamp, mean_disparity_map, spread
 from depthkd.models.model import DepthModel
-from depthkd.named_models import named_model
 from depthkd.paths import user_path
-from depthkd.runs import load_student
+from depthkd.runs.named_models import named_model
+from depthkd.runs.student import load_student
 
 MEAN_MAP_SAMPLES = 500
 

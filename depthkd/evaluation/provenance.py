@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import UInt64
 
 from depthkd.models.model import DepthModel
-from depthkd.runs import teachers_of
-from depthkd.trained_on import read_digests
+from depthkd.runs.folder import Run
+from depthkd.runs.trained_on import read_digests
 
 MARK = "†"
 NONE = np.zeros(0, np.uint64)
@@ -56,7 +56,7 @@ def provenance(name: str, model: DepthModel, run: Path | None) -> Provenance:
     digests = [NONE]
     for folder in _runs(run, set()):
         digests.append(read_digests(folder))
-        for teacher in teachers_of(folder).values():
+        for teacher in Run(folder).teachers().values():
             if teacher.get("training_sets") is not None:
                 sets[str(teacher["source"])] = tuple(teacher["training_sets"])
     return Provenance(sets, np.unique(np.concatenate(digests)))
@@ -68,7 +68,7 @@ def _runs(run: Path | None, visited: set[Path]) -> Iterator[Path]:
         return
     visited.add(run)
     yield run
-    for teacher in teachers_of(run).values():
+    for teacher in Run(run).teachers().values():
         source = Path(str(teacher["source"]))
         if source.is_dir() or source.suffix == ".ckpt":
             yield from _runs(source, visited)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from depthkd.run_folder import read_checkpoint
+from depthkd.runs.folder import read_checkpoint
 from tests.processes import run
 from tests.test_resume import Uninterrupted, assert_same, configured, shards, uninterrupted
 

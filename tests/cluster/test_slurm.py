@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from depthkd.run_folder import read_checkpoint
+from depthkd.runs.folder import read_checkpoint
 from tests.cluster.slurm import Slurm, missing, wait_until
 from tests.processes import run
 from tests.test_resume import assert_same, configured, shards

@@ -11,7 +11,7 @@ import yaml
 from depthkd.evaluate import evaluate
 from depthkd.evaluation.provenance import Provenance, provenance
 from depthkd.formats.sample import content_digest
-from depthkd.trained_on import TrainedOn, read_digests
+from depthkd.runs.trained_on import TrainedOn, read_digests
 from tests.conftest import CommandLine
 from tests.evaluation.subjects import Boxes, Seer
 

@@ -17,7 +17,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from depthkd.cli import main
-from depthkd.run_folder import read_checkpoint
+from depthkd.runs.folder import read_checkpoint
 from depthkd.shards import scenes
 from tests.gpu.parts import Place
 from tests.gpu.report import Row, compared

@@ -29,7 +29,7 @@ from depthkd.methods.optimization import Optimization
 from depthkd.models.diffusion import Lotus
 from depthkd.models.frozen import Frozen
 from depthkd.models.model import DepthOutput
-from depthkd.runs import read_checkpoint
+from depthkd.runs.student import read_checkpoint
 from tests.conftest import CommandLine
 from tests.methods import test_fiffdepth, test_sharpdepth
 from tests.methods.test_assistant import batch as windowed

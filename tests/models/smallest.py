@@ -16,7 +16,7 @@ from depthkd.batch import METRIC_DEPTH
 from depthkd.benchmarks import trivial
 from depthkd.models.depth_anything import depth_anything_config
 from depthkd.models.model import DepthModel, DepthOutput
-from depthkd.runs import TrainedDepth
+from depthkd.runs.student import TrainedDepth
 from tests.models.families import DEPTH_ANYTHING
 from tests.models.graphs import mixer
 from tests.models.stable_diffusion import DPT_CHANNELS, WIDTH, genpercept, genpercept_dpt, stable_diffusion

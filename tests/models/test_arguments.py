@@ -13,7 +13,7 @@ from depthkd import models
 from depthkd.errors import UserError
 from depthkd.models.arguments import choices, named
 from depthkd.models.model import DepthModel, DepthOutput
-from depthkd.runs import TrainedDepth
+from depthkd.runs.student import TrainedDepth
 from tests.models.families import DEPTH_ANYTHING
 from tests.models.smallest import Level, run
 

@@ -17,7 +17,7 @@ from depthkd.models import diffusion, genpercept_dpt
 from depthkd.models.frozen import Frozen
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.models.wrapper import Wrapper
-from depthkd.runs import TrainedDepth
+from depthkd.runs.student import TrainedDepth
 from tests.models.families import DEPTH_ANYTHING
 from tests.models.graphs import mixer
 from tests.models.smallest import ARGUMENTS, Instead, Level, run, smallest

@@ -18,7 +18,7 @@ from depthkd.models import DepthAnything, GenPercept, HuggingFaceDepth, Metric3D
 from depthkd.models.genpercept_dpt import load_head
 from depthkd.models.latent_files import load_autoencoder, load_unet, read_embedding
 from depthkd.models.weights import bare_names, read_weights, refuse_broken
-from depthkd.runs import TrainedDepth, read_checkpoint
+from depthkd.runs.student import TrainedDepth, read_checkpoint
 from tests.models.families import DEPTH_ANYTHING
 from tests.models.stable_diffusion import (
     DPT_CHANNELS,

@@ -15,7 +15,7 @@ from depthkd.models import DepthAnything, HuggingFaceDepth, Marigold, TimmDepth
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.models.wrapper import Wrapper, declared
 from depthkd.resolution import Resolution
-from depthkd.runs import TrainedDepth
+from depthkd.runs.student import TrainedDepth
 from tests.models.smallest import Level, run
 
 

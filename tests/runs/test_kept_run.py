@@ -1,6 +1,6 @@
-"""A run folder that version 0.1.0 wrote (commit 4fb3203): its config, checkpoint and student are still read.
+"""A run folder that version 0.1.0 wrote (commit 4fb3203): config, checkpoint and student are still read.
 
-`kept/run_4fb3203.tar.xz` holds the run, its shards, what its student said of one image, and its test's results.
+`kept/run_4fb3203.tar.xz` holds the run, its shards, its student's prediction of one image, and test results.
 """
 
 import json
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from depthkd.benchmarks import ShardBenchmark
-from depthkd.runs import load_student
+from depthkd.runs.student import load_student
 from tests.conftest import CommandLine
 
 KEPT = Path(__file__).parent / "kept/run_4fb3203.tar.xz"

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from depthkd.replicate import folder_of, train_and_score
-from depthkd.run_folder import CHECKPOINT, Progress, Run, read_checkpoint
+from depthkd.runs.folder import CHECKPOINT, Progress, Run, read_checkpoint
 from tests.conftest import CommandLine
 from tests.runs.conftest import Fit
 

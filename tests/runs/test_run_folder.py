@@ -14,9 +14,9 @@ import yaml
 
 from depthkd.errors import UserError
 from depthkd.in_use import InUse
-from depthkd.run_folder import CHECKPOINT, Progress, Run, read_checkpoint
-from depthkd.run_start import RunStart
-from depthkd.trained_on import read_digests
+from depthkd.runs.folder import CHECKPOINT, Progress, Run, read_checkpoint
+from depthkd.runs.start import RunStart
+from depthkd.runs.trained_on import read_digests
 from tests.conftest import CommandLine
 from tests.runs.conftest import Fit
 

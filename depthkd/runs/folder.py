@@ -14,6 +14,8 @@ from depthkd.paths import user_path
 
 CONFIG = "config.yaml"
 CHECKPOINT = "checkpoints/last.ckpt"
+LOGS = "logs"
+TRAINED_ON = "trained_on"
 LOCK = ".in_use"
 
 
@@ -49,9 +51,9 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         found = user_path(path)
-        of_checkpoint = found.is_file() or found.suffix == ".ckpt"
-        self.folder = found.parent.parent if of_checkpoint else found
-        self.checkpoint = found if of_checkpoint else found / CHECKPOINT
+        self._of_checkpoint = found.is_file() or found.suffix == ".ckpt"
+        self.folder = found.parent.parent if self._of_checkpoint else found
+        self.checkpoint = found if self._of_checkpoint else self.last
         self.in_use = InUse(
             self.folder / LOCK,
             f"{self.folder} is being trained in by {{who}}: wait for it, or give this run another folder "
@@ -63,6 +65,21 @@ class Run:
         """Its config, as it was last trained with."""
         return self.folder / CONFIG
 
+    @property
+    def last(self) -> Path:
+        """Its latest checkpoint; `checkpoint` is another, where the run was named by that."""
+        return self.folder / CHECKPOINT
+
+    @property
+    def trained_on(self) -> Path:
+        """The folder with the digests of the images that it has met."""
+        return self.folder / TRAINED_ON
+
+    @property
+    def title(self) -> str:
+        """What tables call it: the folder's name, and the checkpoint's, where it was named by one."""
+        return f"{self.folder.name}-{self.checkpoint.stem}" if self._of_checkpoint else self.folder.name
+
     def settings(self) -> dict[str, Any]:
         """What its config says.
 
@@ -71,7 +88,7 @@ class Run:
             UserError: that is broken.
         """
         if not self.config.is_file():
-            if self.checkpoint.is_file() and self.checkpoint != self.folder / CHECKPOINT:
+            if self.checkpoint.is_file() and self.checkpoint != self.last:
                 raise MissingFileError(
                     f"{self.checkpoint} is not in a run folder, whose config tells the network: it would be "
                     f"RUN/{CHECKPOINT}, beside RUN/{CONFIG}"
@@ -102,10 +119,20 @@ class Run:
             return Progress(steps, int(steps if wanted is None else wanted), bool(facts.get("ended", False)))
         return Progress(steps, int(asked))
 
+    def teachers(self) -> dict[str, dict[str, Any]]:
+        """Name -> source, licence and training sets of those that taught its student; none without a
+        checkpoint."""
+        if not self.checkpoint.is_file():
+            return {}
+        teachers: dict[str, dict[str, Any]] = read_checkpoint(self.checkpoint, lazily=True)["depthkd"][
+            "teachers"
+        ]
+        return teachers
+
     def _asked(self) -> int | None:
         """The steps that its config asks for, which was written when training last began: a run that goes on
         to more of them has no other checkpoint for a while. None where there is no config."""
-        if not self.config.is_file() or self.checkpoint.parent != self.folder / Path(CHECKPOINT).parent:
+        if not self.config.is_file() or self.checkpoint.parent != self.last.parent:
             return None
         steps = (self.settings().get("trainer") or {}).get("max_steps")
         return steps if isinstance(steps, int) and steps > 0 else None
@@ -116,7 +143,7 @@ class Run:
         Raises:
             UserError: there is one, in the working folder or around it.
         """
-        if (self.folder / CHECKPOINT).exists() and Path.cwd().is_relative_to(self.folder.resolve()):
+        if self.last.exists() and Path.cwd().is_relative_to(self.folder.resolve()):
             raise UserError(
                 f"{self.folder} holds an earlier run, and the working folder, so that it cannot be set "
                 "aside: give this run another folder (--run), or go on with that one (--ckpt_path last)"
@@ -124,7 +151,7 @@ class Run:
 
     def set_aside(self) -> Path | None:
         """Keep an earlier run of the same name, `runs/x` as `runs/x.1` and so on; where it is then."""
-        if not (self.folder / CHECKPOINT).exists():
+        if not self.last.exists():
             return None
         self.check_movable()
         number = 1

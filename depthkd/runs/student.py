@@ -12,7 +12,7 @@ from depthkd.composition import innermost
 from depthkd.errors import UserError, mistake_or_fault
 from depthkd.models.model import DepthModel
 from depthkd.models.wrapper import Wrapper
-from depthkd.run_folder import Run, read_checkpoint
+from depthkd.runs.folder import Run, read_checkpoint
 
 Settings = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -86,19 +86,6 @@ def build_student(run: Run, settings: Settings | None = None) -> DepthModel:
             raise UserError(f"{nothing}{also}: {innermost(str(error))}") from error
     assert isinstance(student, DepthModel)
     return student
-
-
-def teachers_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Name -> source, licence and training sets of those that taught a run's student; none of no run's.
-
-    Args:
-        path: a run folder, or one of its checkpoints.
-    """
-    checkpoint = Run(path).checkpoint
-    if not checkpoint.is_file():
-        return {}
-    teachers: dict[str, dict[str, Any]] = read_checkpoint(checkpoint, lazily=True)["depthkd"]["teachers"]
-    return teachers
 
 
 class TrainedDepth(Wrapper):

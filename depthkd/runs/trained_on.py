@@ -1,4 +1,4 @@
-"""Which images a run has trained on, by the digests of their files: `trained_on/<rank>.npy` of its folder."""
+"""Which images a run has trained on, by the digests of their files: a file of each rank in its folder."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,8 +8,8 @@ from jaxtyping import UInt64
 
 from depthkd.errors import UserError
 from depthkd.formats.whole_files import whole_file
+from depthkd.runs.folder import Run
 
-FOLDER = "trained_on"
 MOST = 20_000_000  # images, 160 MB; of more, those with the smallest digests are kept
 
 Digests = UInt64[np.ndarray, " images"]
@@ -21,8 +21,7 @@ def read_digests(run: Path) -> Digests:
     Raises:
         UserError: a file of them is broken.
     """
-    folder = (run if run.is_dir() else run.parent.parent) / FOLDER
-    parts = [_read(path) for path in sorted(folder.glob("*.npy"))]
+    parts = [_read(path) for path in sorted(Run(run).trained_on.glob("*.npy"))]
     return np.unique(np.concatenate([np.zeros(0, np.uint64), *parts]))
 
 
@@ -35,7 +34,7 @@ class TrainedOn:
     """
 
     def __init__(self, run: Path, rank: int) -> None:
-        self.path = run / FOLDER / f"{rank}.npy"
+        self.path = Run(run).trained_on / f"{rank}.npy"
         self.known: Digests = _read(self.path) if self.path.is_file() else np.zeros(0, np.uint64)
         self.fresh: set[int] = set()
 

@@ -10,12 +10,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from depthkd.checkpoint import writes_nothing
 from depthkd.cluster.slurm import EveryRankError, mark
 from depthkd.composition import Tree, differences
 from depthkd.errors import UserError
 from depthkd.formats.whole_files import write_whole
-from depthkd.run_folder import CHECKPOINT, Run
+from depthkd.runs.folder import LOGS, Run
+from depthkd.runs.saving import writes_nothing
 
 OPTIMIZATION = "model.init_args.optimization."
 TOLD = 8  # changed settings that are told one by one
@@ -25,7 +25,7 @@ class RunLogger(TensorBoardLogger):
     """TensorBoard's log in `logs/` of a run's folder; writes nothing before `begin`."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, name="logs", version="")
+        super().__init__(folder, name=LOGS, version="")
         self._begun = False
 
     def begin(self) -> None:
@@ -131,7 +131,7 @@ class RunStart(Callback):
         """Likewise: Lightning tears nothing down then. An earlier run gets its place again, if nothing was
         saved of this one; some mistakes show only in a step, or in validation."""
         ours = self.run.in_use.held or not self.run.folder.exists()
-        if self._aside is not None and ours and not (self.run.folder / CHECKPOINT).exists():
+        if self._aside is not None and ours and not self.run.last.exists():
             print(f"depthkd fit: nothing was saved: {self._restore(self._aside)}", flush=True)
         self.run.in_use.release()
 

@@ -11,8 +11,8 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from depthkd.batch import TrainingBatch
 from depthkd.errors import UserError
 from depthkd.formats.whole_files import whole_file
-from depthkd.run_folder import CHECKPOINT, read_checkpoint
-from depthkd.trained_on import TrainedOn, read_digests
+from depthkd.runs.folder import CHECKPOINT, Run, read_checkpoint
+from depthkd.runs.trained_on import TrainedOn, read_digests
 
 MEBIBYTE = 2**20
 
@@ -98,7 +98,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save into the run folder, whatever the logger does."""
-        self.dirpath = str(Path(trainer.default_root_dir) / Path(CHECKPOINT).parent)
+        self.dirpath = str(Run(trainer.default_root_dir).last.parent)
         super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

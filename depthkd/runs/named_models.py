@@ -9,8 +9,8 @@ from depthkd.errors import MissingFileError, UserError
 from depthkd.models.model import DepthModel
 from depthkd.models.weights import read_json_file
 from depthkd.paths import local_or_hub, user_path
-from depthkd.run_folder import CONFIG, Run
-from depthkd.runs import load_student
+from depthkd.runs.folder import CONFIG, Run
+from depthkd.runs.student import load_student
 
 CLASSES = {  # by config.json's model_type
     "depth_anything": "HuggingFaceDepth",

@@ -1,0 +1,12 @@
+from .anchor import magnitude_anchor as magnitude_anchor
+from .disagreement import agreement_weighted_mean as agreement_weighted_mean
+from .disagreement import aligned_difference as aligned_difference
+from .disagreement import relative_disagreement as relative_disagreement
+from .features import feature_alignment_loss as feature_alignment_loss
+from .features import resample_tokens as resample_tokens
+from .gradient import gradient_matching as gradient_matching
+from .gradient import normalized_gradient_matching as normalized_gradient_matching
+from .normalization import Normalization as Normalization
+from .normalization import distillation_loss as distillation_loss
+from .normalization import global_normalization as global_normalization
+from .scale_invariant_log import scale_invariant_log_loss as scale_invariant_log_loss

@@ -1,0 +1,14 @@
+from .depth_anything_v2 import MetricFineTune as MetricFineTune
+from .depth_anything_v2 import SupervisedDepth as SupervisedDepth
+from .depth_anything_v2 import SupervisedWeights as SupervisedWeights
+from .distill_any_depth import AssistantGuided as AssistantGuided
+from .distill_any_depth import CrossContextDistill as CrossContextDistill
+from .distill_any_depth import CrossContextWeights as CrossContextWeights
+from .fiffdepth import FiffDepthFeedForward as FiffDepthFeedForward
+from .fiffdepth import FiffDepthWeights as FiffDepthWeights
+from .latent_diffusion import LatentDiffusion as LatentDiffusion
+from .latent_diffusion import LatentDiffusionWeights as LatentDiffusionWeights
+from .method import Method as Method
+from .optimization import Optimization as Optimization
+from .sharpdepth import SharpDepthRefiner as SharpDepthRefiner
+from .sharpdepth import SharpDepthWeights as SharpDepthWeights
