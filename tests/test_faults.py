@@ -16,7 +16,7 @@ from depthkd import models
 from depthkd.benchmarks.motorcycle import Motorcycle
 from depthkd.errors import UserError, mistake_or_fault, sentence
 from depthkd.methods.depth_anything_v2 import SupervisedDepth
-from depthkd.models import depth_anything
+from depthkd.models.dpt import depth_anything
 from depthkd.runs.saving import SafeCheckpointIO
 from tests.conftest import CommandLine
 from tests.runs.conftest import small

@@ -11,8 +11,8 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from depthkd.formats.images import encode_png
-from depthkd.models.depth_anything import DepthAnything
-from depthkd.models.diffusion import Lotus
+from depthkd.models.dpt.depth_anything import DepthAnything
+from depthkd.models.latent_diffusion.diffusion import Lotus
 from depthkd.runs.folder import read_checkpoint
 from tests.conftest import CommandLine
 from tests.processes import assert_resumes, run

@@ -13,9 +13,9 @@ from depthkd.errors import UserError
 from depthkd.losses.gradient import gradient_difference
 from depthkd.methods.method import Image, Method, Teacher
 from depthkd.methods.optimization import Optimization
-from depthkd.models.denoiser import noised, velocity
-from depthkd.models.depth_codec import PERCENTILES, label_picture, latent_mask
-from depthkd.models.fiffdepth import FiffDepth
+from depthkd.models.latent_diffusion.denoiser import noised, velocity
+from depthkd.models.latent_diffusion.depth_codec import PERCENTILES, label_picture, latent_mask
+from depthkd.models.latent_diffusion.fiffdepth import FiffDepth
 from depthkd.models.model import DepthModel, resize_map
 
 Latent = Float[Tensor, "batch channels height width"]

@@ -10,9 +10,9 @@ from depthkd.batch import Batch, TrainingBatch
 from depthkd.errors import UserError
 from depthkd.methods.method import Image, Map, Method
 from depthkd.methods.optimization import Optimization
-from depthkd.models.denoiser import LAST, DepthDenoiser, noised, velocity
-from depthkd.models.depth_codec import PERCENTILES, label_picture, latent_mask
-from depthkd.models.latent import Latent
+from depthkd.models.latent_diffusion.denoiser import LAST, DepthDenoiser, noised, velocity
+from depthkd.models.latent_diffusion.depth_codec import PERCENTILES, label_picture, latent_mask
+from depthkd.models.latent_diffusion.latent import Latent
 from depthkd.models.model import DepthModel
 
 

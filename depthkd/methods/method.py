@@ -82,7 +82,7 @@ class Method(LightningModule):
         self.teacher_factories = teachers
         self.teachers: dict[str, Frozen] = {}
         self.seed = seed
-        self.validation = Validation(self)
+        self.validation = Validation(self, self.evaluated, self.pictures)
         self.finiteness = Finiteness()
         self.latest: dict[str, Tensor] = {}  # maps of the last training batch, for the log's pictures
         if optimization.ema_decay is not None:

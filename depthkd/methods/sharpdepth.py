@@ -11,9 +11,9 @@ from depthkd.batch import AFFINE_DEPTH, Batch, TrainingBatch
 from depthkd.errors import UserError
 from depthkd.methods.method import HALF, Image, Method, Teacher
 from depthkd.methods.optimization import Optimization
-from depthkd.models.denoiser import LAST, DepthDenoiser, noised
+from depthkd.models.latent_diffusion.denoiser import LAST, DepthDenoiser, noised
+from depthkd.models.latent_diffusion.sharpdepth import SharpDepth, Variant
 from depthkd.models.model import DepthModel
-from depthkd.models.sharpdepth import SharpDepth, Variant
 
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
 Map = Float[Tensor, "batch height width"]

@@ -1,32 +1,43 @@
 """Validation during training: each benchmark under its own protocol, summed over ranks, with pictures."""
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from depthkd.batch import METRIC_DEPTH, Batch, DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.metrics.mean import MeanOverImages
+from depthkd.models.model import DepthModel
 from depthkd.report.pictures import panel
-
-if TYPE_CHECKING:
-    from depthkd.methods.method import Method
 
 Image = Float[Tensor, "batch 3 height width"]
 Map = Float[Tensor, "batch height width"]
+Pictures = Mapping[str, tuple[Image, list[Map]]]  # title -> images, and maps in the student's space
 log = logging.getLogger(__name__)
 LOGGED = ("abs_rel", "delta1")
 
 
 class Validation:
-    """Scores the evaluated student on the datamodule's benchmarks; logs `val/<benchmark>/<figure>`."""
+    """Scores the evaluated student on the datamodule's benchmarks; logs `val/<benchmark>/<metric>`.
 
-    def __init__(self, method: "Method") -> None:
+    Args:
+        method: whose log it is.
+        student: the network that is scored.
+        pictures: what the log shows besides of the last training batch.
+    """
+
+    def __init__(
+        self, method: LightningModule, student: Callable[[], DepthModel], pictures: Callable[[], Pictures]
+    ) -> None:
         self.method = method
+        self.student = student
+        self.pictures = pictures
         self.means: dict[str, MeanOverImages] = {}
 
     def benchmarks(self) -> dict[str, Benchmark]:
@@ -39,7 +50,7 @@ class Validation:
         """Score one sample."""
         name, benchmark = list(self.benchmarks().items())[dataloader_idx]
         assert batch.depth is not None and batch.mask is not None and batch.space is not None
-        student = self.method.evaluated()
+        student = self.student()
         image = batch.images()
         how = benchmark.protocol
         depth = student.predict(image, how.resolution, how.scale, how.flip, batch.intrinsics)
@@ -66,8 +77,8 @@ class Validation:
                     self.method.log(
                         f"val/{name}/{figure}", value, prog_bar=figure == "abs_rel", sync_dist=False
                     )
-        space = self.method.student.space
-        for title, (image, maps) in self.method.pictures().items():
+        space = self.student().space
+        for title, (image, maps) in self.pictures().items():
             self.picture(title, image, [(values, space) for values in maps])
 
     def picture(self, name: str, image: Image, maps: list[tuple[Map, DepthSpace]]) -> None:

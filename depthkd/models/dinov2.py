@@ -7,8 +7,8 @@ from torch import Tensor
 from transformers import Dinov2Config, Dinov2Model
 
 from depthkd.errors import UserError
+from depthkd.models.dpt.dpt import IMAGENET_MEAN, IMAGENET_STD
 from depthkd.models.hub import load_safetensors, read_config, read_licence
-from depthkd.models.huggingface import IMAGENET_MEAN, IMAGENET_STD
 from depthkd.models.model import FeatureModel, Image, resize_image
 
 KIND = "dinov2"

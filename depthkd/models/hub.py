@@ -144,6 +144,26 @@ def read_licence(source: str, revision: str | None = None) -> str:
     return str(front.get("license", "unknown")) if isinstance(front, dict) else "unknown"
 
 
+def locate(source: str, name: str, revision: str | None = None) -> Path:
+    """A file of a hub id or folder.
+
+    Raises:
+        MissingFileError: there is none, or the hub cannot be reached.
+    """
+    source = local_or_hub(source)
+    refuse_run(Path(source))
+    try:
+        found = cached_file(source, name, revision=revision)
+        if found is None:  # what transformers answers where config.json is not in a folder
+            raise FileNotFoundError(name)
+    except OSError as error:
+        raise MissingFileError(
+            f"'{source}' is no folder or hub repository from which {name} can be had: check the name, the "
+            "network, HF_HUB_OFFLINE and, for gated models, your login"
+        ) from error
+    return Path(str(found))
+
+
 def _optional_file(source: str, name: str, revision: str | None) -> Path | None:
     try:
         with quietly():

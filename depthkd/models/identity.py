@@ -6,14 +6,14 @@ What cannot be told again in another process, such as a lambda, makes an identit
 """
 
 import sys
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import is_dataclass
 from enum import Enum
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
 import numpy as np
@@ -21,9 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from depthkd.models.arguments import named
-
-if TYPE_CHECKING:
-    from depthkd.models.model import DepthModel
 
 ATOMS = (str, bytes, int, float, complex, type(None), Path, Enum, torch.dtype, torch.device, np.generic)
 SIMPLE = {str, int, float, bool, type(None)}
@@ -36,7 +33,23 @@ CHUNK = 1 << 24  # bytes of a file that are read at once
 Known = dict[int, tuple[object, str]]  # what has been described before, by `id`, and its digest
 
 
-def identity_of(model: "DepthModel", known: Known | None = None) -> str:
+@runtime_checkable
+class Describable(Protocol):
+    """What is asked of a `DepthModel` here; its class is upstairs."""
+
+    caches: tuple[str, ...]
+
+    def companions(self) -> "Sequence[Describable]":
+        """See `DepthModel.companions`."""
+
+    def files(self) -> list[Path]:
+        """See `DepthModel.files`."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Its parts, and itself."""
+
+
+def identity_of(model: Describable, known: Known | None = None) -> str:
     """See `DepthModel.identity`.
 
     Args:
@@ -173,8 +186,9 @@ class Description:
                 elif part is not None:
                     self._module(part)
 
-    def model(self, model: "DepthModel") -> None:
+    def model(self, model: Describable) -> None:
         """Add all that is known of a model, but for its companions."""
+        assert isinstance(model, nn.Module)
         self._class(type(model))
         kinds = {*type(model).__mro__, *(type(module) for module in model.modules())}
         code = {source_file(kind) for kind in kinds if issubclass(kind, nn.Module)}

@@ -111,7 +111,9 @@ class TrainedDepth(Wrapper):
     ) -> None:
         student = load_student(path, fresh, settings)
         if metric is not None:
-            from depthkd.models.sharpdepth import SharpDepth  # not before: it brings diffusers
+            from depthkd.models.latent_diffusion.sharpdepth import (
+                SharpDepth,  # not before: it brings diffusers
+            )
 
             network = student.unwrapped()
             if not isinstance(network, SharpDepth):

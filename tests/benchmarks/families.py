@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from transformers import DepthProConfig, DepthProForDepthEstimation
 
-from depthkd.models.depth_anything import DepthAnything
-from depthkd.models.fiffdepth import FiffDepth
+from depthkd.models.dpt.depth_anything import DepthAnything
+from depthkd.models.latent_diffusion.fiffdepth import FiffDepth
 
 SIDE = 512
 PAPER = {  # seconds on a Titan RTX (Table 3)

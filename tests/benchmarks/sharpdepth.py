@@ -14,10 +14,10 @@ import torch
 from depthkd.batch import Batch
 from depthkd.methods.optimization import update_average
 from depthkd.methods.sharpdepth import SharpDepthRefiner
-from depthkd.models.depth_anything import DepthAnything
-from depthkd.models.diffusion import Lotus
+from depthkd.models.dpt.depth_anything import DepthAnything
 from depthkd.models.frozen import Frozen
-from depthkd.models.sharpdepth import SharpDepth
+from depthkd.models.latent_diffusion.diffusion import Lotus
+from depthkd.models.latent_diffusion.sharpdepth import SharpDepth
 from tests.benchmarks.families import seconds
 
 

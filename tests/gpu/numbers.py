@@ -13,7 +13,7 @@ from depthkd.metrics.boundary import BoundaryF1
 from depthkd.metrics.edges import PseudoBoundaryErrors
 from depthkd.metrics.magnitude import output_magnitude
 from depthkd.metrics.windows import window_errors
-from depthkd.models.depth_anything import DepthAnything
+from depthkd.models.dpt.depth_anything import DepthAnything
 from depthkd.models.frozen import Frozen
 from tests.benchmarks.metrics import fitted_pixels, images
 from tests.benchmarks.normalization import loop

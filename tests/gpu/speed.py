@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from depthkd.losses.normalization import Normalization, distillation_loss
-from depthkd.models.depth_anything import DepthAnything
-from depthkd.models.diffusion import Lotus, Marigold
-from depthkd.models.fiffdepth import FiffDepth
+from depthkd.models.dpt.depth_anything import DepthAnything
+from depthkd.models.latent_diffusion.diffusion import Lotus, Marigold
+from depthkd.models.latent_diffusion.fiffdepth import FiffDepth
 from tests.benchmarks.families import seconds
 from tests.benchmarks.normalization import loop
 from tests.gpu.numbers import maps

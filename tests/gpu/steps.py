@@ -20,10 +20,10 @@ from depthkd.methods.distill_any_depth import (
 from depthkd.methods.fiffdepth import FiffDepthFeedForward
 from depthkd.methods.method import Method
 from depthkd.methods.optimization import Optimization, update_average
-from depthkd.models.depth_anything import DepthAnything
-from depthkd.models.diffusion import Lotus
-from depthkd.models.fiffdepth import FiffDepth
+from depthkd.models.dpt.depth_anything import DepthAnything
 from depthkd.models.frozen import Frozen
+from depthkd.models.latent_diffusion.diffusion import Lotus
+from depthkd.models.latent_diffusion.fiffdepth import FiffDepth
 from depthkd.models.model import DepthModel, resize_map
 from tests.benchmarks import sharpdepth
 from tests.benchmarks.families import seconds

@@ -18,8 +18,8 @@ from depthkd.methods.distill_any_depth import (
     CrossContextWeights,
     drawn_teacher,
 )
-from depthkd.models.depth_anything import DepthAnything
 from depthkd.models.dinov2 import Dinov2Features
+from depthkd.models.dpt.depth_anything import DepthAnything
 from depthkd.models.frozen import Frozen, FrozenNetwork
 from depthkd.models.model import DepthModel, DepthOutput
 from tests.methods.test_distill_any_depth import ColumnReader

@@ -11,7 +11,7 @@ from depthkd.formats.sample import Sample
 from depthkd.geometry import crop_boxes
 from depthkd.losses.normalization import Normalization, distillation_loss
 from depthkd.methods.distill_any_depth import CrossContextDistill, CrossContextWeights, local_global_loss
-from depthkd.models.depth_anything import DepthAnything
+from depthkd.models.dpt.depth_anything import DepthAnything
 from depthkd.models.frozen import Frozen
 from depthkd.models.model import DepthModel, DepthOutput
 

@@ -17,10 +17,10 @@ from depthkd.methods.fiffdepth import (
     keeping_loss,
     mean_absolute_error,
 )
-from depthkd.models.denoiser import noised, velocity
-from depthkd.models.depth_anything import DepthAnything
-from depthkd.models.fiffdepth import FiffDepth
+from depthkd.models.dpt.depth_anything import DepthAnything
 from depthkd.models.frozen import Frozen
+from depthkd.models.latent_diffusion.denoiser import noised, velocity
+from depthkd.models.latent_diffusion.fiffdepth import FiffDepth
 from tests.methods.test_distill_any_depth import ColumnReader, DepthReader
 
 LOSSES = (keeping_loss, mean_absolute_error, gradient_matching)

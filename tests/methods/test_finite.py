@@ -26,8 +26,8 @@ from depthkd.methods.finite import OVERFLOWS, Finiteness, Unusable
 from depthkd.methods.latent_diffusion import LatentDiffusion
 from depthkd.methods.method import Method
 from depthkd.methods.optimization import Optimization
-from depthkd.models.diffusion import Lotus
 from depthkd.models.frozen import Frozen
+from depthkd.models.latent_diffusion.diffusion import Lotus
 from depthkd.models.model import DepthOutput
 from depthkd.runs.student import read_checkpoint
 from tests.conftest import CommandLine

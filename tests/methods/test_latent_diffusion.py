@@ -9,11 +9,11 @@ from torch import Tensor
 
 from depthkd.batch import METRIC_DEPTH, Batch
 from depthkd.methods.latent_diffusion import LatentDiffusion, LatentDiffusionWeights
-from depthkd.models.denoiser import LAST, DepthDenoiser
-from depthkd.models.depth_anything import DepthAnything
-from depthkd.models.depth_codec import label_picture
-from depthkd.models.diffusion import Lotus, Marigold
-from depthkd.models.random_weights import NOISE
+from depthkd.models.dpt.depth_anything import DepthAnything
+from depthkd.models.latent_diffusion.denoiser import LAST, DepthDenoiser
+from depthkd.models.latent_diffusion.depth_codec import label_picture
+from depthkd.models.latent_diffusion.diffusion import Lotus, Marigold
+from depthkd.models.latent_diffusion.random_weights import NOISE
 
 
 def part(height: int = 16, width: int = 24) -> Batch:

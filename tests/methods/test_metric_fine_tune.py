@@ -8,7 +8,7 @@ import torch
 from depthkd.batch import METRIC_DEPTH, SCALE_DISPARITY, Batch
 from depthkd.losses import scale_invariant_log_loss
 from depthkd.methods.depth_anything_v2 import MetricFineTune
-from depthkd.models.depth_anything import DepthAnything
+from depthkd.models.dpt.depth_anything import DepthAnything
 
 
 def part(**changes: Any) -> Batch:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from depthkd.methods.optimization import Optimization, averaged_copy, update_average
-from depthkd.models.depth_anything import DepthAnything
+from depthkd.models.dpt.depth_anything import DepthAnything
 
 
 def test_the_encoder_learns_slower_and_vectors_do_not_decay() -> None:

@@ -18,12 +18,12 @@ from depthkd.methods.sharpdepth import (
     reconstruction_over_difference,
     score_distillation,
 )
-from depthkd.models.denoiser import LAST
-from depthkd.models.depth_anything import DepthAnything
-from depthkd.models.diffusion import Lotus, Marigold
+from depthkd.models.dpt.depth_anything import DepthAnything
 from depthkd.models.frozen import Frozen
+from depthkd.models.latent_diffusion.denoiser import LAST
+from depthkd.models.latent_diffusion.diffusion import Lotus, Marigold
+from depthkd.models.latent_diffusion.sharpdepth import SharpDepth, gated_latent
 from depthkd.models.model import DepthModel, DepthOutput
-from depthkd.models.sharpdepth import SharpDepth, gated_latent
 
 
 def maps(seed: int = 0, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:

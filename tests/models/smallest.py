@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from depthkd import models
 from depthkd.batch import METRIC_DEPTH
 from depthkd.benchmarks import trivial
-from depthkd.models.depth_anything import depth_anything_config
+from depthkd.models.dpt.depth_anything import depth_anything_config
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.runs.student import TrainedDepth
 from tests.models.families import DEPTH_ANYTHING

@@ -8,9 +8,17 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
-from depthkd.models.denoiser import LAST, DepthDenoiser, Parts, clean_latent, load_parts, noised, velocity
-from depthkd.models.diffusion import Lotus, Marigold
-from depthkd.models.random_weights import NOISE, alphas_cumprod
+from depthkd.models.latent_diffusion.denoiser import (
+    LAST,
+    DepthDenoiser,
+    Parts,
+    clean_latent,
+    load_parts,
+    noised,
+    velocity,
+)
+from depthkd.models.latent_diffusion.diffusion import Lotus, Marigold
+from depthkd.models.latent_diffusion.random_weights import NOISE, alphas_cumprod
 from tests.models.stable_diffusion import lotus, marigold, photographs
 
 

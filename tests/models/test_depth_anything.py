@@ -10,8 +10,8 @@ from transformers import Dinov2Backbone, Dinov2Config
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.models import DepthAnything, DepthModel, HuggingFaceDepth
-from depthkd.models.depth_anything import SHAPES, Size, depth_anything_config
-from depthkd.models.huggingface import FAMILIES
+from depthkd.models.dpt.depth_anything import SHAPES, Size, depth_anything_config
+from depthkd.models.dpt.dpt import FAMILIES
 from depthkd.models.provenance import DEPTH_ANYTHING_V2
 
 

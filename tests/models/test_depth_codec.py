@@ -8,9 +8,9 @@ from skimage import data
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks.benchmark import Protocol
 from depthkd.data.scenes import scenes
-from depthkd.models.depth_codec import as_depth, as_picture, depth_range, latent_mask
-from depthkd.models.fiffdepth import FiffDepth
-from depthkd.models.transform_codec import COLOURS, TransformCodec
+from depthkd.models.latent_diffusion.depth_codec import as_depth, as_picture, depth_range, latent_mask
+from depthkd.models.latent_diffusion.fiffdepth import FiffDepth
+from depthkd.models.latent_diffusion.transform_codec import COLOURS, TransformCodec
 
 
 def test_a_range_is_numpys_percentiles_of_the_valid_pixels() -> None:

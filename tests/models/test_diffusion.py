@@ -11,7 +11,7 @@ from torch import Tensor
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, DepthSpace
 from depthkd.models import GenPercept, Lotus, Marigold
-from depthkd.models.diffusion import space_by_name
+from depthkd.models.latent_diffusion.diffusion import space_by_name
 from tests.conftest import CommandLine
 from tests.models.stable_diffusion import (
     autoencoder,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from depthkd.models import DepthAnything, Dinov2Features
-from depthkd.models.depth_anything import SHAPES, Shape
+from depthkd.models.dpt.depth_anything import SHAPES, Shape
 from depthkd.models.frozen import FrozenNetwork
 
 SMALL: dict[str, Any] = {

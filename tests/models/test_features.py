@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from depthkd.models import DepthAnything, HuggingFaceDepth
-from depthkd.models.depth_anything import SHAPES, Shape, depth_anything_config
-from depthkd.models.huggingface import FAMILIES as CLASSES
+from depthkd.models.dpt.depth_anything import SHAPES, Shape, depth_anything_config
+from depthkd.models.dpt.dpt import FAMILIES as CLASSES
 from tests.models.families import DPT_BEIT, DPT_VIT, FAMILIES, MIDAS_LARGE, MIDAS_SMALL
 
 

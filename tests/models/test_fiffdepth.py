@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderTiny, DDPMScheduler
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY
-from depthkd.models.fiffdepth import FiffDepth
+from depthkd.models.latent_diffusion.fiffdepth import FiffDepth
 from tests.models.stable_diffusion import fiffdepth, nothing, photographs
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from depthkd.batch import AFFINE_DISPARITY
 from depthkd.models import DepthModel, Frozen, GenPerceptDPT
-from depthkd.models.genpercept_dpt import UNetDPT, load_head, to_unit_range
-from depthkd.models.latent import UNetDepth
+from depthkd.models.latent_diffusion.genpercept_dpt import UNetDPT, load_head, to_unit_range
+from depthkd.models.latent_diffusion.latent import UNetDepth
 from tests.conftest import CommandLine
 from tests.models.stable_diffusion import (
     DPT_CHANNELS,

@@ -13,8 +13,8 @@ import torch
 
 from depthkd import models
 from depthkd.batch import METRIC_DEPTH
-from depthkd.models import diffusion, genpercept_dpt
 from depthkd.models.frozen import Frozen
+from depthkd.models.latent_diffusion import diffusion, genpercept_dpt
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.models.wrapper import Wrapper
 from depthkd.runs.student import TrainedDepth

@@ -11,8 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from depthkd.models import DepthModel, Frozen, GenPercept
-from depthkd.models.latent import noise_like
-from depthkd.models.latent_files import empty_text, load_autoencoder, load_unet, read_embedding
+from depthkd.models.latent_diffusion.latent import noise_like
+from depthkd.models.latent_diffusion.latent_files import (
+    empty_text,
+    load_autoencoder,
+    load_unet,
+    read_embedding,
+)
 from tests.models.stable_diffusion import (
     WIDTH,
     autoencoder,

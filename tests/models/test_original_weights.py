@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from depthkd.models import DepthAnything
-from depthkd.models.depth_anything import SHAPES, Shape, depth_anything_config
-from depthkd.models.huggingface import FAMILIES
-from depthkd.models.original_weights import official
+from depthkd.models.dpt.depth_anything import SHAPES, Shape, depth_anything_config
+from depthkd.models.dpt.dpt import FAMILIES
+from depthkd.models.dpt.original_weights import official
 from depthkd.models.provenance import DEPTH_ANYTHING_V1, DEPTH_ANYTHING_V2
 from tests.models.published import depth_of, publish
 
@@ -261,7 +261,7 @@ def test_a_file_in_a_hub_repository_is_fetched_and_recognised(
         path = cache.parent / name
         return str(path) if path.is_file() else None
 
-    monkeypatch.setattr("depthkd.models.original_weights.cached_file", cached_file)
+    monkeypatch.setattr("depthkd.models.dpt.original_weights.cached_file", cached_file)
     model = DepthAnything(weights="xingyang1/Distill-Any-Depth/large/model.safetensors")
     assert asked[0] == ("xingyang1/Distill-Any-Depth", "large/model.safetensors")
     assert parts_that_differ(model.network, theirs.network) == set()

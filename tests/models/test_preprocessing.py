@@ -16,8 +16,8 @@ from depthkd.evaluate import evaluate
 from depthkd.formats.images import encode_png
 from depthkd.methods import SupervisedDepth
 from depthkd.models import DepthAnything, DepthModel, Frozen, HuggingFaceDepth
-from depthkd.models.depth_anything import SHAPES, Shape
-from depthkd.models.preprocessing import authors_positions
+from depthkd.models.dpt.depth_anything import SHAPES, Shape
+from depthkd.models.dpt.preprocessing import authors_positions
 from tests.conftest import CommandLine
 from tests.evaluation.subjects import Boxes
 from tests.models.families import DEPTH_ANYTHING, DPT_BEIT, DPT_HYBRID, DPT_VIT

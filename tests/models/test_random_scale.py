@@ -5,7 +5,7 @@ import torch
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DISPARITY
 from depthkd.models import RandomScaleShift
-from depthkd.models.depth_anything import DepthAnything
+from depthkd.models.dpt.depth_anything import DepthAnything
 
 
 def images(count: int = 12) -> torch.Tensor:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from depthkd.batch import METRIC_DEPTH, METRIC_DISPARITY
 from depthkd.models.baselines import AlignedDepth, UnsharpMask
-from depthkd.models.denoiser import LAST, noised
-from depthkd.models.depth_anything import DepthAnything
-from depthkd.models.diffusion import Lotus
+from depthkd.models.dpt.depth_anything import DepthAnything
+from depthkd.models.latent_diffusion.denoiser import LAST, noised
+from depthkd.models.latent_diffusion.diffusion import Lotus
+from depthkd.models.latent_diffusion.sharpdepth import SharpDepth, rescaled
 from depthkd.models.model import DepthModel, DepthOutput
-from depthkd.models.sharpdepth import SharpDepth, rescaled
 from tests.models.stable_diffusion import lotus, marigold, photographs
 
 

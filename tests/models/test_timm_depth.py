@@ -8,7 +8,7 @@ from torch import Tensor
 
 from depthkd.batch import AFFINE_DISPARITY
 from depthkd.models import DepthModel, Frozen, TimmDepth
-from depthkd.models.timm_depth import choose
+from depthkd.models.dpt.timm_depth import choose
 
 VIT: dict[str, Any] = {"embed_dim": 32, "depth": 6, "num_heads": 2}
 SWIN: dict[str, Any] = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 4)}

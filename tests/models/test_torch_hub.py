@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from depthkd.batch import METRIC_DEPTH
 from depthkd.models import Metric3D, UniDepth
 from depthkd.models.frozen import Frozen
-from depthkd.models.torch_hub import find_clone
+from depthkd.models.unidepth_metric3d import find_clone
 from depthkd.models.weights import read_weights
 from tests.benchmarks.test_shards import labelled, write_shard
 from tests.conftest import CommandLine

@@ -15,8 +15,8 @@ from torch import nn
 
 from depthkd.errors import UserError
 from depthkd.models import DepthAnything, GenPercept, HuggingFaceDepth, Metric3D, UniDepth, ZoeDepth
-from depthkd.models.genpercept_dpt import load_head
-from depthkd.models.latent_files import load_autoencoder, load_unet, read_embedding
+from depthkd.models.latent_diffusion.genpercept_dpt import load_head
+from depthkd.models.latent_diffusion.latent_files import load_autoencoder, load_unet, read_embedding
 from depthkd.models.weights import bare_names, read_weights, refuse_broken
 from depthkd.runs.student import TrainedDepth, read_checkpoint
 from tests.models.families import DEPTH_ANYTHING

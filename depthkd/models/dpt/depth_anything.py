@@ -7,10 +7,10 @@ from typing import Any, Literal
 from transformers import Dinov2Backbone
 
 from depthkd.errors import UserError
+from depthkd.models.dpt.dpt import HuggingFaceDepth, Initialise, load_network
+from depthkd.models.dpt.original_weights import Official, fill_from_file, find_file, is_file, official
+from depthkd.models.dpt.preprocessing import Preprocessing, depth_anything_version
 from depthkd.models.hub import load_safetensors, read_config, read_licence
-from depthkd.models.huggingface import HuggingFaceDepth, Initialise, load_network
-from depthkd.models.original_weights import Official, fill_from_file, find_file, is_file, official
-from depthkd.models.preprocessing import Preprocessing, depth_anything_version
 from depthkd.models.provenance import hub_id, training_sets
 
 Size = Literal["tiny", "mini", "small", "base", "large", "giant"]

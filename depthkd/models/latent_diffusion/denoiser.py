@@ -8,9 +8,15 @@ from torch import Tensor
 
 from depthkd.errors import UserError
 from depthkd.models.hub import read_json
-from depthkd.models.latent import Latent, LatentDepth
-from depthkd.models.latent_files import empty_text, load_autoencoder, load_unet
-from depthkd.models.random_weights import NOISE, Size, alphas_cumprod, random_autoencoder, random_unet
+from depthkd.models.latent_diffusion.latent import Latent, LatentDepth
+from depthkd.models.latent_diffusion.latent_files import empty_text, load_autoencoder, load_unet
+from depthkd.models.latent_diffusion.random_weights import (
+    NOISE,
+    Size,
+    alphas_cumprod,
+    random_autoencoder,
+    random_unet,
+)
 
 PerImage = Float[Tensor, " batch"]
 Prediction = Literal["sample", "v_prediction", "epsilon"]

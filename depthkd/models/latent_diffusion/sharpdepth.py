@@ -12,14 +12,14 @@ from depthkd.alignment import Fit, fit_scale_and_shift
 from depthkd.batch import METRIC_DEPTH, DepthSpace
 from depthkd.errors import UserError
 from depthkd.losses.disagreement import relative_disagreement
-from depthkd.models.denoiser import LAST, DepthDenoiser, Prediction, load_parts, noised
-from depthkd.models.depth_codec import as_picture, depth_range
 from depthkd.models.frozen import Frozen
 from depthkd.models.hub import read_licence
-from depthkd.models.latent import Latent, Map, Mask, Pictures, noise_like
+from depthkd.models.latent_diffusion.denoiser import LAST, DepthDenoiser, Prediction, load_parts, noised
+from depthkd.models.latent_diffusion.depth_codec import as_picture, depth_range
+from depthkd.models.latent_diffusion.latent import Latent, Map, Mask, Pictures, noise_like
+from depthkd.models.latent_diffusion.random_weights import Size
 from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image, resize_map
 from depthkd.models.provenance import stated_or_known
-from depthkd.models.random_weights import Size
 from depthkd.resolution import checked
 
 Variant = Literal["paper", "released"]

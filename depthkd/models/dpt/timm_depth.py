@@ -15,8 +15,8 @@ from transformers.models.depth_anything.modeling_depth_anything import (
 
 from depthkd.batch import AFFINE_DISPARITY
 from depthkd.errors import MissingFileError, UserError
+from depthkd.models.dpt.dpt import keep_precise, randomise_head
 from depthkd.models.hub import UNUSED
-from depthkd.models.huggingface import keep_precise, randomise_head
 from depthkd.models.model import DepthModel, DepthOutput, Image
 from depthkd.models.weights import read_weights, refuse_broken
 from depthkd.paths import user_path

@@ -11,10 +11,9 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils.hub import cached_file
 
 from depthkd.errors import MissingFileError, UserError
-from depthkd.models.hub import PICKLED, load_safetensors, read_json
+from depthkd.models.hub import PICKLED, load_safetensors, locate, read_json
 from depthkd.models.weights import (
     bare_names,
     head_of,
@@ -22,7 +21,6 @@ from depthkd.models.weights import (
     read_safetensors,
     refuse_broken,
     refuse_other_kinds,
-    refuse_run,
     renamed,
     why_unreadable,
 )
@@ -148,26 +146,6 @@ def read_embedding(path: str) -> Float[Tensor, "1 tokens width"]:
         raise UserError(f"'{path}' holds {shapes}; an embedding would be one array [1, tokens, channels]")
     refuse_broken({"embedding": values[0]}, f"'{path}'")
     return values[0].float().reshape(-1, *values[0].shape[-2:])
-
-
-def locate(source: str, name: str, revision: str | None = None) -> Path:
-    """A file of a hub id or folder.
-
-    Raises:
-        MissingFileError: there is none, or the hub cannot be reached.
-    """
-    source = local_or_hub(source)
-    refuse_run(Path(source))
-    try:
-        found = cached_file(source, name, revision=revision)
-        if found is None:  # what transformers answers where config.json is not in a folder
-            raise FileNotFoundError(name)
-    except OSError as error:
-        raise MissingFileError(
-            f"'{source}' is no folder or hub repository from which {name} can be had: check the name, the "
-            "network, HF_HUB_OFFLINE and, for gated models, your login"
-        ) from error
-    return Path(str(found))
 
 
 def inside(folder: str, name: str) -> str:

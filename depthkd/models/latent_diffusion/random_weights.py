@@ -6,7 +6,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
-from depthkd.models.transform_codec import TransformCodec
+from depthkd.models.latent_diffusion.transform_codec import TransformCodec
 
 Size = Literal["tiny", "mini", "fine", "large"]
 

@@ -8,10 +8,21 @@ from torch import Tensor
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
 from depthkd.models.hub import read_json, read_licence
-from depthkd.models.latent import Latent, LatentDepth
-from depthkd.models.latent_files import STABLE_DIFFUSION, empty_text, load_autoencoder, load_unet
+from depthkd.models.latent_diffusion.latent import Latent, LatentDepth
+from depthkd.models.latent_diffusion.latent_files import (
+    STABLE_DIFFUSION,
+    empty_text,
+    load_autoencoder,
+    load_unet,
+)
+from depthkd.models.latent_diffusion.random_weights import (
+    NOISE,
+    Size,
+    alphas_cumprod,
+    random_autoencoder,
+    random_unet,
+)
 from depthkd.models.provenance import stated_or_known
-from depthkd.models.random_weights import NOISE, Size, alphas_cumprod, random_autoencoder, random_unet
 
 
 class FiffDepth(LatentDepth):

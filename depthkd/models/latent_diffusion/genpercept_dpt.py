@@ -13,17 +13,16 @@ from transformers.models.dpt.modeling_dpt import DPTDepthEstimationHead, DPTNeck
 
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
-from depthkd.models.diffusion import space_by_name
-from depthkd.models.hub import read_licence
-from depthkd.models.huggingface import keep_precise
-from depthkd.models.latent import Latent, UNetDepth
-from depthkd.models.latent_files import (
+from depthkd.models.dpt.dpt import keep_precise
+from depthkd.models.hub import locate, read_licence
+from depthkd.models.latent_diffusion.diffusion import space_by_name
+from depthkd.models.latent_diffusion.latent import Latent, UNetDepth
+from depthkd.models.latent_diffusion.latent_files import (
     STABLE_DIFFUSION,
     empty_text,
     inside,
     load_autoencoder,
     load_unet,
-    locate,
 )
 from depthkd.models.model import Answer, DepthOutput, Image
 from depthkd.models.provenance import stated_or_known

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
-from depthkd.models.depth_codec import PERCENTILES, label_picture
+from depthkd.models.latent_diffusion.depth_codec import PERCENTILES, label_picture
 from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized
 from depthkd.resolution import NATIVE
 

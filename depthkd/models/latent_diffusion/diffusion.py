@@ -10,13 +10,18 @@ from torch import Tensor
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, Ambiguity, DepthSpace, Quantity
 from depthkd.errors import UserError
-from depthkd.models.denoiser import LAST, DepthDenoiser, load_parts
-from depthkd.models.hub import read_json, read_licence
-from depthkd.models.latent import Latent, LatentDepth, Pictures, noise_like
-from depthkd.models.latent_files import STABLE_DIFFUSION, empty_text, load_autoencoder, load_unet, locate
+from depthkd.models.hub import locate, read_json, read_licence
+from depthkd.models.latent_diffusion.denoiser import LAST, DepthDenoiser, load_parts
+from depthkd.models.latent_diffusion.latent import Latent, LatentDepth, Pictures, noise_like
+from depthkd.models.latent_diffusion.latent_files import (
+    STABLE_DIFFUSION,
+    empty_text,
+    load_autoencoder,
+    load_unet,
+)
+from depthkd.models.latent_diffusion.random_weights import NOISE, Size
 from depthkd.models.model import Answer, Image, Resized
 from depthkd.models.provenance import stated_or_known
-from depthkd.models.random_weights import NOISE, Size
 
 SCHEDULERS: dict[str, Any] = {"DDIMScheduler": DDIMScheduler, "LCMScheduler": LCMScheduler}
 

@@ -1,0 +1,1 @@
+"""Depth by the UNet of a latent diffusion model."""
