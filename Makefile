@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PAPERS := $(basename $(notdir $(wildcard replications/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long check format bench gpu lock replicate-distill-any-depth replicate-fiffdepth replicate-sharpdepth
+.PHONY: help setup run test test-long check format bench gpu lock replicate
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-28s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,14 +42,9 @@ format: $(READY) ## let ruff format and mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-replicate-distill-any-depth: $(READY) ## Distill Any Depth's Tables 1, 2 and 4 in miniature, in about an hour
-	$(BIN)/depthkd replicate --file replications/distill_any_depth.yaml --table replications/distill_any_depth.md
-
-replicate-fiffdepth: $(READY) ## FiffDepth's Figure 7 in miniature, in about twenty minutes
-	$(BIN)/depthkd replicate --file replications/fiffdepth.yaml --table replications/fiffdepth.md
-
-replicate-sharpdepth: $(READY) ## SharpDepth's Tables 1 to 3 in miniature, in about an hour and a half
-	$(BIN)/depthkd replicate --file replications/sharpdepth.yaml --table replications/sharpdepth.md
+replicate: $(READY) ## a paper's tables in miniature, in about an hour: make replicate PAPER=fiffdepth
+	@test -f replications/$(PAPER).yaml || { echo "PAPER would be one of $(PAPERS)"; exit 2; }
+	$(BIN)/depthkd replicate replications/$(PAPER).yaml --table replications/$(PAPER).md
 
 bench: $(READY) ## measure speed as ratios side by side
 	$(BIN)/python -m tests.benchmarks

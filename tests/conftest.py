@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from depthkd.cli import main
-from depthkd.shards import scenes
+from depthkd.verbs.shards.scenes import scenes
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(1)

@@ -14,7 +14,7 @@ import torch
 from depthkd.runs.folder import read_checkpoint
 
 CONTEXT = multiprocessing.get_context("forkserver")
-WARM = ["depthkd.cli", "depthkd.fit", "depthkd.evaluate", "depthkd.methods.distill_any_depth"]
+WARM = ["depthkd.cli", "depthkd.verbs.fit", "depthkd.verbs.test", "depthkd.methods.distill_any_depth"]
 WARM += ["torch.utils.tensorboard", "torch.distributed.checkpoint", "accelerate"]  # imported late in a run
 WARM += [f"transformers.models.{n}.modeling_{n}" for n in ("depth_anything", "dinov2", "dpt")]
 CONTEXT.set_forkserver_preload([*WARM, "tests.processes"])

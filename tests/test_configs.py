@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from depthkd.composition import compose, load_config, merge, run_name
+from depthkd.verbs.configs import compose, load_config, merge, run_name
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parent.parent

@@ -16,12 +16,13 @@ import yaml
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from depthkd import cli, evaluate
+from depthkd import cli
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks import Benchmark, Motorcycle, Protocol, ShardBenchmark
-from depthkd.evaluation import contenders
+from depthkd.evaluation import contenders, evaluate
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.runs import named_models
+from depthkd.verbs.test import expand
 from tests.benchmarks.test_shards import labelled, write_shard
 
 
@@ -286,7 +287,7 @@ def test_checkpoints_are_called_by_run_and_name(tmp_path: Path, run: Path) -> No
     checkpoint = run / "checkpoints" / "step=5.0.ckpt"
     checkpoint.parent.mkdir()
     checkpoint.touch()
-    words = evaluate.expand([str(checkpoint), "--pictures", "1"])
+    words = expand([str(checkpoint), "--pictures", "1"])
     assert words[0] == "--models={}"
     assert words[1].startswith('--benchmarks={"floor"')
     assert words[2:] == [f"--models.foo-step-5-0={checkpoint}", "--pictures", "1"]

@@ -11,16 +11,15 @@ import depthkd
 PACKAGE = Path(depthkd.__file__).parent
 FLOORS = [
     {"errors", "lazy"},
-    {"batch", "paths", "pixels", "processes", "resolution"},
+    {"batch", "parsing", "paths", "pixels", "processes", "resolution"},
     {"geometry", "alignment"},
     {"formats", "in_use", "losses", "metrics", "models", "report"},
-    {"benchmarks"},
+    {"benchmarks", "cluster"},
     {"data", "methods"},
-    {"composition", "trainer_settings"},
-    {"cluster", "evaluation", "fit", "runs", "scene_shards", "shards"},
-    {"evaluate", "predict"},
+    {"runs"},
+    {"evaluation"},
+    {"verbs"},
     {"cli"},
-    {"replicate"},
 ]
 APART = [("data", "methods"), ("methods", "data"), ("losses", "metrics"), ("metrics", "losses")]
 

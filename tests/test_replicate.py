@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from depthkd.replicate import Claim, Replication, Row, replicate, report, verdict
+from depthkd.verbs.replicate import Claim, Replication, Row, replicate, report, verdict
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parent.parent

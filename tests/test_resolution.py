@@ -25,12 +25,12 @@ from depthkd.benchmarks import (
     VirtualKITTI2,
 )
 from depthkd.benchmarks.mattes import AM2k
-from depthkd.composition import load_config
-from depthkd.evaluate import evaluate
+from depthkd.evaluation.evaluate import evaluate
 from depthkd.formats.images import encode_png
 from depthkd.models import DepthModel, DepthOutput, Frozen
 from depthkd.models.baselines import AlignedDepth, UnsharpMask
 from depthkd.resolution import Resolution, size_range
+from depthkd.verbs.configs import load_config
 from tests.conftest import CommandLine
 from tests.evaluation.subjects import Boxes, Seer
 from tests.models.test_model import Mean

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from depthkd import scene_shards
 from depthkd.batch import METRIC_DEPTH
 from depthkd.errors import UserError
 from depthkd.formats.tar import index_tar
-from depthkd.scene_shards import MANIFEST, scenes
+from depthkd.verbs.shards import scenes as scene_shards
+from depthkd.verbs.shards.scenes import MANIFEST, scenes
 from tests.test_shards import read, run
 
 SMALL: dict[str, Any] = {"count": 2, "height": 16, "width": 16, "samples_per_shard": 1, "workers": 1}

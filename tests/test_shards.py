@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthkd import shards
 from depthkd.batch import METRIC_DEPTH
 from depthkd.data.stream import ShardSource
 from depthkd.errors import UserError
@@ -15,6 +14,11 @@ from depthkd.formats.sample import Sample
 from depthkd.formats.samples import decode_sample, encode_sample
 from depthkd.formats.tar import index_tar
 from depthkd.formats.writing import write_tar
+from depthkd.verbs import shards
+from depthkd.verbs.configs import Command
+from depthkd.verbs.shards.inspect import inspect
+from depthkd.verbs.shards.pack import pack
+from depthkd.verbs.shards.verify import verify
 
 SIZE = (24, 32)
 
@@ -45,7 +49,7 @@ def read(tar: Path, labelled: bool) -> list[Sample]:
 
 
 def run(*words: object) -> int:
-    return shards.main([str(word) for word in words])
+    return shards.main(Command([str(word) for word in words]))
 
 
 def test_photographs_are_packed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +74,7 @@ def test_photographs_are_packed_as_they_are(tmp_path: Path, capsys: pytest.Captu
 def test_the_same_photographs_give_the_same_bytes(tmp_path: Path) -> None:
     photos(tmp_path / "in", ["a.jpg", "b.jpg"])
     for name in ("one.tar", "two.tar"):
-        shards.pack(str(tmp_path / "in"), str(tmp_path / name), format="img2dataset")
+        pack(str(tmp_path / "in"), str(tmp_path / name), format="img2dataset")
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
     assert index_tar(tmp_path / "one.tar").keys == ["000000000", "000000001"]
     assert set(index_tar(tmp_path / "one.tar").read(0)) == {"jpg", "txt", "json"}
@@ -103,7 +107,7 @@ def test_files_are_paired_by_name_and_in_order_on_request(
 ) -> None:
     def keys_and_depths(images: str, maps: str, out: str, **settings: str) -> list[tuple[str, str]]:
         patterns = f"{tmp_path}/{images}", f"{tmp_path}/{out}", "labelled", f"{tmp_path}/{maps}"
-        shards.pack(*patterns, scale=1e-3, **settings)
+        pack(*patterns, scale=1e-3, **settings)
         index = index_tar(tmp_path / out)
         sources = [json.loads(index.read(i)["json"])["source"] for i in range(len(index))]
         return list(zip(index.keys, [source["depth"] for source in sources], strict=True))
@@ -129,15 +133,13 @@ def test_files_are_paired_by_name_and_in_order_on_request(
 
 def test_equal_names_get_longer_keys(tmp_path: Path) -> None:
     photos(tmp_path / "in", ["holiday.1.jpg", "holiday.2.jpg"])
-    shards.pack(f"{tmp_path}/in", f"{tmp_path}/a.tar")
+    pack(f"{tmp_path}/in", f"{tmp_path}/a.tar")
     assert index_tar(tmp_path / "a.tar").keys == ["holiday_1", "holiday_2"]
     for scene in ("s1", "s2"):
         photos(tmp_path / scene / "rgb", ["0.jpg"])
         depths(tmp_path / scene / "depth", ["0.png"])
     (tmp_path / "list.txt").write_text(f"{tmp_path}/s2/rgb/0.jpg\n\n{tmp_path}/s1/rgb/0.jpg\n")
-    shards.pack(
-        f"@{tmp_path}/list.txt", f"{tmp_path}/b.tar", "labelled", f"{tmp_path}/s*/depth/*", scale=0.001
-    )
+    pack(f"@{tmp_path}/list.txt", f"{tmp_path}/b.tar", "labelled", f"{tmp_path}/s*/depth/*", scale=0.001)
     index = index_tar(tmp_path / "b.tar")
     assert index.keys == ["s2-rgb-0", "s1-rgb-0"]
     first = decode_sample(index.keys[0], index.read(0), "b", labelled=True)
@@ -149,20 +151,20 @@ def test_few_broken_files_are_left_out_and_many_stop(
 ) -> None:
     given = photos(tmp_path / "in", [f"{n}.jpg" for n in range(10)])
     given[3].write_bytes(given[3].read_bytes()[:300])
-    packed = shards.pack(f"{tmp_path}/in", f"{tmp_path}/a-%d.tar", samples_per_shard=4)
+    packed = pack(f"{tmp_path}/in", f"{tmp_path}/a-%d.tar", samples_per_shard=4)
     assert (packed.samples, len(packed.paths), len(packed.bad)) == (9, 3, 1)
     assert re.search(r"1 of 10 are bad:\n.*3\.jpg is broken", capsys.readouterr().out)
     given[7].write_bytes(b"not an image")
     with pytest.raises(
         ValueError, match=r"2 of 10 samples are bad, and max_bad allows 1: .*7\.jpg is not a JPEG"
     ):
-        shards.pack(f"{tmp_path}/in", f"{tmp_path}/b-%d.tar", samples_per_shard=4)
+        pack(f"{tmp_path}/in", f"{tmp_path}/b-%d.tar", samples_per_shard=4)
     assert not list(tmp_path.glob("b-*"))
-    assert shards.pack(f"{tmp_path}/in", f"{tmp_path}/c.tar", max_bad=0.2).samples == 8
+    assert pack(f"{tmp_path}/in", f"{tmp_path}/c.tar", max_bad=0.2).samples == 8
     with pytest.raises(ValueError, match="1 of 10 samples are bad, and max_bad allows 0"):
-        shards.pack(f"{tmp_path}/in", f"{tmp_path}/d.tar", max_bad=0)
+        pack(f"{tmp_path}/in", f"{tmp_path}/d.tar", max_bad=0)
     with pytest.raises(ValueError, match="none of 1 samples can be used"):
-        shards.pack(str(given[7]), f"{tmp_path}/e.tar")
+        pack(str(given[7]), f"{tmp_path}/e.tar")
 
 
 def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,15 +180,15 @@ def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_tars_are_replaced_only_on_request(tmp_path: Path) -> None:
     photos(tmp_path / "in", ["a.jpg", "b.jpg", "c.jpg"])
     out, images = f"{tmp_path}/x-%02d.tar", f"{tmp_path}/in"
-    shards.pack(images, out, samples_per_shard=1)
+    pack(images, out, samples_per_shard=1)
     index_tar(tmp_path / "x-02.tar")
     with pytest.raises(FileExistsError, match=r"x-00\.tar exists already; --overwrite true replaces it"):
-        shards.pack(images, out)
+        pack(images, out)
     (tmp_path / "broken.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match="none of 1 samples can be used"):
-        shards.pack(f"{tmp_path}/broken.jpg", out, overwrite=True)
+        pack(f"{tmp_path}/broken.jpg", out, overwrite=True)
     assert len(list(tmp_path.glob("x-*.tar"))) == 3
-    shards.pack(images, out, samples_per_shard=2, overwrite=True)
+    pack(images, out, samples_per_shard=2, overwrite=True)
     assert sorted(file.name for file in tmp_path.glob("x-*")) == ["x-00.tar", "x-01.tar"]
 
 
@@ -225,7 +227,7 @@ def test_bad_settings_are_one_sentence(
     monkeypatch.chdir(tmp_path)
     photos(tmp_path, ["a.jpg", "a.png"])
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        shards.pack(**{"images": "a.jpg", "out": "out.tar", **change})
+        pack(**{"images": "a.jpg", "out": "out.tar", **change})
 
 
 def test_verify_counts_what_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,7 +251,7 @@ def test_verify_counts_what_cannot_be_used(tmp_path: Path, capsys: pytest.Captur
         assert sentence in told
     write_tar([("blind", without_image)], tmp_path / "labels.tar")
     assert run("verify", tmp_path / "labels.tar") == 0
-    [row] = shards.inspect(str(tmp_path / "labels.tar"))
+    [row] = inspect(str(tmp_path / "labels.tar"))
     assert (row["height x width"], row["range"], row["codec"]) == ("-", "2..2", "log16")
 
 
@@ -291,5 +293,5 @@ def test_verify_tells_of_depth_that_its_codec_erased(tmp_path: Path) -> None:
     suffix, data, meta = encode_depth(depth, None, "png16")  # as depthkd packed it once
     about = {"depth": {"space": "metric depth", "unit": "m", **meta}}
     write_tar([("a", {**image, suffix: data, "json": json.dumps(about).encode()})], tmp_path / "a.tar")
-    [fault] = shards.verify(str(tmp_path / "a.tar"))
+    [fault] = verify(str(tmp_path / "a.tar"))
     assert "'a' has values from 1 to 1e+10 in linear steps of 1.53e+05, which erase the small ones" in fault

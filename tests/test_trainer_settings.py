@@ -10,10 +10,10 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
 from depthkd.errors import UserError
-from depthkd.fit import TRAINER_DEFAULTS
 from depthkd.runs.folder import Progress, Run
 from depthkd.runs.trained_on import read_digests
-from depthkd.trainer_settings import check_fit, check_trainer_settings
+from depthkd.verbs.fit import TRAINER_DEFAULTS
+from depthkd.verbs.trainer_settings import check_fit, check_trainer_settings
 from tests.runs.conftest import Fit, config, fit
 
 __all__ = ["config", "fit"]

@@ -1,6 +1,8 @@
 """Preemption: a signal asks, all ranks agree at an optimiser step, and the run is saved and left."""
 
 import signal
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +11,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from depthkd.cluster import signals
-from depthkd.runs.saving import RunCheckpoint, writes_nothing
 
 # slurm/fit.sbatch requeues after 75 (EX_TEMPFAIL)
 STATUS = {signals.STOP: 130, signals.LEAVE: 143, signals.REQUEUE: 75}
@@ -19,7 +20,7 @@ ENDING = {signals.STOP: "interrupted", signals.LEAVE: "asked to leave", signals.
 class Preempted(SystemExit):
     """The run was asked to stop, and was saved; the process ends with a status that says so."""
 
-    def __init__(self, asked: int, step: int, path: str | None) -> None:
+    def __init__(self, asked: int, step: int, path: Path | None) -> None:
         saved = (
             f"saved step {step} in {path}; --ckpt_path last goes on from there"
             if path
@@ -40,9 +41,13 @@ class Preemption(Callback):
     After SIGUSR1, which SLURM sends before the time limit, the process ends with status 75, and the
     job's script requeues. After SIGTERM (`scontrol requeue`, `scancel`, a preempting job) whoever
     sent it decides whether the job comes back; the status is 143, and 130 after Ctrl-C.
+
+    Args:
+        save: saves a run on all ranks; returns where, or None where nothing is written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, save: Callable[[Trainer], Path | None]) -> None:
+        self._save = save
         self._step = -1
         self._group: Any = None
         self._vote: tuple[torch.Tensor, Any] | None = None
@@ -67,10 +72,7 @@ class Preemption(Callback):
         asked = signals.asked() if self._group is None else self._outcome()
         if not asked:
             return
-        # not `trainer.checkpoint_callback`: a config may add ModelCheckpoints of its own before ours
-        checkpoint = next(c for c in trainer.checkpoint_callbacks if isinstance(c, RunCheckpoint))
-        checkpoint.save(trainer)
-        path = None if writes_nothing(trainer) else f"{checkpoint.dirpath}/{checkpoint.filename}.ckpt"
+        path = self._save(trainer)
         raise Preempted(asked, trainer.global_step, path)
 
     def _outcome(self) -> int:

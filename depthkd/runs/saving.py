@@ -22,6 +22,14 @@ def writes_nothing(trainer: Any) -> bool:
     return bool(trainer.fast_dev_run)
 
 
+def save_now(trainer: Trainer) -> Path | None:
+    """Save a run on all ranks; where, or None where nothing is written."""
+    # not `trainer.checkpoint_callback`: a config may add ModelCheckpoints of its own before ours
+    checkpoint = next(c for c in trainer.checkpoint_callbacks if isinstance(c, RunCheckpoint))
+    checkpoint.save(trainer)
+    return None if writes_nothing(trainer) else Run(trainer.default_root_dir).last
+
+
 class SafeCheckpointIO(CheckpointIO):
     """Writes under a temporary name and renames, so that the last checkpoint is always a whole one."""
 

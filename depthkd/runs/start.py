@@ -11,13 +11,16 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from depthkd.cluster.slurm import EveryRankError, mark
-from depthkd.composition import Tree, differences
 from depthkd.errors import UserError
 from depthkd.formats.whole_files import write_whole
 from depthkd.runs.folder import LOGS, Run
 from depthkd.runs.saving import writes_nothing
 
+Tree = dict[str, Any]
+
 OPTIMIZATION = "model.init_args.optimization."
+ABSENT = "not set"
+SHORT = 60  # characters of a setting's value in a sentence
 TOLD = 8  # changed settings that are told one by one
 
 
@@ -143,3 +146,21 @@ class RunStart(Callback):
         except OSError as error:  # what stopped the run may have stopped this too
             return f"{self.run.folder} is in the way of the earlier run, still {earlier}: {error.strerror}"
         return f"{self.run.folder} is the earlier run again"
+
+
+def differences(before: Tree, after: Tree, above: str = "") -> list[str]:
+    """Part of a sentence for each setting that differs between two configs, such as "trainer.max_steps was 6
+    and is 9"."""
+    changes = []
+    for key in dict.fromkeys([*before, *after]):
+        name, old, new = f"{above}{key}", before.get(key, ABSENT), after.get(key, ABSENT)
+        if isinstance(old, dict) and isinstance(new, dict):
+            changes += differences(old, new, f"{name}.")
+        elif old != new:
+            changes.append(f"{name} was {_in_short(old)} and is {_in_short(new)}")
+    return changes
+
+
+def _in_short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
-from depthkd.composition import innermost
 from depthkd.errors import UserError, mistake_or_fault
 from depthkd.models.model import DepthModel
 from depthkd.models.wrapper import Wrapper
+from depthkd.parsing import innermost
 from depthkd.runs.folder import Run, read_checkpoint
 
 Settings = dict[str, Any]

@@ -13,7 +13,7 @@ from depthkd.batch import METRIC_DEPTH
 from depthkd.benchmarks.eth3d import ETH3D
 from depthkd.benchmarks.kitti import KITTI
 from depthkd.benchmarks.scannet import ScanNet
-from depthkd.evaluate import evaluate
+from depthkd.evaluation.evaluate import evaluate
 from depthkd.formats.cameras import COLMAP_FOCALS, read_cam, read_colmap, read_matrix_line
 from depthkd.formats.sample import BadSample
 from depthkd.models.model import DepthModel, DepthOutput

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from depthkd.evaluate import evaluate
 from depthkd.evaluation.answers import Answers, Inference, answers_folder
+from depthkd.evaluation.evaluate import evaluate
 from depthkd.models.model import DepthOutput
 from tests.evaluation.subjects import SIZE, Boxes, Seer
 

@@ -11,7 +11,7 @@ import pytest
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.benchmarks.benchmark import FigureSet, Protocol
-from depthkd.evaluate import evaluate
+from depthkd.evaluation.evaluate import evaluate
 from depthkd.evaluation.protocols import differences
 from depthkd.report.published import published
 from tests.conftest import CommandLine

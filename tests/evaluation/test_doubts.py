@@ -23,8 +23,8 @@ from depthkd.batch import (
 from depthkd.benchmarks.benchmark import FigureSet, Protocol
 from depthkd.data.scenes import Style, scenes
 from depthkd.errors import UserError
-from depthkd.evaluate import evaluate
 from depthkd.evaluation.doubts import doubts, fit_facts
+from depthkd.evaluation.evaluate import evaluate
 from depthkd.formats.sample import Sample
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.report.claims import Claim

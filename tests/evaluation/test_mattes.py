@@ -12,7 +12,7 @@ import torch
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.mattes import AM2k
-from depthkd.evaluate import evaluate
+from depthkd.evaluation.evaluate import evaluate
 from depthkd.formats.images import encode_jpeg
 from depthkd.metrics.boundary import boundary_recall
 from depthkd.models.model import DepthModel, DepthOutput

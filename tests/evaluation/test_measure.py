@@ -13,7 +13,7 @@ from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks import Benchmark
 from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.errors import UserError
-from depthkd.evaluate import evaluate
+from depthkd.evaluation.evaluate import evaluate
 from depthkd.metrics.boundary import boundary_f1, boundary_recall
 from depthkd.metrics.edges import boundary_errors, pseudo_boundary_errors
 from depthkd.metrics.planarity import planarity_errors

@@ -13,8 +13,8 @@ from torch import Tensor
 from depthkd.batch import METRIC_DEPTH
 from depthkd.benchmarks import Benchmark
 from depthkd.benchmarks.benchmark import FigureSet
-from depthkd.evaluate import evaluate
 from depthkd.evaluation import certainty
+from depthkd.evaluation.evaluate import evaluate
 from depthkd.formats.sample import AnnotatedSample, Sample
 from depthkd.metrics.planarity import plane_errors
 from depthkd.models.model import DepthModel, DepthOutput

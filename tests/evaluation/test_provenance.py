@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from depthkd.evaluate import evaluate
+from depthkd.evaluation.evaluate import evaluate
 from depthkd.evaluation.provenance import Provenance, provenance
 from depthkd.formats.sample import content_digest
 from depthkd.runs.trained_on import TrainedOn, read_digests

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from depthkd import shards
 from depthkd.batch import METRIC_DISPARITY, SCALE_DISPARITY
 from depthkd.errors import UserError
 from depthkd.formats.images import encode_png
+from depthkd.formats.packing import Layout
 from depthkd.formats.sample import Sample
 from depthkd.formats.samples import decode_sample
 from depthkd.formats.tar import index_tar
 from depthkd.in_use import InUse
+from depthkd.verbs.shards.inspect import inspect
+from depthkd.verbs.shards.pack import pack
 from tests.test_shards import SIZE, photos, read, run
 
 NEAR = np.geomspace(1, 10, SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.float32)
@@ -30,7 +32,7 @@ def packed(folder: Path, depth: np.ndarray, **settings: Any) -> Sample:
     else:
         name.write_bytes(encode_png(depth))
     patterns = {"images": f"{folder}/a.png", "depth": str(name), "out": f"{folder}/a.tar"}
-    shards.pack(**{**patterns, "format": "labelled", "scale": 1, "overwrite": True, **settings})
+    pack(**{**patterns, "format": "labelled", "scale": 1, "overwrite": True, **settings})
     [sample] = read(folder / "a.tar", labelled=True)
     return sample
 
@@ -48,7 +50,7 @@ def test_relative_errors_stay_under_a_ten_thousandth(space: str, high: float, tm
     sample = packed(tmp_path, depth, space=space)
     assert sample.depth is not None and sample.mask is not None and sample.mask.all()
     assert (np.abs(sample.depth.astype(float) - depth) / depth).max() < 1e-4
-    [row] = shards.inspect(f"{tmp_path}/a.tar")
+    [row] = inspect(f"{tmp_path}/a.tar")
     assert row["codec"] == "log16"
 
 
@@ -143,7 +145,7 @@ def test_a_picture_of_depth_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"b_depth\.exr is not a PNG image, but an OpenEXR image; depth is read from"
     ):
-        shards.pack(**paths, format="labelled", scale=1)
+        pack(**paths, format="labelled", scale=1)
 
 
 def test_photos_of_other_formats_are_named_and_counted(tmp_path: Path) -> None:
@@ -165,19 +167,19 @@ def test_disparity_and_arrays(tmp_path: Path) -> None:
     disparity[0, 0] = 0
     (tmp_path / "cones.disparity.png").write_bytes(encode_png(disparity))
     common = {"images": f"{tmp_path}/cones.png", "format": "labelled", "space": "scale disparity"}
-    shards.pack(out=f"{tmp_path}/a.tar", depth=f"{tmp_path}/cones.disparity.png", scale=0.25, **common)
+    pack(out=f"{tmp_path}/a.tar", depth=f"{tmp_path}/cones.disparity.png", scale=0.25, **common)
     [sample] = read(tmp_path / "a.tar", labelled=True)
     assert sample.space == SCALE_DISPARITY
     assert (sample.depth[sample.mask] == 50).all()
     assert not sample.mask[0, 0]
     np.save(tmp_path / "cones.npy", np.where(disparity > 0, 1 / 3, np.nan))
-    shards.pack(out=f"{tmp_path}/b.tar", depth=f"{tmp_path}/cones.npy", scale=1, codec="npy", **common)
+    pack(out=f"{tmp_path}/b.tar", depth=f"{tmp_path}/cones.npy", scale=1, codec="npy", **common)
     [sample] = read(tmp_path / "b.tar", labelled=True)
     assert (sample.depth[sample.mask] == np.float32(1 / 3)).all()
 
 
 @pytest.mark.parametrize("layout", ["sa1b", "img2dataset"])
-def test_unlabelled_photos_keep_their_camera_for_those_who_ask(layout: shards.Layout, tmp_path: Path) -> None:
+def test_unlabelled_photos_keep_their_camera_for_those_who_ask(layout: Layout, tmp_path: Path) -> None:
     photos(tmp_path / "in", ["a.jpg"])
     out = tmp_path / "photos.tar"
     words = ["--images", tmp_path / "in", "--out", out, "--format", layout, "--intrinsics", "40,41,15.5,11.5"]
@@ -207,10 +209,10 @@ def test_one_process_packs_into_a_place(tmp_path: Path) -> None:
     other.start()
     assert taken.wait(30)
     with pytest.raises(UserError, match=rf"p-%06d.tar is being packed by process {other.pid} on"):
-        shards.pack(f"{tmp_path}/in", str(place))
+        pack(f"{tmp_path}/in", str(place))
     release.set()
     other.join()
-    assert shards.pack(f"{tmp_path}/in", str(place)).samples == 1
+    assert pack(f"{tmp_path}/in", str(place)).samples == 1
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["p-000000.tar"]
 
 

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from depthkd.cli import main
 from depthkd.runs.folder import read_checkpoint
-from depthkd.shards import scenes
+from depthkd.verbs.shards.scenes import scenes
 from tests.gpu.parts import Place
 from tests.gpu.report import Row, compared
 

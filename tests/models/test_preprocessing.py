@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 from transformers import pipeline
 
-from depthkd.evaluate import evaluate
+from depthkd.evaluation.evaluate import evaluate
 from depthkd.formats.images import encode_png
 from depthkd.methods import SupervisedDepth
 from depthkd.models import DepthAnything, DepthModel, Frozen, HuggingFaceDepth

@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 
-from depthkd.replicate import folder_of, train_and_score
 from depthkd.runs.folder import CHECKPOINT, Progress, Run, read_checkpoint
+from depthkd.verbs.replicate import folder_of, train_and_score
 from tests.conftest import CommandLine
 from tests.runs.conftest import Fit
 

@@ -1,6 +1,5 @@
 """`depthkd predict`: depth of photographs as arrays, as pictures and, where it is metric, point clouds."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from tqdm import tqdm
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.cluster.processors import use_processors
-from depthkd.composition import numbers, parsed
 from depthkd.errors import UserError
 from depthkd.evaluation.answers import (
     Answers,
@@ -29,10 +27,13 @@ from depthkd.formats.sample import BadSample, Sample, read_file
 from depthkd.formats.whole_files import whole_file
 from depthkd.geometry import back_project, focal_length, intrinsics_matrix
 from depthkd.models.model import DepthModel
+from depthkd.parsing import numbers
 from depthkd.paths import expand_paths, user_path
 from depthkd.report.pictures import panel
 from depthkd.resolution import Resolution, size_range
 from depthkd.runs.named_models import named_model
+from depthkd.verbs.configs import Command
+from depthkd.verbs.options import parsed
 
 USAGE = "depthkd predict IMAGE ... --model RUN|FILE.onnx|FOLDER|HUB_ID [options]"
 FIELD_OF_VIEW = 60.0  # degrees, of photographs whose camera nobody knows
@@ -225,22 +226,13 @@ def _targets(paths: list[Path], out: Path) -> list[tuple[Path, Path]]:
     return list(zip(paths, targets, strict=True))
 
 
-def expand(arguments: list[str]) -> list[str]:
-    """The words before the first option (but after the composed `--config`) as `--images`."""
-    config = arguments[:2] if arguments[:1] == ["--config"] else []
-    words = arguments[len(config) :]
-    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    images = [f"--images={json.dumps(words[:count])}"] if count else []
-    return [*config, *images, *words[count:]]
-
-
-def main(arguments: list[str]) -> int:
-    """Run `depthkd predict` with a composed command line; returns the exit status: 1 if an image was
-    left out, or the model says nothing of one.
+def main(command: Command) -> int:
+    """Run `depthkd predict`; returns the exit status: 1 if an image was left out, or the model says nothing
+    of one.
 
     Raises:
         UserError, MissingFileError: a user's mistake, as a sentence.
     """
-    options = parsed("predict", USAGE, predict, expand(arguments))
+    options = parsed("predict", USAGE, predict, command.arguments, "images")
     made = predict(**options.as_dict())
     return 1 if made.left_out or made.empty else 0

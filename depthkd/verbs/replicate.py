@@ -34,8 +34,6 @@ from jsonargparse import ArgumentParser
 from scipy.stats import t as student_t  # type: ignore[attr-defined]  # its stubs forget it
 from tqdm import tqdm
 
-from depthkd.cli import SIGNALLED
-from depthkd.composition import Tree, load_config, merge, parsed
 from depthkd.errors import MissingFileError, UserError
 from depthkd.evaluation.figures import higher_is_better
 from depthkd.formats.whole_files import write_whole
@@ -43,7 +41,10 @@ from depthkd.paths import user_path
 from depthkd.processes import pool
 from depthkd.report.table import COLUMNS, markdown_table
 from depthkd.runs.folder import Run
+from depthkd.verbs.configs import Command, Tree, compose, load_config, merge
+from depthkd.verbs.options import parsed
 
+USAGE = "depthkd replicate FILE [options]: a paper's tables in miniature, seed by seed"
 RESULT = "figure.json"
 Figures = dict[str, float]
 CONFIDENCE = 0.95
@@ -118,7 +119,9 @@ class Replication:
             remarks = tuple(tree.get("remarks", []))
             found = cls(tree["paper"], tree["common"], tree["benchmark"], rows, claims, figures, remarks)
         except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is not a replication: {error} (see depthkd/replicate.py)") from error
+            raise UserError(
+                f"{path} is not a replication: {error} (see depthkd/verbs/replicate.py)"
+            ) from error
         for claim in claims:
             for name in (claim.better, claim.worse):
                 if name not in rows:
@@ -219,9 +222,9 @@ def train_and_score(
     import torch
 
     from depthkd.benchmarks.benchmark import Benchmark
-    from depthkd.cli import main
-    from depthkd.evaluate import evaluate
+    from depthkd.evaluation.evaluate import evaluate
     from depthkd.models.model import DepthModel
+    from depthkd.verbs import fit
 
     torch.set_num_threads(1)
     place.mkdir(parents=True, exist_ok=True)
@@ -229,13 +232,11 @@ def train_and_score(
     if model is None and (progress is None or not progress.finished):
         config = place / "row.yaml"
         write_whole(config, yaml.safe_dump(tree, sort_keys=False))
-        words = ["fit", "--config", str(config), "--run", str(place / "run"), "--seed_everything", str(seed)]
+        words = ["--config", str(config), "--run", str(place / "run"), "--seed_everything", str(seed)]
         words += ["--trainer.enable_progress_bar", "false"]
-        status = main(words if progress is None else [*words, "--ckpt_path", "last"])
-        if status > SIGNALLED:
+        status = fit.main(compose(words if progress is None else [*words, "--ckpt_path", "last"]))
+        if status:
             raise SystemExit(status)
-        if status != 0:
-            raise UserError(f"{config} could not be trained; its log says why")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--benchmark", type=Benchmark)
     parser.add_argument("--model", type=str | DepthModel)
@@ -303,6 +304,26 @@ def _mean_and_spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.4f}{spread}"
 
 
+def checked(file: str, workers: int) -> tuple[Path, Replication]:
+    """A replication's file and what it says, if it can be run.
+
+    Raises:
+        UserError, MissingFileError: it cannot.
+    """
+    if workers < 1:
+        raise UserError(f"workers must be 1 or more, not {workers}")
+    source = user_path(file)
+    replication = Replication.read(source)
+    for row in replication.rows.values():
+        known = (replication.tree(row).get("data") or {}).get("validation") or {}
+        if replication.benchmark not in known:
+            raise UserError(
+                f"{source}: the benchmark '{replication.benchmark}' is not in data.validation of "
+                f"{replication.common}, which has {', '.join(known) or 'none'}"
+            )
+    return source, replication
+
+
 def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: str | None = None) -> str:
     """Train and score every row with every seed, and write the table.
 
@@ -320,20 +341,7 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
     Raises:
         UserError, MissingFileError: a user's mistake, as a sentence.
     """
-    if workers < 1:
-        raise UserError(f"workers must be 1 or more, not {workers}")
-    source = user_path(file)
-    replication = Replication.read(source)
-    for row in replication.rows.values():
-        known = (replication.tree(row).get("data") or {}).get("validation") or {}
-        if replication.benchmark not in known:
-            raise UserError(
-                f"{source}: the benchmark '{replication.benchmark}' is not in data.validation of "
-                f"{replication.common}, which has {', '.join(known) or 'none'}"
-            )
-    from depthkd.cli import prepared
-
-    prepared(["--config", replication.common])  # makes what the rows need, once
+    source, replication = checked(file, workers)
     runs = user_path(out) / source.stem
     most = max(row.seeds for row in replication.rows.values())
     found: dict[str, dict[int, Figures]] = {name: {} for name in replication.rows}
@@ -354,7 +362,7 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
     for name, row in replication.rows.items():
         if row.model is not None:  # the same with every seed
             found[name] = dict.fromkeys(range(most), found[name][0])
-    text = report(replication, found, f"depthkd replicate --file {file}")
+    text = report(replication, found, f"depthkd replicate {file}")
     place = user_path(table) if table else user_path(out) / f"{source.stem}.md"
     write_whole(place, text)
     print(text)
@@ -367,8 +375,10 @@ def _quietly() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def main(arguments: list[str]) -> int:
+def main(command: Command) -> int:
     """Run `depthkd replicate`; returns the exit status."""
-    options = parsed("replicate", "a paper's tables in miniature, seed by seed", replicate, arguments)
+    options = parsed("replicate", USAGE, replicate, command.arguments, "file")
+    _, replication = checked(options.file, options.workers)
+    command.make(compose(["--config", replication.common]).needs)
     replicate(**options.as_dict())
     return 0

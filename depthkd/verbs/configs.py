@@ -6,22 +6,19 @@ lists and values are replaced, `null` removes a mapping (a base's data source, s
 `needs: {path: command}` names what must be there first, and the depthkd command that makes it.
 """
 
-import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
 
-from depthkd.errors import MissingFileError, UserError, mistake_or_fault
+from depthkd.errors import MissingFileError, UserError
 from depthkd.paths import user_path
 
 Tree = dict[str, Any]
-ABSENT = "not set"
-SHORT = 60  # characters of a setting's value in a sentence
+Needs = dict[str, str]
 
 
 def merge(under: Tree, over: Tree) -> Tree:
@@ -36,24 +33,6 @@ def merge(under: Tree, over: Tree) -> Tree:
             continue
         merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
-
-
-def differences(before: Tree, after: Tree, above: str = "") -> list[str]:
-    """Part of a sentence for each setting that differs between two configs, such as "trainer.max_steps was 6
-    and is 9"."""
-    changes = []
-    for key in dict.fromkeys([*before, *after]):
-        name, old, new = f"{above}{key}", before.get(key, ABSENT), after.get(key, ABSENT)
-        if isinstance(old, dict) and isinstance(new, dict):
-            changes += differences(old, new, f"{name}.")
-        elif old != new:
-            changes.append(f"{name} was {_in_short(old)} and is {_in_short(new)}")
-    return changes
-
-
-def _in_short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
 
 
 def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
@@ -98,11 +77,13 @@ class Command:
         arguments: the line, with all configs as one text.
         name: of the run; None without a config.
         needs: path -> the command that makes it, for what must be there first.
+        make: makes what is needed.
     """
 
     arguments: list[str]
     name: str | None = None
-    needs: dict[str, str] = field(default_factory=dict)
+    needs: Needs = field(default_factory=dict)
+    make: Callable[[Needs], None] = lambda needs: None
 
 
 def compose(arguments: list[str]) -> Command:
@@ -150,90 +131,3 @@ def run_name(config: Path) -> str:
         parts = parts[len(parts) - parts[::-1].index("configs") :]
         return "/".join(parts)
     return parts[-1]
-
-
-# Of a union's types: none of these lines says more than the types themselves.
-AROUND = re.compile(
-    r"Parser key|Subtypes|Errors|Does not validate|Given value|Expected a path but|Problem with given|"
-    r"Expected a <class '(str|NoneType|list)'>$"
-)
-WOULD_BE = "it would be "
-IN_WORDS = (  # what jsonargparse says, and how we do
-    (r"^Expected a <class 'int'>", "it would be a whole number"),
-    (r"^Expected a <class 'float'>", "it would be a number"),
-    (r"^Expected a <class 'bool'>", "it would be true or false"),
-    (r"^Expected a <class 'dict'>", "it would be a mapping, such as {name: value}"),
-    (r"^Expected a <class 'list'>", "it would be a list, such as [1, 2]"),
-    (r"^Expected a <class 'str'>", "it would be a text"),
-    (r"^Expected a typing\.Literal\[(.*)\]", r"it would be one of \1"),
-    (r"^Expected a dot import path string: (.*)", r"'\1' is no class; it would be one by its import path"),
-    (r"^Unable to load config '(.*)'", r"it would be a mapping of settings, not '\1'"),
-    (r"^[Uu]nrecognized arguments: ([^-].*)", r"\1 would come before the first option"),
-    (r"\.? Got value: (.*)", r", not \1"),
-)
-
-
-def innermost(message: str) -> str:
-    """The keys that lead to a mistake and the line that says what it is."""
-    keys = re.findall(r'(?:Parser key|Problem with given class_path) ["\']([^"\']+)["\']', message)
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-    wanted = [line for line in lines if not AROUND.match(line)]
-    where = " > ".join(dict.fromkeys(keys))
-    told = [_in_words(line) for line in wanted or lines or [message]]
-    what = told[0]
-    if all(line.startswith(WOULD_BE) for line in told):  # the types of a union
-        what = WOULD_BE + " or ".join(dict.fromkeys(line.removeprefix(WOULD_BE) for line in told))
-    return f"{where}: {what}" if where and where not in what else what
-
-
-def _in_words(line: str) -> str:
-    for theirs, ours in IN_WORDS:
-        line = re.sub(theirs, ours, line)
-    return line
-
-
-class Parser(ArgumentParser):
-    """Raises the one sentence about a mistake, which the command line prints, instead of a page of types."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the innermost line of what jsonargparse found; a fault of ours as it is."""
-        fault = None if ex is None else mistake_or_fault(ex)
-        if fault is not None and not isinstance(fault, UserError):
-            raise fault
-        raise UserError(innermost(message)) from ex
-
-
-def parsed(verb: str, usage: str, function: Callable[..., Any], arguments: list[str]) -> Namespace:
-    """A verb's options, as its function takes them, from a command line with one composed `--config`.
-
-    Args:
-        verb: such as "test".
-        usage: what `--help` begins with.
-        function: whose parameters are the options.
-        arguments: the command line without the verb.
-
-    Raises:
-        UserError: a user's mistake, as a sentence.
-    """
-    parser = Parser(prog=f"depthkd {verb}", description=usage)
-    parser.add_argument("--config", action="config", help="a YAML file of the options below")
-    parser.add_function_arguments(function)
-    options: Namespace = parser.instantiate(parser.parse_args(arguments))
-    del options["config"]
-    return options
-
-
-def numbers(value: str | Sequence[float], name: str) -> list[float]:
-    """A list of numbers as users write it, 0,65535 or [0, 65535].
-
-    Args:
-        value: what they wrote.
-        name: of the option.
-
-    Raises:
-        UserError: it is none.
-    """
-    try:
-        return [float(word) for word in (value.split(",") if isinstance(value, str) else value)]
-    except ValueError as error:
-        raise UserError(f"{name} '{value}' is not a list of numbers such as 0,65535") from error

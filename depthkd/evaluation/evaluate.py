@@ -1,19 +1,16 @@
 """`depthkd test`: score any models on any benchmarks, each under its protocol, beside the trivial rows."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 
 from depthkd.batch import DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark, FigureSet
-from depthkd.benchmarks.roots import holdings, listing
+from depthkd.benchmarks.roots import holdings
 from depthkd.cluster.processors import use_processors
-from depthkd.composition import parsed
 from depthkd.errors import UserError
 from depthkd.evaluation.answers import WrongAnswerError, device_of
 from depthkd.evaluation.certainty import certainty
@@ -276,66 +273,3 @@ def _look(subject: Subject, photos: list[SheetRow], outcome: Outcome, seed: int)
             return
         row.predictions[subject.name] = depth[0].cpu().numpy()
         row.spaces[subject.name] = subject.model.space
-
-
-def expand(arguments: list[str]) -> list[str]:
-    """Models named by one word each (see `named_model`), as `--models` and `--benchmarks`.
-
-    They are the words before the first option, but after the composed `--config`, which comes first. A run
-    is tested on what its config was validated on (data.validation), unless the command line or the
-    composed config says what to test on.
-
-    Raises:
-        MissingFileError: there is no such model.
-    """
-    config = arguments[:2] if arguments[:1] == ["--config"] else []
-    words = arguments[len(config) :]
-    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    named, options = words[:count], words[count:]
-    runs = [run for word in named if (run := named_model(word).run) is not None]
-    elsewhere = any(re.match(r"--(benchmarks|root)\b", word) for word in options)
-    composed: Any = yaml.safe_load(config[1]) if config else {}
-    elsewhere = elsewhere or bool(composed.get("benchmarks") or composed.get("root"))
-    validation = None if elsewhere or not runs else _validation(runs[0])
-    benchmarks = json.dumps(validation or {})
-    # Paths before classes: after a `--models.NAME.class_path` jsonargparse refuses a path.
-    models = [f"--models.{_row_name(word)}={word}" for word in named]
-    # And mappings before all, if empty ones: into none at all, jsonargparse puts no first class.
-    return ["--models={}", f"--benchmarks={benchmarks}", *config, *models, *options]
-
-
-def _row_name(word: str) -> str:
-    """A file is called by its name, a checkpoint by its run's name and its own."""
-    place = user_path(word)
-    name = place.name if place.is_dir() or not place.exists() else place.stem
-    if place.suffix == ".ckpt":
-        name = Run(place).title
-    return re.sub("[.=]", "-", name)  # neither can be in the name of an option
-
-
-def _validation(run: Run) -> dict[str, Any] | None:
-    validation: dict[str, Any] | None = (run.settings().get("data") or {}).get("validation")
-    return validation
-
-
-def main(arguments: list[str]) -> int:
-    """Run `depthkd test` with a composed command line; returns the exit status: 1 if a claim is not met,
-    a sample could not be read or has no valid truth, an answer was none, or nothing could be scored.
-
-    Raises:
-        UserError, MissingFileError: a user's mistake, as a sentence.
-    """
-    options = parsed(
-        "test",
-        "depthkd test [RUN|FILE.onnx|FOLDER|HUB_ID ...] [--config FILE] [options]",
-        evaluate,
-        expand(arguments),
-    )
-    if options.root is not None and not options.models:
-        print(listing(user_path(options.root), options.only, options.splits), end="")
-        return 0
-    results = evaluate(**options.as_dict())
-    found = results["benchmarks"].values()
-    wrong = ("unreadable", "without_truth", "faults", "unscored")
-    whole = not any(benchmark[what] for benchmark in found for what in wrong)
-    return 0 if whole and all(results["claims"].values()) else 1

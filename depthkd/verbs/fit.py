@@ -16,16 +16,17 @@ from depthkd.cluster.preemption import STATUS, Preempted, Preemption
 from depthkd.cluster.preflight import Plan, preflight
 from depthkd.cluster.processors import use_processors
 from depthkd.cluster.slurm import current_job, is_same_job, this_rank
-from depthkd.composition import Parser
 from depthkd.data.datamodule import ShardDataModule
 from depthkd.errors import MissingFileError, UserError
 from depthkd.methods.method import Method
+from depthkd.parsing import Parser
 from depthkd.paths import user_path
 from depthkd.report.progress import ProgressLines
 from depthkd.runs.folder import Run
-from depthkd.runs.saving import RecordTrainedOn, RunCheckpoint, SafeCheckpointIO
+from depthkd.runs.saving import RecordTrainedOn, RunCheckpoint, SafeCheckpointIO, save_now
 from depthkd.runs.start import RunLogger, RunStart
-from depthkd.trainer_settings import check_fit, check_nodes, check_trainer_settings
+from depthkd.verbs.configs import Command
+from depthkd.verbs.trainer_settings import check_fit, check_nodes, check_trainer_settings
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # the stream has no end: `max_steps` says when to stop
@@ -166,7 +167,7 @@ class FitCLI(LightningCLI):
         resumes = self._resumes(start)
         before = None if start is None or resumes else Run(start).folder
         callbacks = [RunStart(self.run, self.config_text, resumes), *_listed(configured.callbacks)]
-        callbacks += [Preemption(), RecordTrainedOn(before)]
+        callbacks += [Preemption(save_now), RecordTrainedOn(before)]
         bars = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if not sys.stdout.isatty() and not bars:
             callbacks.append(ProgressLines())
@@ -236,8 +237,13 @@ def worth_saying(record: logging.LogRecord) -> bool:
     return not any(word in record.getMessage() for word in NOISE)
 
 
-def main(verb: str, arguments: list[str], name: str | None) -> int:
-    """Run `fit` or `validate` with a composed command line; `name` is the run's."""
+def main(command: Command) -> int:
+    """Run `depthkd fit`; returns the exit status."""
+    return run("fit", command)
+
+
+def run(verb: str, command: Command) -> int:
+    """Run `fit` or `validate`."""
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_saying)
     try:
@@ -250,7 +256,7 @@ def main(verb: str, arguments: list[str], name: str | None) -> int:
             warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
             warnings.filterwarnings("ignore", r"Total length of `list` across ranks is zero")  # no validation
             warnings.filterwarnings("ignore", r"The `srun` command is available")  # it need not be used
-            FitCLI([verb, *arguments], name)
+            FitCLI([verb, *command.arguments], command.name)
         asked = signals.asked()
     except RuntimeError as error:
         if UNKNOWN_FIGURE not in str(error):

@@ -1,0 +1,10 @@
+"""What can be typed after `depthkd`, one file a verb: each has `main(command) -> exit status`."""
+
+VERBS = {
+    "fit": "train a student: depthkd fit --config configs/cross_context.yaml",
+    "validate": "run a config's validation once, on a checkpoint",
+    "test": "score models and run folders under a protocol, with a table and pictures",
+    "predict": "depth of photographs: arrays, pictures, and metric point clouds",
+    "replicate": "a paper's tables in miniature, seed by seed, with verdicts",
+    "shards": "pack, inspect and verify tar shards, or generate scenes into them",
+}

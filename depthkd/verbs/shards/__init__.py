@@ -1,0 +1,29 @@
+"""The verb `depthkd shards`, a file for each thing that it does."""
+
+from importlib import import_module
+from typing import Any
+
+from depthkd.verbs.configs import Command
+from depthkd.verbs.options import chosen, parsed
+
+KINDS = {
+    "pack": "write images, with depth or without, into tar shards",
+    "inspect": "print what tars hold, a line each",
+    "verify": "decode every sample, and name those that cannot be used",
+    "scenes": "generate procedural scenes into tar shards",
+}
+WORDS = {"inspect": "urls", "verify": "urls"}  # the parameter that words without an option are for
+SEVERAL = ("images", "depth")  # what a shell makes of their patterns are several words
+
+
+def main(command: Command) -> int:
+    """Run `depthkd shards`; returns the exit status: 1 if `inspect` or `verify` found something bad."""
+    kind, arguments = chosen("shards", KINDS, command.arguments)
+    if kind is None:
+        return 0
+    function: Any = getattr(import_module(f"depthkd.verbs.shards.{kind}"), kind)
+    options = parsed(f"shards {kind}", KINDS[kind], function, arguments, WORDS.get(kind), SEVERAL)
+    result = function(**options.as_dict())
+    if kind == "inspect":
+        return int(any(row["faults"] for row in result))
+    return int(kind == "verify" and bool(result))

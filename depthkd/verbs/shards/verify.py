@@ -1,0 +1,61 @@
+"""`depthkd shards verify`: every sample is decoded, and those that cannot be used are named."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from depthkd.errors import UserError
+from depthkd.formats.depth import CODECS, too_coarse
+from depthkd.formats.images import IMAGE_SUFFIXES
+from depthkd.formats.sample import BadSample
+from depthkd.formats.samples import decode_label, decode_sample
+from depthkd.formats.tar import TarIndex, index_tar
+from depthkd.paths import expand_urls
+from depthkd.verbs.shards.bad import print_bad
+
+
+def verify(urls: str | list[str], workers: int = 2) -> list[str]:
+    """Decode every sample, and print a sentence for each that cannot be used; then the exit status is 1.
+
+    Args:
+        urls: tars, as for training: paths, folders, wildcards, {000000..000019}.
+        workers: how many threads decode.
+    """
+    bad: list[str] = []
+    total = 0
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for path in expand_urls(urls):
+            try:
+                index = index_tar(path, images=False)
+            except UserError as error:
+                bad.append(str(error))
+                total += 1
+                continue
+            total += len(index)
+            found = pool.map(partial(_fault, index), range(len(index)))
+            progress = tqdm(found, total=len(index), desc=Path(path).name, unit="sample", disable=None)
+            bad += [sentence for sentence in progress if sentence]
+    print(f"{total - len(bad)} of {total} samples are good")
+    print_bad(bad, total)
+    return bad
+
+
+def _fault(index: TarIndex, i: int) -> str | None:
+    """Why a sample cannot be used, if so. A tar has labels, or images, if any of its samples has."""
+    labelled = not set(CODECS.values()).isdisjoint(index.suffixes)
+    try:
+        members = index.read(i)
+        if labelled and set(IMAGE_SUFFIXES).isdisjoint(index.suffixes):
+            depth, mask, space, _ = decode_label(index.keys[i], members, str(index.path))
+        else:
+            sample = decode_sample(index.keys[i], members, str(index.path), labelled)
+            if sample.depth is None or sample.mask is None or sample.space is None:
+                return None
+            depth, mask, space = sample.depth, sample.mask, sample.space
+    except BadSample as error:
+        return str(error)
+    coarse = too_coarse(depth, mask, json.loads(members["json"])["depth"]) if space.invertible else None
+    return coarse and f"{index.path}: sample '{index.keys[i]}' {coarse}"

@@ -1,0 +1,72 @@
+"""`depthkd test`: score any models on any benchmarks, each under its protocol, beside the trivial rows."""
+
+import json
+import re
+from typing import Any
+
+import yaml
+
+from depthkd.benchmarks.roots import listing
+from depthkd.evaluation.evaluate import evaluate
+from depthkd.paths import user_path
+from depthkd.runs.folder import Run
+from depthkd.runs.named_models import named_model
+from depthkd.verbs.configs import Command
+from depthkd.verbs.options import leading, parsed
+
+USAGE = "depthkd test [RUN|FILE.onnx|FOLDER|HUB_ID ...] [--config FILE] [options]"
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """Models named by one word each (see `named_model`), as `--models` and `--benchmarks`.
+
+    They are the words before the first option, but after the composed `--config`, which comes first. A run
+    is tested on what its config was validated on (data.validation), unless the command line or the
+    composed config says what to test on.
+
+    Raises:
+        MissingFileError: there is no such model.
+    """
+    config, named, options = leading(arguments)
+    runs = [run for word in named if (run := named_model(word).run) is not None]
+    elsewhere = any(re.match(r"--(benchmarks|root)\b", word) for word in options)
+    composed: Any = yaml.safe_load(config[1]) if config else {}
+    elsewhere = elsewhere or bool(composed.get("benchmarks") or composed.get("root"))
+    validation = None if elsewhere or not runs else _validation(runs[0])
+    benchmarks = json.dumps(validation or {})
+    # Paths before classes: after a `--models.NAME.class_path` jsonargparse refuses a path.
+    models = [f"--models.{_row_name(word)}={word}" for word in named]
+    # And mappings before all, if empty ones: into none at all, jsonargparse puts no first class.
+    return ["--models={}", f"--benchmarks={benchmarks}", *config, *models, *options]
+
+
+def _row_name(word: str) -> str:
+    """A file is called by its name, a checkpoint by its run's name and its own."""
+    place = user_path(word)
+    name = place.name if place.is_dir() or not place.exists() else place.stem
+    if place.suffix == ".ckpt":
+        name = Run(place).title
+    return re.sub("[.=]", "-", name)  # neither can be in the name of an option
+
+
+def _validation(run: Run) -> dict[str, Any] | None:
+    validation: dict[str, Any] | None = (run.settings().get("data") or {}).get("validation")
+    return validation
+
+
+def main(command: Command) -> int:
+    """Run `depthkd test`; returns the exit status: 1 if a claim is not met, a sample could not be read or has
+    no valid truth, an answer was none, or nothing could be scored.
+
+    Raises:
+        UserError, MissingFileError: a user's mistake, as a sentence.
+    """
+    options = parsed("test", USAGE, evaluate, expand(command.arguments))
+    if options.root is not None and not options.models:
+        print(listing(user_path(options.root), options.only, options.splits), end="")
+        return 0
+    results = evaluate(**options.as_dict())
+    found = results["benchmarks"].values()
+    wrong = ("unreadable", "without_truth", "faults", "unscored")
+    whole = not any(benchmark[what] for benchmark in found for what in wrong)
+    return 0 if whole and all(results["claims"].values()) else 1
