@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import partial
 from math import inf
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from depthkd.alignment import (
 from depthkd.batch import DepthSpace, Quantity
 from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
+from depthkd.metrics.catalogue import MetricSet
 from depthkd.metrics.depth import depth_metrics
 from depthkd.pixels import Pixels, clamp_, nan_where_not_finite_, reciprocal_
 from depthkd.resolution import Resolution, checked
@@ -282,19 +282,6 @@ PROTOCOLS = {
 Unmeasured = Literal["far", "zero", "nearest"]
 
 
-class FigureSet(StrEnum):
-    """Figures that are computed together."""
-
-    DEPTH = "depth"  # per pixel, from depth and its mask
-    EDGES = "edges"  # PDBE and boundary F1, from dense true depth
-    ANNOTATED_EDGES = "annotated_edges"  # iBims-1's depth boundary errors
-    PLANES = "planes"  # iBims-1's planarity errors
-    PAIRS = "pairs"  # the share of pairs of points that are ordered rightly
-    MATTE = "matte"  # boundary recall, against an alpha matte
-    WINDOWS = "windows"  # a fit over the image against one inside each window (a study, for any depth)
-    OUTPUT = "output"  # the raw prediction's magnitude (a study, for any benchmark)
-
-
 class Benchmark(ABC):
     """Labelled samples in a fixed order, and the protocol under which models are scored on them.
 
@@ -312,7 +299,7 @@ class Benchmark(ABC):
 
     name: str
     protocol: Protocol
-    figures: tuple[FigureSet, ...] = (FigureSet.DEPTH,)
+    figures: tuple[MetricSet, ...] = (MetricSet.DEPTH,)
     data_set: str | None = None
     unmeasured: Unmeasured = "far"
     edges_beyond_range: bool = False

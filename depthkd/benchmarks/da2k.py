@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from depthkd.benchmarks.benchmark import FigureSet, Protocol
+from depthkd.benchmarks.benchmark import Protocol
 from depthkd.benchmarks.files import ListedBenchmark
 from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.images import decode_image
 from depthkd.formats.sample import AnnotatedSample, BadSample
+from depthkd.metrics.catalogue import MetricSet
 
 ANNOTATIONS = "annotations.json"
 POINTS = ("point1", "point2")
@@ -71,7 +72,7 @@ class DA2K(ListedBenchmark):
     data_set = "DA-2K"
     layout = "annotations.json and images/<kind>/*, as in DA-2K.zip"
     folders = ("", "DA-2K")
-    figures = (FigureSet.PAIRS,)
+    figures = (MetricSet.PAIRS,)
     min_depth = None
     max_depth = None
     own_resolution = "518 or own"

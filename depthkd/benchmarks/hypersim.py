@@ -7,12 +7,13 @@ import re
 import numpy as np
 from jaxtyping import Float64
 
-from depthkd.benchmarks.benchmark import FigureSet, Unmeasured
+from depthkd.benchmarks.benchmark import Unmeasured
 from depthkd.benchmarks.files import Decoded, FileBenchmark
 from depthkd.errors import MissingFileError
 from depthkd.formats.datasets import hypersim_intrinsics, read_hypersim
 from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
+from depthkd.metrics.catalogue import MetricSet
 
 SPLIT_TABLE = "metadata_images_split_scene_v1.csv"
 PREPARED = re.compile(r"(?P<folder>(?:.*/)?)rgb_(?P<frame>cam_\d+_fr\d+)\.png")
@@ -64,7 +65,7 @@ class Hypersim(FileBenchmark):
         "<scene>/images/scene_cam_NN_{final_preview,geometry_hdf5}/* and metadata_images_split_scene_v1.csv, "
         "as their owners ship them"
     )
-    figures = (FigureSet.DEPTH, FigureSet.EDGES)
+    figures = (MetricSet.DEPTH, MetricSet.EDGES)
     unmeasured: Unmeasured = "nearest"
     min_depth = 1e-5
     max_depth = 65.0

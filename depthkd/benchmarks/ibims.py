@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.benchmark import FigureSet, Unmeasured
+from depthkd.benchmarks.benchmark import Unmeasured
 from depthkd.benchmarks.files import ListedBenchmark
 from depthkd.formats.datasets import camera_matrix, measured, read_mat
 from depthkd.formats.sample import AnnotatedSample, BadSample
+from depthkd.metrics.catalogue import MetricSet
 
 KINDS = ("wall", "table", "floor")
 MAPS = ("depth", "edges", "mask_invalid", "mask_transp")
@@ -66,7 +67,7 @@ class IBims1(ListedBenchmark):
     split_name = "ibims1_100.txt"
     layout = "ibims1_core_mat/<name>.mat, as in ibims1_core_mat.zip"
     folders = ("", "ibims1_core_mat")
-    figures = (FigureSet.DEPTH, FigureSet.EDGES, FigureSet.ANNOTATED_EDGES, FigureSet.PLANES)
+    figures = (MetricSet.DEPTH, MetricSet.EDGES, MetricSet.ANNOTATED_EDGES, MetricSet.PLANES)
     min_depth = 0.005
 
     def __init__(

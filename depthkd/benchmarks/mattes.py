@@ -13,11 +13,12 @@ from jaxtyping import Bool
 
 from depthkd.alignment import Fit
 from depthkd.batch import Quantity
-from depthkd.benchmarks.benchmark import FigureSet, Protocol
+from depthkd.benchmarks.benchmark import Protocol
 from depthkd.benchmarks.files import ListedBenchmark
 from depthkd.errors import MissingFileError
 from depthkd.formats.images import decode_image
 from depthkd.formats.sample import AnnotatedSample, BadSample
+from depthkd.metrics.catalogue import MetricSet
 
 RAW = Protocol(
     "mattes", Fit.NONE, None, Quantity.DEPTH, min_depth=None, max_depth=None, stand_in="raw"
@@ -65,7 +66,7 @@ class MatteBenchmark(ListedBenchmark):
         resolution, limit: see `ListedBenchmark`.
     """
 
-    figures = (FigureSet.MATTE,)
+    figures = (MetricSet.MATTE,)
     min_depth = None
     max_depth = None
     own_resolution = "518 or own"

@@ -6,11 +6,12 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
-from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol
+from depthkd.benchmarks.benchmark import Benchmark, Protocol
 from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.formats.samples import decode_sample
 from depthkd.formats.tar import TarIndex, index_tar
+from depthkd.metrics.catalogue import MetricSet
 from depthkd.paths import expand_urls
 
 
@@ -47,7 +48,7 @@ class ShardBenchmark(Benchmark):
         self.urls = urls
         self.data_set = data_set
         if edges:
-            self.figures = (FigureSet.DEPTH, FigureSet.EDGES)
+            self.figures = (MetricSet.DEPTH, MetricSet.EDGES)
         self.name = name or Path(urls if isinstance(urls, str) else urls[0]).stem
         self.protocol = Protocol.named(protocol, min_depth=min_depth, max_depth=max_depth)
         if resolution is not None:

@@ -5,11 +5,11 @@ from pathlib import PurePosixPath
 import numpy as np
 from jaxtyping import Float64
 
-from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.files import Decoded, FileBenchmark
 from depthkd.formats.cameras import read_cam
 from depthkd.formats.datasets import read_dpt
 from depthkd.formats.images import decode_image
+from depthkd.metrics.catalogue import MetricSet
 
 
 class Sintel(FileBenchmark):
@@ -22,7 +22,7 @@ class Sintel(FileBenchmark):
 
     name = "sintel"
     data_set = "Sintel"
-    figures = (FigureSet.DEPTH, FigureSet.EDGES)
+    figures = (MetricSet.DEPTH, MetricSet.EDGES)
     split_name = "sintel.txt"
     layout = "final/<film>/*.png and depth/<film>/*.dpt, as in training/ of MPI-Sintel-complete and its depth"
     folders = ("", "training")

@@ -3,10 +3,10 @@
 import numpy as np
 from jaxtyping import Float64
 
-from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.files import Decoded, FileBenchmark
 from depthkd.formats.datasets import camera_matrix, measured, read_dsp5
 from depthkd.formats.images import decode_image
+from depthkd.metrics.catalogue import MetricSet
 
 BASELINE = 0.065  # m
 FARTHEST = 200.0  # m
@@ -25,7 +25,7 @@ class Spring(FileBenchmark):
     split_name = "spring_test.txt"
     layout = "<scene>/frame_left/*.png and <scene>/disp1_left/*.dsp5, as in Spring's train/"
     folders = ("", "train")
-    figures = (FigureSet.DEPTH, FigureSet.EDGES)
+    figures = (MetricSet.DEPTH, MetricSet.EDGES)
     min_depth = 1e-5
     max_depth = FARTHEST
 

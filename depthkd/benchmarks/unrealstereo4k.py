@@ -5,12 +5,12 @@ from pathlib import PurePosixPath
 import numpy as np
 from jaxtyping import Float64
 
-from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.files import Decoded, FileBenchmark
 from depthkd.formats.cameras import read_matrix_line
 from depthkd.formats.datasets import measured
 from depthkd.formats.depth import read_depth_npy
 from depthkd.formats.images import decode_image
+from depthkd.metrics.catalogue import MetricSet
 
 FARTHEST = 200.0  # m
 
@@ -28,7 +28,7 @@ class UnrealStereo4K(FileBenchmark):
     split_name = "unrealstereo4k_test.txt"
     layout = "Image0/*.png and Disp0/*.npy of sequence 00008"
     folders = ("", "00008")
-    figures = (FigureSet.DEPTH, FigureSet.EDGES)
+    figures = (MetricSet.DEPTH, MetricSet.EDGES)
     min_depth = 1e-5
     max_depth = FARTHEST
 

@@ -3,10 +3,10 @@
 import numpy as np
 from jaxtyping import Float64
 
-from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.kitti import KITTI
 from depthkd.formats.datasets import camera_matrix
 from depthkd.formats.depth import Depth, Mask, read_depth_png
+from depthkd.metrics.catalogue import MetricSet
 
 SCENE = "Scene01"
 VARIATIONS = ("clone", "morning", "overcast", "sunset", "15-deg-left", "15-deg-right")
@@ -32,7 +32,7 @@ class VirtualKITTI2(KITTI):
         "vkitti.tar, or below vkitti_2.0.3_rgb/ and vkitti_2.0.3_depth/, as the owners' two tars unpack"
     )
     folders = ("", "rgb", "depth", "vkitti_2.0.3_rgb", "vkitti_2.0.3_depth")
-    figures = (FigureSet.DEPTH, FigureSet.EDGES)
+    figures = (MetricSet.DEPTH, MetricSet.EDGES)
 
     def listed(self) -> list[str]:
         """See `ListedBenchmark.listed`; Marigold's list is regular enough to be counted off."""

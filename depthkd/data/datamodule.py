@@ -8,11 +8,12 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from depthkd.batch import Batch, TrainingBatch
-from depthkd.benchmarks.benchmark import Benchmark, FigureSet
+from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.data.fingerprint import Facts, stream_changes
 from depthkd.data.loaders import BenchmarkLoader, StreamLoader
 from depthkd.data.stream import ATTEMPTS, OpenSource, ShardSource, StreamBatches, places_per_rank
 from depthkd.errors import UserError
+from depthkd.metrics.catalogue import MetricSet
 
 ENOUGH_TO_JUDGE = 100  # samples, before the share of bad ones stops a run
 
@@ -53,7 +54,7 @@ class ShardDataModule(LightningDataModule):
         if not 0.0 <= max_bad_fraction <= 1.0:
             raise UserError(f"data.max_bad_fraction must be from 0 to 1, not {max_bad_fraction:g}")
         for name, benchmark in (validation or {}).items():
-            if FigureSet.DEPTH not in benchmark.figures:
+            if MetricSet.DEPTH not in benchmark.figures:
                 raise UserError(
                     f"data.validation.{name} has no depth to validate on: only `depthkd test` can score it"
                 )

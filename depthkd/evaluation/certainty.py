@@ -7,21 +7,12 @@ from math import isfinite
 
 import numpy as np
 
-from depthkd.evaluation.figures import WEIGHTS
 from depthkd.evaluation.records import Records
+from depthkd.metrics.catalogue import BY_NAME, CATALOGUE, phrase
 from depthkd.report.bootstrap import Interval, interval, paired
 
 FEWEST = 8  # images: with fewer, all differences of one sign would often be chance
-FIGURES = {
-    "abs_rel": "AbsRel",
-    "delta1": "δ1",
-    "pdbe_accuracy": "PDBE accuracy",
-    "boundary_f1": "boundary F1",
-    "pair_accuracy": "pair accuracy",
-    "boundary_recall": "boundary recall",
-    "planarity_flatness": "PE flat",
-    "planarity_orientation": "PE ori",
-}
+FIGURES = [entry.name for entry in CATALOGUE if entry.interval]
 
 
 @dataclass(frozen=True)
@@ -39,13 +30,13 @@ class Certainty:
     def sentences(self) -> list[str]:
         """One for the intervals, and one for each pair of models."""
         means = [
-            f"{model} " + ", ".join(f"{FIGURES[f]} {i.low:.3f} to {i.high:.3f}" for f, i in found.items())
+            f"{model} " + ", ".join(f"{phrase(f)} {i.low:.3f} to {i.high:.3f}" for f, i in found.items())
             for model, found in self.intervals.items()
         ]
         said = [f"95 % intervals over images: {'; '.join(means)}."] if means else []
         for (one, other), found in self.differences.items():
             parts = [
-                f"{FIGURES[f]} {i.mean:+.3f} ({i.low:+.3f} to {i.high:+.3f}: "
+                f"{phrase(f)} {i.mean:+.3f} ({i.low:+.3f} to {i.high:+.3f}: "
                 f"{'decided' if i.decided else 'not decided'})"
                 for f, i in found.items()
             ]
@@ -81,4 +72,4 @@ def _known(rows: Mapping[int, Mapping[str, float]], figure: str) -> dict[str, fl
 
 
 def _weights(rows: Mapping[int, Mapping[str, float]], figure: str) -> dict[str, float]:
-    return {str(i): v.get(WEIGHTS.get(figure, ""), 1.0) for i, v in rows.items()}
+    return {str(i): v.get(BY_NAME[figure].weight or "", 1.0) for i, v in rows.items()}

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.files import ListedBenchmark
 from depthkd.evaluation.outcomes import Figures, Outcome
+from depthkd.metrics.catalogue import MetricSet
 from depthkd.report.layout import papers_own_layout, papers_table
 from depthkd.report.published import PublishedFigure, paper_table, published, reproduced, rows_of
 from depthkd.report.scatter import Point, scatter
@@ -133,7 +133,7 @@ def scatters(outcomes: Sequence[Outcome]) -> list[str]:
     for outcome in outcomes:
         first.setdefault(outcome.title, outcome)
     fitted = [o for o in first.values() if o.fitted and o.scored]
-    sharp = [o for o in fitted if FigureSet.EDGES in o.benchmark.figures]
+    sharp = [o for o in fitted if MetricSet.EDGES in o.benchmark.figures]
     flat = [o for o in fitted if o not in sharp]
     plots = []
     for outcome in sharp:

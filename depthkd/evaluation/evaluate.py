@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from depthkd.batch import DepthSpace
-from depthkd.benchmarks.benchmark import Benchmark, FigureSet
+from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.benchmarks.roots import holdings
 from depthkd.cluster.processors import use_processors
 from depthkd.errors import UserError
@@ -16,7 +16,6 @@ from depthkd.evaluation.answers import WrongAnswerError, device_of
 from depthkd.evaluation.certainty import certainty
 from depthkd.evaluation.comparison import overview, papers_own, reproductions, scatters
 from depthkd.evaluation.contenders import Contender, contenders
-from depthkd.evaluation.figures import higher_is_better, names_of
 from depthkd.evaluation.measure import Subject, measure
 from depthkd.evaluation.outcomes import Outcome, illustrate, sheet_rows
 from depthkd.evaluation.protocols import ALL, chosen
@@ -27,6 +26,7 @@ from depthkd.evaluation.workers import Workers
 from depthkd.formats.sample import Sample
 from depthkd.formats.whole_files import write_whole
 from depthkd.in_use import InUse
+from depthkd.metrics.catalogue import MetricSet, higher_is_better, names_of
 from depthkd.models.model import DepthModel
 from depthkd.paths import user_path
 from depthkd.report.claims import Claim
@@ -134,7 +134,7 @@ def evaluate(
     names = [protocol] if isinstance(protocol, str) else protocol
     outcomes = [o for name, b in benchmarks.items() for o in _outcomes(name, b, names, run_at)]
     for outcome in outcomes:
-        outcome.studies = tuple(FigureSet(study) for study in studies or [])
+        outcome.studies = tuple(MetricSet(study) for study in studies or [])
     rows = [contender.name for contender in contenders(models, mean_map, untrained)]
     for claim in claims or []:
         claim.check([o.name for o in outcomes], [*rows, *(f"{name}, given the truth" for name in models)])

@@ -9,63 +9,21 @@ import torch
 from jaxtyping import Bool, Float32, Float64
 
 from depthkd.batch import Quantity
-from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.evaluation import doubts
 from depthkd.formats.sample import AnnotatedSample, Sample
 from depthkd.metrics.boundary import boundary_f1, boundary_recall
+from depthkd.metrics.catalogue import BY_NAME, MetricSet, names_of
 from depthkd.metrics.edges import boundary_errors, pseudo_boundary_errors
-from depthkd.metrics.formulas import FORMULAS
-from depthkd.metrics.magnitude import NAMES as MAGNITUDE
 from depthkd.metrics.ordinal import closer_is_first
 from depthkd.metrics.planarity import mean_plane_errors, plane_errors
-from depthkd.metrics.windows import window_names
 
 Image = Float32[np.ndarray, "height width"]
 Mask = Bool[np.ndarray, "height width"]
 
 DIVISIONS = (2, 4)
-NAMES: dict[FigureSet, tuple[str, ...]] = {
-    FigureSet.DEPTH: tuple(FORMULAS),
-    FigureSet.EDGES: ("pdbe_accuracy", "pdbe_completeness", "boundary_f1"),
-    FigureSet.ANNOTATED_EDGES: (
-        "dbe_accuracy",
-        "dbe_completeness",
-        "dbe_paper_accuracy",
-        "dbe_paper_completeness",
-    ),
-    FigureSet.PLANES: ("planarity_flatness", "planarity_orientation", "planes"),
-    FigureSet.PAIRS: ("pair_accuracy", "pairs"),
-    FigureSet.MATTE: ("boundary_recall",),
-    FigureSet.WINDOWS: tuple(window_names(DIVISIONS)),
-    FigureSet.OUTPUT: MAGNITUDE,
-}
-STUDIES = (FigureSet.WINDOWS, FigureSet.OUTPUT)  # on request
-WEIGHTS = {  # means over pairs and planes, not over images
-    "pair_accuracy": "pairs",
-    "planarity_flatness": "planes",
-    "planarity_orientation": "planes",
-}
-COUNTS = ("pairs", "planes")  # summed
 FACTS = ("camera", "truth_low", "truth_high", *doubts.FACTS)  # beside the figures of a sample, not averaged
-HIGHER_IS_BETTER = ("delta", "boundary", "pair_accuracy")
-SLOW = (FigureSet.EDGES, FigureSet.ANNOTATED_EDGES, FigureSet.PLANES, FigureSet.MATTE)
-UNFITTED = (FigureSet.PAIRS, FigureSet.MATTE)  # can do without a truth
-
-
-def names_of(sets: Iterable[FigureSet]) -> list[str]:
-    """The figures of some sets, in their order."""
-    wanted = set(sets)
-    return [name for figures, names in NAMES.items() if figures in wanted for name in names]
-
-
-def higher_is_better(figure: str) -> bool:
-    """Whether a larger value of the figure is the better one."""
-    return figure.startswith(HIGHER_IS_BETTER)
-
-
-def worst(figure: str) -> float:
-    """What a broken prediction gets."""
-    return 0.0 if higher_is_better(figure) else float("inf")
+SLOW = (MetricSet.EDGES, MetricSet.ANNOTATED_EDGES, MetricSet.PLANES, MetricSet.MATTE)
+UNFITTED = (MetricSet.PAIRS, MetricSet.MATTE)  # can do without a truth
 
 
 @dataclass
@@ -80,7 +38,7 @@ class SlowJob:
         intrinsics, edges, planes, normals, matte: the sample's, where it is annotated.
     """
 
-    sets: tuple[FigureSet, ...]
+    sets: tuple[MetricSet, ...]
     stand_in: Image
     fitted: tuple[Image, Image, Mask] | None = None
     intrinsics: Float64[np.ndarray, "3 3"] | None = None
@@ -93,20 +51,20 @@ class SlowJob:
 def slow_figures(job: SlowJob) -> dict[str, float]:
     """The figures of a job; NaN where the sample lacks an annotation."""
     figures = dict.fromkeys(names_of(job.sets), np.nan)
-    if FigureSet.MATTE in job.sets and job.matte is not None:
+    if MetricSet.MATTE in job.sets and job.matte is not None:
         figures["boundary_recall"] = boundary_recall(job.stand_in, job.matte)
     if job.fitted is None:
         return figures
     prediction, truth, valid = job.fitted
-    if FigureSet.EDGES in job.sets:
+    if MetricSet.EDGES in job.sets:
         figures |= pseudo_boundary_errors(prediction, truth)
         figures["boundary_f1"] = boundary_f1(job.stand_in, truth)
-    if FigureSet.ANNOTATED_EDGES in job.sets and job.edges is not None:
+    if MetricSet.ANNOTATED_EDGES in job.sets and job.edges is not None:
         figures |= boundary_errors(prediction, job.edges, "current")
         older = boundary_errors(prediction, job.edges, "paper")
         figures |= {name.replace("dbe_", "dbe_paper_"): value for name, value in older.items()}
     planes, normals, camera = job.planes, job.normals, job.intrinsics
-    if FigureSet.PLANES in job.sets and planes is not None and normals is not None and camera is not None:
+    if MetricSet.PLANES in job.sets and planes is not None and normals is not None and camera is not None:
         errors = plane_errors(prediction, truth, valid, planes, normals, camera)
         figures |= mean_plane_errors(errors) | {"planes": float(len(errors))}
     return figures
@@ -117,15 +75,17 @@ def broken_figures(job: SlowJob) -> dict[str, float]:
     fitted, planes = job.fitted, np.nan
     if fitted is not None:
         _, truth, valid = fitted
-        planes = slow_figures(replace(job, sets=(FigureSet.PLANES,), fitted=(truth, truth, valid)))["planes"]
+        planes = slow_figures(replace(job, sets=(MetricSet.PLANES,), fitted=(truth, truth, valid)))["planes"]
     there = {
-        FigureSet.MATTE: job.matte is not None,
-        FigureSet.EDGES: fitted is not None,
-        FigureSet.ANNOTATED_EDGES: fitted is not None and job.edges is not None and bool(job.edges.any()),
-        FigureSet.PLANES: planes > 0,
+        MetricSet.MATTE: job.matte is not None,
+        MetricSet.EDGES: fitted is not None,
+        MetricSet.ANNOTATED_EDGES: fitted is not None and job.edges is not None and bool(job.edges.any()),
+        MetricSet.PLANES: planes > 0,
     }
-    figures = {name: worst(name) if there[one] else np.nan for one in job.sets for name in NAMES[one]}
-    return figures | ({"planes": planes} if FigureSet.PLANES in job.sets else {})
+    figures = {
+        name: BY_NAME[name].worst if there[one] else np.nan for one in job.sets for name in names_of([one])
+    }
+    return figures | ({"planes": planes} if MetricSet.PLANES in job.sets else {})
 
 
 def pair_figures(prediction: torch.Tensor, quantity: Quantity, sample: Sample) -> dict[str, float]:
@@ -148,12 +108,13 @@ def means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in names:
         known = [row for row in rows if not isnan(row.get(name, float("nan")))]
-        weight = [row[WEIGHTS[name]] if name in WEIGHTS else 1.0 for row in known]
+        by = BY_NAME[name].weight
+        weight = [1.0 if by is None else row[by] for row in known]
         values = [row[name] for row in known]
-        if name in COUNTS:
+        if BY_NAME[name].count:
             found[name] = sum(values)
         else:
             found[name] = float(np.average(values, weights=weight)) if sum(weight) else float("nan")
-    others = (*COUNTS, *FACTS)
-    measured = [row for row in rows if any(not isnan(v) for n, v in row.items() if n not in others)]
+    averaged = [name for name in names if not BY_NAME[name].count]
+    measured = [row for row in rows if any(not isnan(row.get(name, float("nan"))) for name in averaged)]
     return found | {"images": float(len(measured))}

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from depthkd.alignment import Fit
-from depthkd.benchmarks.benchmark import FigureSet, Protocol
+from depthkd.benchmarks.benchmark import Protocol
 from depthkd.evaluation.answers import (
     Answers,
     AnswersOfTruth,
@@ -30,6 +30,7 @@ from depthkd.evaluation.records import Records, Row
 from depthkd.evaluation.scoring import Fitted, ahead, fitted, slow_job, study_windows
 from depthkd.evaluation.workers import Workers
 from depthkd.formats.sample import BadSample, Sample
+from depthkd.metrics.catalogue import MetricSet
 from depthkd.metrics.magnitude import output_magnitude
 from depthkd.models.model import DepthModel
 from depthkd.report.pictures import figures_caption
@@ -169,16 +170,16 @@ def _judge(
     if one is not None:
         values |= one.figures(outcome.protocol)
         values |= _facts(subject, outcome, raw, one, scored=not isnan(values["abs_rel"]))
-        if FigureSet.WINDOWS in outcome.sets:
+        if MetricSet.WINDOWS in outcome.sets:
             values |= study_windows(raw, space, one, outcome.protocol, DIVISIONS)
     job = slow_job(one, raw, space, sample, benchmark, outcome.protocol)
     if job is not None and bool(torch.isfinite(raw).all()):
         slow = workers.submit(job)
     elif job is not None:
         values |= broken_figures(job)
-    if FigureSet.OUTPUT in outcome.sets:
+    if MetricSet.OUTPUT in outcome.sets:
         values |= {name: float(value) for name, value in output_magnitude(raw).items()}
-    if FigureSet.PAIRS in benchmark.figures:
+    if MetricSet.PAIRS in benchmark.figures:
         values |= pair_figures(raw[0], space.quantity, sample)
     if subject.model.takes_camera:
         values["camera"] = float(sample.intrinsics is not None)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from depthkd.batch import METRIC_DEPTH, DepthSpace
-from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol
+from depthkd.benchmarks.benchmark import Benchmark, Protocol
 from depthkd.errors import UserError
 from depthkd.evaluation.answers import Answers, WrongAnswerError
 from depthkd.evaluation.certainty import Certainty
@@ -18,6 +18,7 @@ from depthkd.evaluation.provenance import MARK
 from depthkd.evaluation.scoring import ahead, benchmark_fingerprint, fitted, truth_space
 from depthkd.formats.sample import Sample
 from depthkd.metrics.boundary import SMALLEST_DEPTH
+from depthkd.metrics.catalogue import MetricSet
 from depthkd.report.picks import SPREAD
 from depthkd.report.pictures import SheetRow, figures_caption
 
@@ -54,7 +55,7 @@ class Outcome:
     benchmark: Benchmark
     protocol: Protocol
     alone: bool = True
-    studies: tuple[FigureSet, ...] = ()
+    studies: tuple[MetricSet, ...] = ()
     figures: Figures = field(default_factory=dict)
     groups: dict[str, Figures] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -88,15 +89,15 @@ class Outcome:
         return f"{self.protocol!r}; data {self.data}; figures {', '.join(self.sets)}"
 
     @property
-    def sets(self) -> tuple[FigureSet, ...]:
+    def sets(self) -> tuple[MetricSet, ...]:
         """All sets of figures that are computed."""
-        suited = [s for s in self.studies if s is not FigureSet.WINDOWS or self.fitted]
+        suited = [s for s in self.studies if s is not MetricSet.WINDOWS or self.fitted]
         return (*self.benchmark.figures, *suited)
 
     @property
     def fitted(self) -> bool:
         """Whether predictions are fitted to a truth at all."""
-        return FigureSet.DEPTH in self.benchmark.figures
+        return MetricSet.DEPTH in self.benchmark.figures
 
     @property
     def how(self) -> str:
@@ -104,12 +105,12 @@ class Outcome:
         sets, ratios_of = self.benchmark.figures, RATIOS_OF[self.protocol.stand_in]
         recall = f"boundary recall of {ratios_of}, foreground where alpha is above 0.1"
         if self.fitted:
-            edges = {FigureSet.EDGES: f"boundary F1 of {ratios_of}", FigureSet.MATTE: recall}
+            edges = {MetricSet.EDGES: f"boundary F1 of {ratios_of}", MetricSet.MATTE: recall}
             return ", ".join([str(self.protocol), *(text for s, text in edges.items() if s in sets)])
         unfitted = {
-            FigureSet.PAIRS: "pairs: the raw prediction at two points, no fit; a tie is wrong; the mean over "
+            MetricSet.PAIRS: "pairs: the raw prediction at two points, no fit; a tie is wrong; the mean over "
             "all pairs",
-            FigureSet.MATTE: f"mattes: {recall}, no fit",
+            MetricSet.MATTE: f"mattes: {recall}, no fit",
         }
         return "; ".join([*(text for s, text in unfitted.items() if s in sets), self.protocol.run()])
 
@@ -154,9 +155,9 @@ class Outcome:
             "Nothing was scored here." if not self.scored else f"Not scored: {', '.join(self.unscored)}."
         )
         said = [nothing, *self.notes] if self.unscored else list(self.notes)
-        if FigureSet.EDGES in self.benchmark.figures and self.scored:
+        if MetricSet.EDGES in self.benchmark.figures and self.scored:
             said.append(PDBE_NOTE)
-        if FigureSet.MATTE in self.benchmark.figures and not self.fitted:
+        if MetricSet.MATTE in self.benchmark.figures and not self.fitted:
             said.append(RECALL_NOTE)
         for sentences in self.overlaps.values():
             said += [f"{MARK} not zero-shot: {sentence}" for sentence in sentences]

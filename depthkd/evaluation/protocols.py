@@ -6,7 +6,8 @@ from typing import Any
 
 from depthkd.alignment import Fit
 from depthkd.batch import DepthSpace
-from depthkd.benchmarks.benchmark import FIT_NAMES, PROTOCOLS, Benchmark, FigureSet, Protocol
+from depthkd.benchmarks.benchmark import FIT_NAMES, PROTOCOLS, Benchmark, Protocol
+from depthkd.metrics.catalogue import MetricSet
 
 ALL = "all"
 CHOICE = ("name", "fit", "fit_quantity", "score_quantity", "skip_zeros")  # what a preset decides
@@ -24,7 +25,7 @@ def chosen(benchmark: Benchmark, names: Sequence[str] | None, changes: Mapping[s
         UserError: there is no preset of a name, or a changed field makes no sense.
     """
     own = replace(benchmark.protocol, **changes)
-    if FigureSet.DEPTH not in benchmark.figures:
+    if MetricSet.DEPTH not in benchmark.figures:
         return [replace(own, stand_in="raw")]  # nothing is fitted
     if names is None:
         return [own]

@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from depthkd.benchmarks.benchmark import FigureSet
-from depthkd.evaluation.figures import FACTS, names_of
+from depthkd.evaluation.figures import FACTS
 from depthkd.formats.whole_files import write_whole
+from depthkd.metrics.catalogue import MetricSet, names_of
 
-FIGURES = [*names_of(FigureSet), *FACTS]
+FIGURES = [*names_of(MetricSet), *FACTS]
 HEADER = ["benchmark", "model", "index", "sample", "group", "trained_on", "fault", "run_at", *FIGURES]
 Key = tuple[str, str]  # benchmark, model
 

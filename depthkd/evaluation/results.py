@@ -10,12 +10,12 @@ import torch
 from depthkd.batch import DepthSpace
 from depthkd.evaluation.outcomes import Outcome
 from depthkd.evaluation.protocols import differences
+from depthkd.metrics.catalogue import CATALOGUE, heading
 from depthkd.report.html import Section
 from depthkd.report.pictures import SheetRow
-from depthkd.report.table import COLUMNS, figures_table, markdown_table, number
+from depthkd.report.table import figures_table, markdown_table, number
 
 PACKAGES = ("depthkd", "torch", "transformers", "onnxruntime", "numpy", "scikit-image")
-OF_GROUPS = ("abs_rel", "delta1", "pair_accuracy", "boundary_recall")  # what tables of parts show
 
 
 def installed(package: str) -> str:
@@ -88,10 +88,10 @@ def group_table(outcome: Outcome) -> list[str]:
     """A table with the benchmark's parts as columns, if it has parts."""
     if not outcome.groups or not outcome.scored:
         return []
-    shown = [n for n in OF_GROUPS if any(n in f for f in outcome.figures.values())]
+    shown = [e.name for e in CATALOGUE if e.main and any(e.name in f for f in outcome.figures.values())]
     columns = [(group, name) for group in sorted(outcome.groups) for name in shown]
     counts = {g: max((int(f["images"]) for f in v.values()), default=0) for g, v in outcome.groups.items()}
-    header = ["model", *(f"{g} ({counts[g]}) {COLUMNS[n]}" for g, n in columns)]
+    header = ["model", *(f"{g} ({counts[g]}) {heading(n)}" for g, n in columns)]
     nothing: dict[str, float] = {}
     rows = [
         [

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from depthkd.alignment import convert
 from depthkd.batch import DepthSpace, Quantity
-from depthkd.benchmarks.benchmark import Benchmark, FigureSet, Protocol
+from depthkd.benchmarks.benchmark import Benchmark, Protocol
 from depthkd.errors import UserError
 from depthkd.evaluation.figures import SLOW, UNFITTED, SlowJob
 from depthkd.formats.sample import AnnotatedSample, BadSample, Sample
 from depthkd.metrics.boundary import SMALLEST_DEPTH
+from depthkd.metrics.catalogue import MetricSet
 from depthkd.metrics.windows import window_errors
 from depthkd.models.identity import DIGITS, Description, plain_text
 
@@ -78,7 +79,7 @@ def _floats(found: dict[str, Float[Tensor, " 1"]]) -> dict[str, float]:
     return dict(zip(found, torch.cat(list(found.values())).tolist(), strict=True))  # one wait for the device
 
 
-def slow_sets(benchmark: Benchmark, sample: Sample) -> tuple[FigureSet, ...]:
+def slow_sets(benchmark: Benchmark, sample: Sample) -> tuple[MetricSet, ...]:
     """The benchmark's figures for worker processes, less those that lack the sample's truth."""
     possible = SLOW if sample.depth is not None else UNFITTED
     return tuple(figures for figures in SLOW if figures in benchmark.figures and figures in possible)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from depthkd.batch import METRIC_DEPTH, Batch, DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark
+from depthkd.metrics.catalogue import CATALOGUE
 from depthkd.metrics.mean import MeanOverImages
 from depthkd.models.model import DepthModel
 from depthkd.report.pictures import panel
@@ -20,7 +21,7 @@ Image = Float[Tensor, "batch 3 height width"]
 Map = Float[Tensor, "batch height width"]
 Pictures = Mapping[str, tuple[Image, list[Map]]]  # title -> images, and maps in the student's space
 log = logging.getLogger(__name__)
-LOGGED = ("abs_rel", "delta1")
+LOGGED = [entry.name for entry in CATALOGUE if entry.main and entry.formula]
 
 
 class Validation:

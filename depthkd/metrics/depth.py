@@ -20,7 +20,8 @@ from torch import Tensor
 
 from depthkd.alignment import Select, Step, as_given, unchanged
 from depthkd.errors import UserError
-from depthkd.metrics.formulas import FORMULAS, Errors, Formula, within
+from depthkd.metrics.catalogue import FORMULAS
+from depthkd.metrics.formulas import Errors, Formula, within
 from depthkd.metrics.mean import Mean, MeanByName
 from depthkd.pixels import chunks, every_bit, is_array, keep_or_1, narrowed, row_counts, row_missing, total
 

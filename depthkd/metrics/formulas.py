@@ -165,19 +165,10 @@ def within(ratio: float) -> Formula:
     return Formula(lambda e: (e.hits(ratio), e.others), lambda hits, others: hits - others, broken=0.0)
 
 
-FORMULAS = {
-    "abs_rel": Formula(_absolute_relative),
-    "sq_rel": Formula(_squared_relative),
-    "rmse": Formula(_squared, torch.sqrt),
-    "rmse_log": Formula(_squared_log, torch.sqrt),
-    "log10": Formula(_log10),
-    "silog": Formula(_log_moments, lambda *means: 100.0 * _deviation(*means)),
-    "irmse": Formula(_squared_inverse, torch.sqrt),
-    "delta1": within(1.25),
-    "delta2": within(1.25**2),
-    "delta3": within(1.25**3),
-    "delta_1_05": within(1.05),
-    "delta_1_10": within(1.10),
-    "delta_1_15": within(1.15),
-    "delta_1_20": within(1.20),
-}
+ABS_REL = Formula(_absolute_relative)
+SQ_REL = Formula(_squared_relative)
+RMSE = Formula(_squared, torch.sqrt)
+RMSE_LOG = Formula(_squared_log, torch.sqrt)
+LOG10 = Formula(_log10)
+SILOG = Formula(_log_moments, lambda *means: 100.0 * _deviation(*means))
+IRMSE = Formula(_squared_inverse, torch.sqrt)

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 
 from depthkd.formats.whole_files import write_whole
+from depthkd.metrics.catalogue import heading, higher_is_better
 from depthkd.report.pictures import LARGEST_ERROR, Cell, Picture, SheetRow, row_cells
-from depthkd.report.table import COLUMNS, number, shown_together
+from depthkd.report.table import number, shown_together
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px;
@@ -128,8 +129,8 @@ def _part(section: Section, figures: Mapping[str, Mapping[str, float]], names: S
         values = [figures[row].get(name, np.nan) for row in models]
         known = [v for v in values if not np.isnan(v)]
         if known:
-            best[name] = max(known) if "↑" in COLUMNS[name] else min(known)
-    titles = [*(COLUMNS[n] for n in names), "run at", "images"]
+            best[name] = max(known) if higher_is_better(name) else min(known)
+    titles = [*(heading(n) for n in names), "run at", "images"]
     lines = ["<table><tr><th>model" + "".join(f"<th>{escape(title)}" for title in titles)]
     for row, found in figures.items():
         cells = []

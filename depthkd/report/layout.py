@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from math import nan
 
-from depthkd.report.published import NAMES, PublishedFigure
-from depthkd.report.table import COLUMNS, markdown_table, number
+from depthkd.metrics.catalogue import heading, phrase
+from depthkd.report.published import PublishedFigure
+from depthkd.report.table import markdown_table, number
 
 MOST_COLUMNS = 16
 MARKS = {
@@ -45,7 +46,7 @@ def papers_table(
     places = [
         (benchmark, figure) for benchmark in figures for figure in columns if (benchmark, figure) in known
     ]
-    header = ["model", *(f"{b} {COLUMNS.get(f, f)}" for b, f in places)]
+    header = ["model", *(f"{b} {heading(f)}" for b, f in places)]
     models = dict.fromkeys(model for rows in figures.values() for model in rows)
     rows = [[m, *(number(figures[b].get(m, {}).get(f, nan)) for b, f in places)] for m in models]
     papers: dict[str, dict[tuple[str, str], PublishedFigure]] = {}
@@ -87,11 +88,11 @@ def papers_own_layout(
             rows.setdefault(cell.source, {})[cell.benchmark, cell.figure] = _printed(cell, names)
     absent = number(nan)
     if len(places) <= MOST_COLUMNS:
-        header = ["model", *(f"{b} {COLUMNS.get(f, f)}" for b, f in places)]
+        header = ["model", *(f"{b} {heading(f)}" for b, f in places)]
         lines = [[row, *(said.get(place, absent) for place in places)] for row, said in rows.items()]
     else:
         columns = list(dict.fromkeys(figure for _, figure in places))
-        header = ["benchmark", "model", *(COLUMNS.get(f, f) for f in columns)]
+        header = ["benchmark", "model", *(heading(f) for f in columns)]
         lines = [
             [benchmark, row, *(said.get((benchmark, f), absent) for f in columns)]
             for benchmark in benchmarks
@@ -133,6 +134,6 @@ def _legend(cells: Sequence[PublishedFigure], protocols: Mapping[str, str]) -> l
     for cell in cells:
         if cell.mark:
             where = f"{cell.source} on {cell.benchmark}"
-            notes.setdefault(f"{where}: {cell.note}", []).append(NAMES.get(cell.figure, cell.figure))
+            notes.setdefault(f"{where}: {cell.note}", []).append(phrase(cell.figure))
     said += [f"{text} ({', '.join(names)})." for text, names in notes.items()]
     return said

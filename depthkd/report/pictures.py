@@ -15,6 +15,7 @@ from torch import Tensor
 
 from depthkd.batch import METRIC_DEPTH, DepthSpace, Quantity
 from depthkd.formats.whole_files import whole_file
+from depthkd.metrics.catalogue import CATALOGUE
 from depthkd.metrics.edges import depth_edges
 
 Map = Float[np.ndarray, "height width"]
@@ -25,12 +26,7 @@ UNKNOWN = 128  # grey
 LARGEST_ERROR = 0.5  # of the truth, at which an error map saturates
 WIDTH, GAP = 240, 6  # of a sheet's cells, px
 TITLE, CAPTION = 15, 12  # letters, px
-CAPTIONS = {
-    "abs_rel": "AbsRel",
-    "delta1": "delta1",
-    "pair_accuracy": "pairs in order",
-    "boundary_recall": "boundary recall",
-}
+CAPTIONS = {e.name: e.phrase.replace("δ", "delta") for e in CATALOGUE if e.main}  # Pillow's font has no Greek
 INK, FAINT, PAPER = (20, 20, 20), (100, 100, 100), (255, 255, 255)
 
 
@@ -210,5 +206,5 @@ def _colour_map(unit: Map, colour_map: int) -> Picture:
 
 
 def figures_caption(figures: Mapping[str, float]) -> str:
-    """A prediction's caption, such as AbsRel and delta1 (Pillow's own font has no Greek)."""
+    """A prediction's caption, such as AbsRel and delta1."""
     return ", ".join(f"{word} {figures[name]:.3f}" for name, word in CAPTIONS.items() if name in figures)

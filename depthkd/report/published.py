@@ -13,10 +13,10 @@ from importlib.resources import files
 from math import isfinite
 
 from depthkd.errors import UserError
+from depthkd.metrics.catalogue import phrase
 
 ABS_REL_TOLERANCE = 0.005
 DELTA1_TOLERANCE = 0.01
-NAMES = {"abs_rel": "AbsRel", "delta1": "δ1"}
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def reproduced(
     nearest = min(distances, key=lambda protocol: distances[protocol])
     met = distances[nearest] <= 1 + 1e-9
     beside = ", ".join(
-        f"{NAMES[n]} {ours[nearest][n]:.{max(c.decimals, 4)}f} beside {c.printed} "
+        f"{phrase(n)} {ours[nearest][n]:.{max(c.decimals, 4)}f} beside {c.printed} "
         f"({c.table}; {tolerances[n]:.3f} allowed)"
         for n, c in sorted(cells.items())
     )

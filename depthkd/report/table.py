@@ -3,38 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import isnan, nan
 
-COLUMNS = {
-    "abs_rel": "AbsRel ↓",
-    "sq_rel": "SqRel ↓",
-    "rmse": "RMSE ↓",
-    "rmse_log": "RMSElog ↓",
-    "log10": "log10 ↓",
-    "silog": "SIlog ↓",
-    "irmse": "iRMSE ↓",
-    "delta1": "δ1 ↑",
-    "delta2": "δ2 ↑",
-    "delta3": "δ3 ↑",
-    "pdbe_accuracy": "PDBE acc ↓",
-    "pdbe_completeness": "PDBE compl ↓",
-    "boundary_f1": "F1 ↑",
-    "dbe_accuracy": "DBE acc ↓",
-    "dbe_completeness": "DBE compl ↓",
-    "dbe_paper_accuracy": "DBE acc (paper) ↓",
-    "dbe_paper_completeness": "DBE compl (paper) ↓",
-    "planarity_flatness": "PE flat, cm ↓",
-    "planarity_orientation": "PE ori, ° ↓",
-    "pair_accuracy": "pairs in order ↑",
-    "boundary_recall": "recall ↑",
-    "global_abs_rel_2": "2x2 windows, one fit: AbsRel ↓",
-    "local_abs_rel_2": "own fits ↓",
-    "abs_rel_change_2": "change",
-    "global_abs_rel_4": "4x4 windows, one fit: AbsRel ↓",
-    "local_abs_rel_4": "own fits ↓",
-    "abs_rel_change_4": "change",
-    "output_median": "output's median",
-    "output_deviation": "output's deviation",
-}
-BESIDE = list(COLUMNS)[list(COLUMNS).index("pdbe_accuracy") :]  # edges, planes, pairs and mattes
+from depthkd.metrics.catalogue import CATALOGUE, heading
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -59,9 +28,9 @@ def number(value: float) -> str:
 
 def shown_together(figures: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
     """The figures that there are, those per pixel and the others apart: one table would be too wide."""
-    names = [n for n in COLUMNS if any(n in f for f in figures.values())]
-    parts = [n for n in names if n not in BESIDE], [n for n in names if n in BESIDE]
-    return [part for part in parts if part]
+    shown = [e for e in CATALOGUE if e.column is not None and any(e.name in f for f in figures.values())]
+    per_pixel, others = [e.name for e in shown if e.formula], [e.name for e in shown if not e.formula]
+    return [part for part in (per_pixel, others) if part]
 
 
 def figures_table(
@@ -93,7 +62,7 @@ def figures_table(
             ]
             for row, f in figures.items()
         ]
-        header = ["model", *(COLUMNS[n] for n in names), *(["run at"] if run_at else []), "images"]
+        header = ["model", *(heading(n) for n in names), *(["run at"] if run_at else []), "images"]
         tables.append(markdown_table(header, rows))
     samples = "sample" if images == 1 else "samples"
     parts = [f"## {title} ({images} {samples})", f"Protocol {protocol}.", *tables, *notes]

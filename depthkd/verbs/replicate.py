@@ -35,11 +35,11 @@ from scipy.stats import t as student_t  # type: ignore[attr-defined]  # its stub
 from tqdm import tqdm
 
 from depthkd.errors import MissingFileError, UserError
-from depthkd.evaluation.figures import higher_is_better
 from depthkd.formats.whole_files import write_whole
+from depthkd.metrics.catalogue import heading, higher_is_better
 from depthkd.paths import user_path
 from depthkd.processes import pool
-from depthkd.report.table import COLUMNS, markdown_table
+from depthkd.report.table import markdown_table
 from depthkd.runs.folder import Run
 from depthkd.verbs.configs import Command, Tree, compose, load_config, merge
 from depthkd.verbs.options import parsed
@@ -284,9 +284,9 @@ def report(replication: Replication, found: Mapping[str, Mapping[int, Figures]],
         sides = ((claim.better, sign), (claim.worse, sign * claim.at_most))
         v = verdict(*({s: by * f[claim.figure] for s, f in found[row].items()} for row, by in sides))
         interval = f"{v.mean:+.4f} ({v.low:+.4f} to {v.high:+.4f})"
-        lines.append([str(claim), claim.paper or "-", COLUMNS[claim.figure], interval, str(v.seeds), v.word])
+        lines.append([str(claim), claim.paper or "-", heading(claim.figure), interval, str(v.seeds), v.word])
     header = ["claim", "paper", "figure", "how much better", "seeds", "verdict"]
-    names = [f"{COLUMNS[f]} on {replication.benchmark}" for f in replication.figures]
+    names = [f"{heading(f)} on {replication.benchmark}" for f in replication.figures]
     parts = [
         f"# {replication.paper}, in miniature",
         f"Mean and standard deviation over seeds. Made by `{command}`.",
@@ -357,7 +357,7 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
         for future in tqdm(as_completed(futures), desc="rows x seeds", total=len(futures), disable=None):
             name, seed = futures[future]
             found[name][seed] = future.result()
-            said = ", ".join(f"{COLUMNS[f]} {found[name][seed][f]:.4f}" for f in replication.figures)
+            said = ", ".join(f"{heading(f)} {found[name][seed][f]:.4f}" for f in replication.figures)
             print(f"{name}, seed {seed}: {said}", flush=True)
     for name, row in replication.rows.items():
         if row.model is not None:  # the same with every seed

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.da2k import DA2K
 from depthkd.benchmarks.ibims import IBims1
 from depthkd.formats.sample import AnnotatedSample, BadSample
+from depthkd.metrics.catalogue import MetricSet
 from depthkd.metrics.planarity import planarity_errors
 from tests.benchmarks.files import Root, mat, picture
 
@@ -101,7 +101,7 @@ def test_ibims_lists_a_hundred_images_and_their_range() -> None:
     assert (benchmark.protocol.min_depth, benchmark.protocol.max_depth) == (0.005, 25.0)
     assert IBims1("nowhere", max_depth=10.0).protocol.max_depth == 10.0
     assert IBims1("nowhere", max_depth=None).protocol.max_depth is None
-    assert FigureSet.PLANES in benchmark.figures and FigureSet.ANNOTATED_EDGES in benchmark.figures
+    assert MetricSet.PLANES in benchmark.figures and MetricSet.ANNOTATED_EDGES in benchmark.figures
 
 
 def test_an_image_of_ibims_without_planes(root: Root) -> None:
@@ -166,7 +166,7 @@ def test_da2k_reads_pairs_closer_first(kind: str, root: Root) -> None:
 def test_da2k_is_found_in_the_folder_that_its_zip_unpacks_to(root: Root) -> None:
     benchmark = DA2K(root({f"DA-2K/{name}": data for name, data in annotated(PAIRS).items()}), limit=1)
     assert (len(benchmark), benchmark.sample(0).key) == (1, "images/indoor/a b.jpg")
-    assert benchmark.figures == (FigureSet.PAIRS,)
+    assert benchmark.figures == (MetricSet.PAIRS,)
     assert (benchmark.protocol.name, benchmark.protocol.resolution) == ("depth_anything", "518 or own")
 
 

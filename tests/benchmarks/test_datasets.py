@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.booster import Booster
 from depthkd.benchmarks.diode import DIODE
 from depthkd.benchmarks.eth3d import ETH3D
@@ -22,6 +21,7 @@ from depthkd.benchmarks.spring import Spring
 from depthkd.benchmarks.unrealstereo4k import UnrealStereo4K
 from depthkd.benchmarks.vkitti import VirtualKITTI2
 from depthkd.formats.sample import BadSample
+from depthkd.metrics.catalogue import MetricSet
 from tests.benchmarks.files import Root, hdf5, npy, picture, png
 
 
@@ -360,8 +360,8 @@ def test_the_list_of_virtual_kitti_is_marigolds() -> None:
 
 
 def test_what_can_be_measured() -> None:
-    assert Sintel("nowhere").figures == Spring("nowhere").figures == (FigureSet.DEPTH, FigureSet.EDGES)
-    assert ScanNet("nowhere").figures == (FigureSet.DEPTH,)
+    assert Sintel("nowhere").figures == Spring("nowhere").figures == (MetricSet.DEPTH, MetricSet.EDGES)
+    assert ScanNet("nowhere").figures == (MetricSet.DEPTH,)
 
 
 def test_diode_parts() -> None:

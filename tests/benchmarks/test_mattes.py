@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.mattes import AM2k, DIS5k, MatteBenchmark, P3M10k, read_matte
 from depthkd.benchmarks.roots import Holding, holdings
 from depthkd.formats.sample import AnnotatedSample, BadSample
+from depthkd.metrics.catalogue import MetricSet
 from tests.benchmarks.files import Root, picture, png, write
 
 SIZE = (20, 30)
@@ -40,7 +40,7 @@ def test_reads_images_and_their_mattes(
     benchmark: type[MatteBenchmark], images: str, mattes: str, name: str, kind: str, root: Root
 ) -> None:
     found = benchmark(root(files(images, mattes), kind))
-    assert found.name == name and found.figures == (FigureSet.MATTE,)
+    assert found.name == name and found.figures == (MetricSet.MATTE,)
     assert len(found) == 2 and found.missing() == []
     samples = list(found.samples())
     assert [s.key for s in samples] == [f"{images}/{n}.jpg" for n in NAMES]

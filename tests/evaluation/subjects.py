@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
 from depthkd.benchmarks import Benchmark, Protocol
-from depthkd.benchmarks.benchmark import FigureSet
-from depthkd.evaluation.figures import STUDIES
 from depthkd.formats.sample import AnnotatedSample, BadSample, Sample
+from depthkd.metrics.catalogue import STUDIES, MetricSet
 from depthkd.models.model import DepthModel, DepthOutput
 
 SIZE = 40, 56
@@ -29,7 +28,7 @@ class Boxes(Benchmark):
     def __init__(
         self,
         count: int = 6,
-        figures: tuple[FigureSet, ...] = tuple(s for s in FigureSet if s not in STUDIES),
+        figures: tuple[MetricSet, ...] = tuple(s for s in MetricSet if s not in STUDIES),
         unreadable: tuple[int, ...] = (),
         without_truth: tuple[int, ...] = (),
         data_set: str | None = None,
@@ -79,7 +78,7 @@ class Boxes(Benchmark):
             matte=matte,
         )
         return (
-            sample if FigureSet.DEPTH in self.figures else replace(sample, depth=None, mask=None, space=None)
+            sample if MetricSet.DEPTH in self.figures else replace(sample, depth=None, mask=None, space=None)
         )
 
 

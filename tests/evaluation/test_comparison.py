@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 
 from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.benchmark import FigureSet, Protocol
+from depthkd.benchmarks.benchmark import Protocol
 from depthkd.evaluation.evaluate import evaluate
 from depthkd.evaluation.protocols import differences
+from depthkd.metrics.catalogue import MetricSet
 from depthkd.report.published import published
 from tests.conftest import CommandLine
 from tests.evaluation.subjects import Boxes, Seer
 
-DEPTH = (FigureSet.DEPTH,)
+DEPTH = (MetricSet.DEPTH,)
 OPTIONS: dict[str, Any] = {"photographs": False, "pictures": 0, "workers": 0}
 
 
-def like(name: str, data_set: str | None, figures: tuple[FigureSet, ...] = DEPTH) -> Boxes:
+def like(name: str, data_set: str | None, figures: tuple[MetricSet, ...] = DEPTH) -> Boxes:
     benchmark = Boxes(figures=figures, data_set=data_set)
     benchmark.name = name
     return benchmark
@@ -30,7 +31,7 @@ def like(name: str, data_set: str | None, figures: tuple[FigureSet, ...] = DEPTH
 def test_papers_stand_under_ours_where_the_benchmark_is_theirs(tmp_path: Path) -> None:
     benchmarks: Any = {
         "n": like("nyuv2", "NYUv2"),
-        "s": like("sintel", "Sintel", (FigureSet.DEPTH, FigureSet.EDGES)),
+        "s": like("sintel", "Sintel", (MetricSet.DEPTH, MetricSet.EDGES)),
     }
     evaluate({"seer": Seer(blur=3)}, benchmarks, out=tmp_path, **OPTIONS)
     table = (tmp_path / "table.md").read_text()

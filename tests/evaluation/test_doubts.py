@@ -20,18 +20,19 @@ from depthkd.batch import (
     DepthSpace,
     Quantity,
 )
-from depthkd.benchmarks.benchmark import FigureSet, Protocol
+from depthkd.benchmarks.benchmark import Protocol
 from depthkd.data.scenes import Style, scenes
 from depthkd.errors import UserError
 from depthkd.evaluation.doubts import doubts, fit_facts
 from depthkd.evaluation.evaluate import evaluate
 from depthkd.formats.sample import Sample
+from depthkd.metrics.catalogue import MetricSet
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.report.claims import Claim
 from tests.conftest import CommandLine
 from tests.evaluation.subjects import Boxes, Seer
 
-DEPTH = (FigureSet.DEPTH,)
+DEPTH = (MetricSet.DEPTH,)
 MARIGOLD = Protocol.named("marigold")
 OPTIONS: dict[str, Any] = {"photographs": False, "pictures": 0, "workers": 0, "untrained": False}
 
@@ -197,7 +198,7 @@ class Millimetres(Boxes):
         assert sample.depth is not None
         return replace(sample, depth=sample.depth * 1000 if index >= self.first else sample.depth)
 
-    def __init__(self, first: int = 0, figures: tuple[FigureSet, ...] = DEPTH) -> None:
+    def __init__(self, first: int = 0, figures: tuple[MetricSet, ...] = DEPTH) -> None:
         super().__init__(figures=figures)
         self.first = first
 
@@ -229,9 +230,9 @@ def test_nothing_scored_is_no_success(command_line: CommandLine, tmp_path: Path)
     assert command_line("test", *fine, "--out", "p")[0] == 0
 
 
-@pytest.mark.parametrize("figures", [DEPTH, (FigureSet.DEPTH, FigureSet.EDGES)])
+@pytest.mark.parametrize("figures", [DEPTH, (MetricSet.DEPTH, MetricSet.EDGES)])
 def test_a_part_without_valid_truth_is_told_with_both_ranges(
-    figures: tuple[FigureSet, ...], tmp_path: Path
+    figures: tuple[MetricSet, ...], tmp_path: Path
 ) -> None:
     results = evaluate({"s": Seer()}, {"b": Millimetres(2, figures)}, out=tmp_path, **OPTIONS)
     found = results["benchmarks"]["b"]

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
-from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.benchmarks.mattes import AM2k
 from depthkd.evaluation.evaluate import evaluate
 from depthkd.formats.images import encode_jpeg
 from depthkd.metrics.boundary import boundary_recall
+from depthkd.metrics.catalogue import MetricSet
 from depthkd.models.model import DepthModel, DepthOutput
 from tests.benchmarks.files import png, write
 from tests.evaluation.subjects import SIZE, Boxes, Seer
 
-MATTES = (FigureSet.MATTE,)
+MATTES = (MetricSet.MATTE,)
 Models = dict[str, str | DepthModel]
 
 
@@ -115,7 +115,7 @@ def test_other_mattes_are_other_data(tmp_path: Path) -> None:
 
 
 def test_pairs_and_mattes_of_the_same_images_are_scored_together(tmp_path: Path) -> None:
-    found = measured({"seer": Seer()}, tmp_path, Boxes(figures=(FigureSet.PAIRS, FigureSet.MATTE)))
+    found = measured({"seer": Seer()}, tmp_path, Boxes(figures=(MetricSet.PAIRS, MetricSet.MATTE)))
     assert found["figures"]["seer"] == {
         "pair_accuracy": 1,
         "pairs": 18,

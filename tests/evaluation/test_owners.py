@@ -12,10 +12,10 @@ from torch import Tensor
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.benchmarks import Benchmark
-from depthkd.benchmarks.benchmark import FigureSet
 from depthkd.evaluation import certainty
 from depthkd.evaluation.evaluate import evaluate
 from depthkd.formats.sample import AnnotatedSample, Sample
+from depthkd.metrics.catalogue import MetricSet
 from depthkd.metrics.planarity import plane_errors
 from depthkd.models.model import DepthModel, DepthOutput
 from tests.benchmarks.files import picture, write
@@ -87,7 +87,7 @@ def test_predictions_are_clipped_by_the_protocol_the_command_line_and_configs(
     answer[:, :28], answer[0] = 45.0, -30.0
     absolute = {True: answer.clip(1e-3, 20.0), False: answer}
     for clip in (None, True, False):
-        benchmark = Half(1, (FigureSet.DEPTH, FigureSet.EDGES))
+        benchmark = Half(1, (MetricSet.DEPTH, MetricSet.EDGES))
         results = evaluate({"t": Teller(answer)}, {"b": benchmark}, out=tmp_path, protocol="metric",
                            clip_predictions=clip, photographs=False, pictures=1, workers=0)  # fmt: skip
         found = results["benchmarks"]["b"]
@@ -125,7 +125,7 @@ def test_planarity_is_the_mean_over_all_planes(
     tmp_path: Path, broken: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(certainty, "FEWEST", 4)
-    benchmark: Benchmark = Walls(5, (FigureSet.DEPTH, FigureSet.PLANES))
+    benchmark: Benchmark = Walls(5, (MetricSet.DEPTH, MetricSet.PLANES))
     models: dict[str, str | DepthModel] = {
         "seer": Seer(5, METRIC_DEPTH, broken),
         "other": Seer(7, METRIC_DEPTH),

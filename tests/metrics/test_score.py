@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
-from depthkd.metrics.formulas import FORMULAS
+from depthkd.metrics.catalogue import FORMULAS
 from tests.benchmarks.metrics import MARIGOLD, fitted_pixels, images
 from tests.metrics.test_depth import agree
 

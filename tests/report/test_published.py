@@ -1,7 +1,7 @@
 import pytest
 
 from depthkd.benchmarks.benchmark import PROTOCOLS
-from depthkd.metrics.formulas import FORMULAS
+from depthkd.metrics.catalogue import FORMULAS
 from depthkd.report.published import (
     PublishedFigure,
     _figures,
