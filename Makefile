@@ -47,7 +47,7 @@ replicate: $(READY) ## a paper's tables in miniature, in about an hour: make rep
 	$(BIN)/depthkd replicate replications/$(PAPER).yaml --table replications/$(PAPER).md
 
 bench: $(READY) ## measure speed as ratios side by side
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.speed
 
 gpu: $(READY) ## check depthkd on this machine's GPU and measure it there (tests/gpu/README.md); tiny on a CPU
 	$(BIN)/python -m tests.gpu --out gpu-report

@@ -6,9 +6,10 @@ data set puts the image's corner there (Hypersim), subtract 0.5 from its princip
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 Intrinsics = Float[Tensor, "*batch 3 3"]
@@ -18,6 +19,11 @@ Map = Float[Tensor, "*batch height width"]
 def intrinsics_matrix(fx: float, fy: float, cx: float, cy: float) -> Float[Tensor, "3 3"]:
     """The 3x3 pinhole matrix; focal lengths and principal point in pixels."""
     return torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+
+
+def camera_matrix(fx: float, fy: float, cx: float, cy: float) -> Float64[np.ndarray, "3 3"]:
+    """`intrinsics_matrix` as an array, in float64."""
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
 
 
 def focal_length(width: int, field_of_view: float | int) -> float:

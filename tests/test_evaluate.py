@@ -23,7 +23,7 @@ from depthkd.evaluation import contenders, evaluate
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.runs import named_models
 from depthkd.verbs.test import expand
-from tests.benchmarks.test_shards import labelled, write_shard
+from tests.benchmarks.test_labelled_shards import labelled, write_shard
 
 
 class Knower(DepthModel):

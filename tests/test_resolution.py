@@ -24,7 +24,7 @@ from depthkd.benchmarks import (
     Sintel,
     VirtualKITTI2,
 )
-from depthkd.benchmarks.mattes import AM2k
+from depthkd.benchmarks.public import AM2k
 from depthkd.evaluation.evaluate import evaluate
 from depthkd.formats.images import encode_png
 from depthkd.models import DepthModel, DepthOutput, Frozen

@@ -11,7 +11,7 @@ from depthkd.errors import UserError
 from depthkd.formats.depth import encode_depth
 from depthkd.formats.images import encode_jpeg, encode_png
 from depthkd.formats.sample import Sample
-from depthkd.formats.samples import decode_sample, encode_sample
+from depthkd.formats.shard_samples import decode_sample, encode_sample
 from depthkd.formats.tar import index_tar
 from depthkd.formats.writing import write_tar
 from depthkd.verbs import shards
@@ -195,8 +195,30 @@ def test_tars_are_replaced_only_on_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"format": "labelled"}, "--depth and --format labelled go together"),
-        ({"depth": "d"}, "--depth and --format labelled go together"),
+        ({"format": "labelled"}, "--format labelled needs depth"),
+        ({"format": "sa1b", "depth": "a.npy", "scale": 1}, "and the others have none; leave --format out"),
+        ({"depth": "d"}, "--scale is missing"),
+        ({"out": None}, "--out is missing"),
+        ({"images": None}, "nothing is given to pack: --images, or --dataset with its --root"),
+        ({"root": "x"}, "--root and --split are of a data set, and no --dataset is given"),
+        ({"dataset": "hypersim"}, "--dataset knows its own files: leave out --images"),
+        (
+            {"images": None, "dataset": "hypersim"},
+            "--root is missing: the folder, tar or zip that holds hypersim",
+        ),
+        (
+            {"images": None, "dataset": "hyper", "root": "x"},
+            "'hyper' is not a data set that depthkd can read; it",
+        ),
+        (
+            {"images": None, "dataset": "kitti", "root": "x", "split": "trian"},
+            "there is no list trian; its splits",
+        ),
+        (
+            {"images": None, "dataset": "kitti", "root": "x"},
+            "data set 'kitti': there is no x; it would be a folder",
+        ),
+        ({"intrinsics": "c.csv"}, "there is no file c.csv with intrinsics"),
         ({"out": "a-%d-%d.tar"}, "is no pattern for shards"),
         ({"out": "a.zip"}, "is no pattern for shards"),
         ({"samples_per_shard": 0}, "samples_per_shard must be at least 1"),
@@ -226,6 +248,7 @@ def test_bad_settings_are_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     photos(tmp_path, ["a.jpg", "a.png"])
+    np.save(tmp_path / "a.npy", np.ones((32, 48), np.float32))
     with pytest.raises(ValueError, match=re.escape(sentence)):
         pack(**{"images": "a.jpg", "out": "out.tar", **change})
 

@@ -54,7 +54,7 @@ class ShardDataModule(LightningDataModule):
         if not 0.0 <= max_bad_fraction <= 1.0:
             raise UserError(f"data.max_bad_fraction must be from 0 to 1, not {max_bad_fraction:g}")
         for name, benchmark in (validation or {}).items():
-            if MetricSet.DEPTH not in benchmark.figures:
+            if MetricSet.DEPTH not in benchmark.metrics:
                 raise UserError(
                     f"data.validation.{name} has no depth to validate on: only `depthkd test` can score it"
                 )

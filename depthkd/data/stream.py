@@ -20,7 +20,7 @@ from depthkd.data.order import Recent, ShardOrder
 from depthkd.data.transforms import Transform
 from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.sample import BadSample, Sample
-from depthkd.formats.samples import decode_sample
+from depthkd.formats.shard_samples import decode_sample
 from depthkd.formats.tar import TarIndex, index_tar
 from depthkd.paths import expand_urls, user_path
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from depthkd.benchmarks.files import ListedBenchmark
+from depthkd.benchmarks.public_benchmark import PublicBenchmark
 from depthkd.evaluation.outcomes import Figures, Outcome
 from depthkd.metrics.catalogue import MetricSet
 from depthkd.report.layout import papers_own_layout, papers_table
@@ -42,11 +42,11 @@ def _public(outcome: Outcome) -> bool:
 def _part(outcome: Outcome) -> str:
     """The sentence about a benchmark of which not all samples were scored, or others than the papers do."""
     benchmark = outcome.benchmark
-    if not isinstance(benchmark, ListedBenchmark) or (benchmark.split is None and benchmark.limit is None):
+    if not isinstance(benchmark, PublicBenchmark) or benchmark.papers_samples:
         return ""
     return (
-        f"{outcome.title}: not the papers' samples but {len(benchmark)}, chosen by split={benchmark.split} "
-        f"and limit={benchmark.limit}"
+        f"{outcome.title}: not the papers' samples but {len(benchmark)}, chosen by "
+        f"split={benchmark.dataset.split} and limit={benchmark.limit}"
     )
 
 
@@ -133,7 +133,7 @@ def scatters(outcomes: Sequence[Outcome]) -> list[str]:
     for outcome in outcomes:
         first.setdefault(outcome.title, outcome)
     fitted = [o for o in first.values() if o.fitted and o.scored]
-    sharp = [o for o in fitted if MetricSet.EDGES in o.benchmark.figures]
+    sharp = [o for o in fitted if MetricSet.EDGES in o.benchmark.metrics]
     flat = [o for o in fitted if o not in sharp]
     plots = []
     for outcome in sharp:

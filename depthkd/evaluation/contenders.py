@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from depthkd.benchmarks.shards import ShardBenchmark
+from depthkd.benchmarks.labelled_shards import ShardBenchmark
 from depthkd.benchmarks.trivial import BestConstant, MeanMap, VerticalRamp, mean_disparity_map, spread
 from depthkd.models.model import DepthModel
 from depthkd.paths import user_path

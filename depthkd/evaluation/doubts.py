@@ -20,7 +20,7 @@ from torch import Tensor
 
 from depthkd.alignment import Fit, thin_out
 from depthkd.batch import DepthSpace, Quantity
-from depthkd.benchmarks.benchmark import Protocol
+from depthkd.benchmarks.protocol import Protocol
 
 Map = Float[Tensor, "1 height width"]
 Values = Float64[np.ndarray, " pixels"]

@@ -256,7 +256,7 @@ def _picture(
     outcome = outcomes[0]
     if not pictures:
         return
-    by = names_of(outcome.benchmark.figures)[0]
+    by = names_of(outcome.benchmark.metrics)[0]
     best = "highest" if higher_is_better(by) else "lowest"
     outcome.picks = outcome.picks or picked(records.of(outcome.name, subject.name), pictures, by, best)
     illustrate(outcome, subject.name, subject.answers(outcome, seed, keep))

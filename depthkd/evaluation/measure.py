@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from depthkd.alignment import Fit
-from depthkd.benchmarks.benchmark import Protocol
+from depthkd.benchmarks.protocol import Protocol
 from depthkd.evaluation.answers import (
     Answers,
     AnswersOfTruth,
@@ -179,7 +179,7 @@ def _judge(
         values |= broken_figures(job)
     if MetricSet.OUTPUT in outcome.sets:
         values |= {name: float(value) for name, value in output_magnitude(raw).items()}
-    if MetricSet.PAIRS in benchmark.figures:
+    if MetricSet.PAIRS in benchmark.metrics:
         values |= pair_figures(raw[0], space.quantity, sample)
     if subject.model.takes_camera:
         values["camera"] = float(sample.intrinsics is not None)

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from depthkd.batch import METRIC_DEPTH, DepthSpace
-from depthkd.benchmarks.benchmark import Benchmark, Protocol
+from depthkd.benchmarks.benchmark import Benchmark
+from depthkd.benchmarks.protocol import Protocol
 from depthkd.errors import UserError
 from depthkd.evaluation.answers import Answers, WrongAnswerError
 from depthkd.evaluation.certainty import Certainty
@@ -92,17 +93,17 @@ class Outcome:
     def sets(self) -> tuple[MetricSet, ...]:
         """All sets of figures that are computed."""
         suited = [s for s in self.studies if s is not MetricSet.WINDOWS or self.fitted]
-        return (*self.benchmark.figures, *suited)
+        return (*self.benchmark.metrics, *suited)
 
     @property
     def fitted(self) -> bool:
         """Whether predictions are fitted to a truth at all."""
-        return MetricSet.DEPTH in self.benchmark.figures
+        return MetricSet.DEPTH in self.benchmark.metrics
 
     @property
     def how(self) -> str:
         """What stands beside the figures."""
-        sets, ratios_of = self.benchmark.figures, RATIOS_OF[self.protocol.stand_in]
+        sets, ratios_of = self.benchmark.metrics, RATIOS_OF[self.protocol.stand_in]
         recall = f"boundary recall of {ratios_of}, foreground where alpha is above 0.1"
         if self.fitted:
             edges = {MetricSet.EDGES: f"boundary F1 of {ratios_of}", MetricSet.MATTE: recall}
@@ -155,9 +156,9 @@ class Outcome:
             "Nothing was scored here." if not self.scored else f"Not scored: {', '.join(self.unscored)}."
         )
         said = [nothing, *self.notes] if self.unscored else list(self.notes)
-        if MetricSet.EDGES in self.benchmark.figures and self.scored:
+        if MetricSet.EDGES in self.benchmark.metrics and self.scored:
             said.append(PDBE_NOTE)
-        if MetricSet.MATTE in self.benchmark.figures and not self.fitted:
+        if MetricSet.MATTE in self.benchmark.metrics and not self.fitted:
             said.append(RECALL_NOTE)
         for sentences in self.overlaps.values():
             said += [f"{MARK} not zero-shot: {sentence}" for sentence in sentences]

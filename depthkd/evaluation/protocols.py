@@ -6,7 +6,8 @@ from typing import Any
 
 from depthkd.alignment import Fit
 from depthkd.batch import DepthSpace
-from depthkd.benchmarks.benchmark import FIT_NAMES, PROTOCOLS, Benchmark, Protocol
+from depthkd.benchmarks.benchmark import Benchmark
+from depthkd.benchmarks.protocol import FIT_NAMES, PROTOCOLS, Protocol
 from depthkd.metrics.catalogue import MetricSet
 
 ALL = "all"
@@ -25,7 +26,7 @@ def chosen(benchmark: Benchmark, names: Sequence[str] | None, changes: Mapping[s
         UserError: there is no preset of a name, or a changed field makes no sense.
     """
     own = replace(benchmark.protocol, **changes)
-    if MetricSet.DEPTH not in benchmark.figures:
+    if MetricSet.DEPTH not in benchmark.metrics:
         return [replace(own, stand_in="raw")]  # nothing is fitted
     if names is None:
         return [own]

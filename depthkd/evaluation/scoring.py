@@ -14,7 +14,8 @@ from torch import Tensor
 
 from depthkd.alignment import convert
 from depthkd.batch import DepthSpace, Quantity
-from depthkd.benchmarks.benchmark import Benchmark, Protocol
+from depthkd.benchmarks.benchmark import Benchmark
+from depthkd.benchmarks.protocol import Protocol
 from depthkd.errors import UserError
 from depthkd.evaluation.figures import SLOW, UNFITTED, SlowJob
 from depthkd.formats.sample import AnnotatedSample, BadSample, Sample
@@ -82,7 +83,7 @@ def _floats(found: dict[str, Float[Tensor, " 1"]]) -> dict[str, float]:
 def slow_sets(benchmark: Benchmark, sample: Sample) -> tuple[MetricSet, ...]:
     """The benchmark's figures for worker processes, less those that lack the sample's truth."""
     possible = SLOW if sample.depth is not None else UNFITTED
-    return tuple(figures for figures in SLOW if figures in benchmark.figures and figures in possible)
+    return tuple(figures for figures in SLOW if figures in benchmark.metrics and figures in possible)
 
 
 def slow_job(

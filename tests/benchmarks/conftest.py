@@ -1,14 +1,3 @@
-from collections.abc import Mapping
-from pathlib import Path
+from tests.datasets.conftest import root
 
-import pytest
-
-from tests.benchmarks.files import Root, write
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Root:
-    def make(files: Mapping[str, bytes], kind: str = "folder") -> Path:
-        return write(tmp_path / f"root.{kind}", files, kind)
-
-    return make
+__all__ = ["root"]

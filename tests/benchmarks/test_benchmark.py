@@ -19,7 +19,7 @@ from depthkd.batch import (
     Quantity,
 )
 from depthkd.benchmarks import Motorcycle, Protocol
-from depthkd.benchmarks.benchmark import PROTOCOLS
+from depthkd.benchmarks.protocol import PROTOCOLS
 
 fast = settings(deadline=None, derandomize=True, max_examples=25)
 seeds = st.integers(0, 2**31)

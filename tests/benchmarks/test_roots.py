@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import yaml
 
-from depthkd.benchmarks import roots
-from depthkd.benchmarks.files import shipped_split
-from depthkd.benchmarks.roots import PLACES, Holding, holdings, listing
-from tests.benchmarks.files import hdf5, mat, picture, png, write
+from depthkd.benchmarks.public import DIODEIndoor, NYUv2
+from depthkd.benchmarks.roots import NAMED_ONLY, Holding, found_below_roots, holdings, listing
+from depthkd.datasets.dataset import shipped_split
 from tests.conftest import CommandLine
+from tests.datasets.files import hdf5, mat, picture, png, write
 
+PLACES = [kind for kind in found_below_roots() if kind not in NAMED_ONLY]
 NYU = [line.split()[:2] for line in shipped_split("nyuv2_test_654.txt")]
 
 
@@ -23,7 +24,7 @@ def of(root: Path, name: str) -> Holding:
 
 def test_an_empty_root_says_what_would_stand_where(tmp_path: Path) -> None:
     found = holdings(tmp_path)
-    assert [h.kind for h in found] == list(PLACES)
+    assert [h.kind for h in found] == PLACES
     assert all(h.place is None and h.missing is None and h.sentence for h in found)
     counts = {h.name: h.samples for h in found}
     assert (counts["nyuv2"], counts["kitti"], counts["vkitti2"]) == (654, 652, 5364)
@@ -37,7 +38,7 @@ def test_an_empty_root_says_what_would_stand_where(tmp_path: Path) -> None:
 def test_a_whole_tar_is_found(tmp_path: Path) -> None:
     files = {name: b"" for line in NYU for name in line}
     place = write(tmp_path / "nyuv2/nyu_labeled_extracted.tar", files, "tar")
-    assert of(tmp_path, "nyuv2") == Holding("nyuv2", roots.NYUv2, place, 654, 0)
+    assert of(tmp_path, "nyuv2") == Holding("nyuv2", NYUv2, place, 654, 0)
 
 
 def test_some_benchmarks_with_lists_of_their_own(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_a_part_is_looked_for_where_it_is_named(tmp_path: Path) -> None:
     indoor = {name: b"" for line in lines if line[0].startswith("indoors") for name in line}
     place = write(tmp_path / "diode", indoor)
     (found,) = holdings(tmp_path, ["diode_indoor"])
-    assert found == Holding("diode_indoor", roots.DIODEIndoor, place, 325, 0)
+    assert found == Holding("diode_indoor", DIODEIndoor, place, 325, 0)
     assert of(tmp_path, "diode").missing == 446
     benchmark = found.kind(place)
     assert (benchmark.name, len(benchmark), benchmark.data_set) == ("diode_indoor", 325, "DIODE")
@@ -138,7 +139,7 @@ def test_the_listing_reads_well(tmp_path: Path) -> None:
         "|",
     ]
     assert "nyuv2/nyu_labeled_extracted.tar |     654 |       0 |" in lines[2]
-    assert len([line for line in lines if line.startswith("- benchmark '")]) == len(PLACES) - 1
+    assert len([line for line in lines if line.startswith("- ")]) == len(PLACES) - 1
     with pytest.raises(FileNotFoundError, match="nowhere is no folder"):
         listing(tmp_path / "nowhere")
 
@@ -156,4 +157,4 @@ def test_every_one_can_be_named_in_a_config(command_line: CommandLine) -> None:
     assert tree["vkitti2"]["init_args"]["crop"] == "garg"
     assert tree["da2k"]["init_args"]["protocol"] == "depth_anything"
     assert all(tree[kind.name]["init_args"]["limit"] == 5 for kind in PLACES)
-    assert len({kind.data_set for kind in PLACES}) == len(PLACES)
+    assert len({kind.kind.title for kind in PLACES}) == len(PLACES)

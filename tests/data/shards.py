@@ -9,7 +9,7 @@ import numpy as np
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.formats.sample import Sample
-from depthkd.formats.samples import encode_sample
+from depthkd.formats.shard_samples import encode_sample
 
 HEIGHT, WIDTH = 24, 32
 

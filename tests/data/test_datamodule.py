@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from depthkd.batch import METRIC_DEPTH, Batch, TrainingBatch
-from depthkd.benchmarks.benchmark import PROTOCOLS, Benchmark
+from depthkd.benchmarks.benchmark import Benchmark
+from depthkd.benchmarks.protocol import PROTOCOLS
 from depthkd.data.datamodule import ShardDataModule
 from depthkd.data.loaders import BenchmarkLoader, StreamLoader
 from depthkd.data.stream import ShardSource

@@ -11,7 +11,7 @@ from depthkd.batch import METRIC_DEPTH, Batch, TrainingBatch
 from depthkd.data.stream import OpenSource, ShardSource, StreamBatches, places_per_rank
 from depthkd.data.transforms import CrossContextCrop, SquareCrop
 from depthkd.formats.sample import BadSample, Sample
-from depthkd.formats.samples import encode_sample
+from depthkd.formats.shard_samples import encode_sample
 from tests.data.shards import write_shards, write_tar
 
 COUNTS = [5, 3, 7, 4]

@@ -28,14 +28,14 @@ class Boxes(Benchmark):
     def __init__(
         self,
         count: int = 6,
-        figures: tuple[MetricSet, ...] = tuple(s for s in MetricSet if s not in STUDIES),
+        metrics: tuple[MetricSet, ...] = tuple(s for s in MetricSet if s not in STUDIES),
         unreadable: tuple[int, ...] = (),
         without_truth: tuple[int, ...] = (),
         data_set: str | None = None,
     ) -> None:
         self.protocol = Protocol.named("marigold", max_depth=20.0)
         self.count = count
-        self.figures = figures
+        self.metrics = metrics
         self.unreadable = unreadable
         self.without_truth = without_truth
         self.data_set = data_set
@@ -78,7 +78,7 @@ class Boxes(Benchmark):
             matte=matte,
         )
         return (
-            sample if MetricSet.DEPTH in self.figures else replace(sample, depth=None, mask=None, space=None)
+            sample if MetricSet.DEPTH in self.metrics else replace(sample, depth=None, mask=None, space=None)
         )
 
 

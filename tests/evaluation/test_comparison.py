@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from depthkd.batch import METRIC_DEPTH
-from depthkd.benchmarks.benchmark import Protocol
+from depthkd.benchmarks.protocol import Protocol
 from depthkd.evaluation.evaluate import evaluate
 from depthkd.evaluation.protocols import differences
 from depthkd.metrics.catalogue import MetricSet
@@ -23,7 +23,7 @@ OPTIONS: dict[str, Any] = {"photographs": False, "pictures": 0, "workers": 0}
 
 
 def like(name: str, data_set: str | None, figures: tuple[MetricSet, ...] = DEPTH) -> Boxes:
-    benchmark = Boxes(figures=figures, data_set=data_set)
+    benchmark = Boxes(metrics=figures, data_set=data_set)
     benchmark.name = name
     return benchmark
 

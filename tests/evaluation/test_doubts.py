@@ -20,8 +20,8 @@ from depthkd.batch import (
     DepthSpace,
     Quantity,
 )
-from depthkd.benchmarks.benchmark import Protocol
-from depthkd.data.scenes import Style, scenes
+from depthkd.benchmarks.protocol import Protocol
+from depthkd.datasets.scenes import Style, scenes
 from depthkd.errors import UserError
 from depthkd.evaluation.doubts import doubts, fit_facts
 from depthkd.evaluation.evaluate import evaluate
@@ -170,7 +170,7 @@ def test_it_is_said_under_the_table_and_after_an_interruption(tmp_path: Path) ->
             table = tmp_path / "per_sample.csv"
             lines = table.read_text().splitlines(keepends=True)
             table.write_text("".join(lines[: 1 + 4 + 6 + 6]))
-        results = evaluate(models, {"b": Sloped(figures=DEPTH)}, out=tmp_path, **OPTIONS)
+        results = evaluate(models, {"b": Sloped(metrics=DEPTH)}, out=tmp_path, **OPTIONS)
         found = results["benchmarks"]["b"]
         assert found["figures"]["turned"]["abs_rel"] < 0.02  # the figure is kept
         assert set(found["doubts"]) == {"turned", "depth", "metric"}
@@ -184,7 +184,7 @@ def test_it_is_said_under_the_table_and_after_an_interruption(tmp_path: Path) ->
 
 def test_without_a_fit_a_least_squares_fit_tells(tmp_path: Path) -> None:
     models: dict[str, str | DepthModel] = {"metric": Wrong(METRIC_DEPTH, 1.0, -1.0)}
-    results = evaluate(models, {"b": Sloped(figures=DEPTH)}, out=tmp_path, protocol="metric", **OPTIONS)
+    results = evaluate(models, {"b": Sloped(metrics=DEPTH)}, out=tmp_path, protocol="metric", **OPTIONS)
     first, second = results["benchmarks"]["b"]["doubts"]["metric"]
     assert first.startswith("metric: the scale of a least-squares fit is negative in 6 of 6 images")
     assert "go with disparity better than with depth" in second
@@ -199,7 +199,7 @@ class Millimetres(Boxes):
         return replace(sample, depth=sample.depth * 1000 if index >= self.first else sample.depth)
 
     def __init__(self, first: int = 0, figures: tuple[MetricSet, ...] = DEPTH) -> None:
-        super().__init__(figures=figures)
+        super().__init__(metrics=figures)
         self.first = first
 
 
@@ -242,7 +242,7 @@ def test_a_part_without_valid_truth_is_told_with_both_ranges(
 
 
 def test_a_truth_without_a_measured_pixel_and_one_in_other_units(tmp_path: Path) -> None:
-    empty = Boxes(without_truth=tuple(range(6)), figures=DEPTH)
+    empty = Boxes(without_truth=tuple(range(6)), metrics=DEPTH)
     results = evaluate({"s": Seer()}, {"b": empty}, out=tmp_path, **OPTIONS)
     table = (tmp_path / "table.md").read_text()
     assert results["benchmarks"]["b"]["unscored"] == ["s"]
@@ -254,7 +254,7 @@ def test_a_truth_without_a_measured_pixel_and_one_in_other_units(tmp_path: Path)
             assert sample.depth is not None
             return replace(sample, depth=1e-3 / sample.depth, space=SCALE_DISPARITY)
 
-    evaluate({"s": Seer()}, {"b": Relative(figures=DEPTH)}, out=tmp_path / "r", **OPTIONS)
+    evaluate({"s": Seer()}, {"b": Relative(metrics=DEPTH)}, out=tmp_path / "r", **OPTIONS)
     assert (
         "are 3000 to 10000, all outside of what the protocol counts, 0.001 to 20:"
         in (tmp_path / "r/table.md").read_text()

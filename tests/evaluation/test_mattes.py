@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
-from depthkd.benchmarks.mattes import AM2k
+from depthkd.benchmarks.public import AM2k
 from depthkd.evaluation.evaluate import evaluate
 from depthkd.formats.images import encode_jpeg
 from depthkd.metrics.boundary import boundary_recall
 from depthkd.metrics.catalogue import MetricSet
 from depthkd.models.model import DepthModel, DepthOutput
-from tests.benchmarks.files import png, write
+from tests.datasets.files import png, write
 from tests.evaluation.subjects import SIZE, Boxes, Seer
 
 MATTES = (MetricSet.MATTE,)
@@ -26,7 +26,7 @@ Models = dict[str, str | DepthModel]
 def measured(models: Models, out: Path, benchmark: Any = None, **options: Any) -> dict[str, Any]:
     """Results of the one benchmark."""
     settings: dict[str, Any] = {"photographs": False, "pictures": 0, "workers": 0} | options
-    results = evaluate(models, {"boxes": benchmark or Boxes(figures=MATTES)}, out=out, **settings)
+    results = evaluate(models, {"boxes": benchmark or Boxes(metrics=MATTES)}, out=out, **settings)
     found: dict[str, Any] = results["benchmarks"]["boxes"]
     return found
 
@@ -52,7 +52,7 @@ def inverse(raw: np.ndarray) -> np.ndarray:
 def test_recall_is_the_metric_of_the_raw_prediction_in_the_place_of_depth(
     space: DepthSpace, stand_in: Callable[[np.ndarray], np.ndarray], asked: str, tmp_path: Path
 ) -> None:
-    benchmark, model = Boxes(figures=MATTES), Half(space=space)
+    benchmark, model = Boxes(metrics=MATTES), Half(space=space)
     found = measured({"seer": model}, tmp_path, benchmark, stand_in=asked, protocol="midas")
     expected = []
     for i in range(len(benchmark)):
@@ -115,7 +115,7 @@ def test_other_mattes_are_other_data(tmp_path: Path) -> None:
 
 
 def test_pairs_and_mattes_of_the_same_images_are_scored_together(tmp_path: Path) -> None:
-    found = measured({"seer": Seer()}, tmp_path, Boxes(figures=(MetricSet.PAIRS, MetricSet.MATTE)))
+    found = measured({"seer": Seer()}, tmp_path, Boxes(metrics=(MetricSet.PAIRS, MetricSet.MATTE)))
     assert found["figures"]["seer"] == {
         "pair_accuracy": 1,
         "pairs": 18,

@@ -63,7 +63,7 @@ def test_every_set_of_figures_is_the_metric_of_the_fitted_depth(tmp_path: Path) 
 
 
 def test_worker_processes_change_nothing(tmp_path: Path) -> None:
-    benchmarks: dict[str, Benchmark] = {"boxes": Boxes(), "mattes": Boxes(figures=(MetricSet.MATTE,))}
+    benchmarks: dict[str, Benchmark] = {"boxes": Boxes(), "mattes": Boxes(metrics=(MetricSet.MATTE,))}
     for count in (0, 1):
         evaluate({"seer": Seer()}, benchmarks, out=tmp_path / str(count), photographs=False, workers=count)
     here, there = ((tmp_path / str(count) / "per_sample.csv").read_text() for count in (0, 1))
@@ -108,7 +108,7 @@ def test_parts_of_a_benchmark_have_figures_of_their_own(tmp_path: Path) -> None:
 
 
 def test_pairs_alone_need_no_truth_and_no_fit(tmp_path: Path) -> None:
-    found = results_of(Seer(), tmp_path, Boxes(figures=(MetricSet.PAIRS,)), pictures=2)["benchmarks"]["boxes"]
+    found = results_of(Seer(), tmp_path, Boxes(metrics=(MetricSet.PAIRS,)), pictures=2)["benchmarks"]["boxes"]
     assert set(found["figures"]["seer"]) == {"pair_accuracy", "pairs", "images"}
     assert found["figures"]["seer"]["pair_accuracy"] == 1.0
     assert found["figures"]["vertical ramp"]["pair_accuracy"] == pytest.approx(1 / 3)
@@ -203,7 +203,7 @@ def test_photographs_are_shown_as_the_benchmark_is_run(tmp_path: Path) -> None:
 
 
 def test_samples_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
-    benchmark = Boxes(unreadable=(1,), without_truth=(3,), figures=(MetricSet.DEPTH,))
+    benchmark = Boxes(unreadable=(1,), without_truth=(3,), metrics=(MetricSet.DEPTH,))
     found = results_of(Seer(blur=3), tmp_path, benchmark)["benchmarks"]["boxes"]
     assert found["unreadable"] == ["box1.png is cut off"] and found["without_truth"] == ["box3"]
     assert found["figures"]["seer"]["images"] == 4
@@ -243,9 +243,9 @@ def test_studies_are_made_on_request(tmp_path: Path) -> None:
             depth[..., depth.shape[-1] // 2 :] *= 2.0
             return DepthOutput(depth)
 
-    plain = results_of(Bent(), tmp_path, Boxes(figures=(MetricSet.DEPTH,)))["benchmarks"]["boxes"]["figures"]
+    plain = results_of(Bent(), tmp_path, Boxes(metrics=(MetricSet.DEPTH,)))["benchmarks"]["boxes"]["figures"]
     assert "output_median" not in plain["seer"] and "global_abs_rel_2" not in plain["seer"]
-    benchmark = Boxes(figures=(MetricSet.DEPTH,))
+    benchmark = Boxes(metrics=(MetricSet.DEPTH,))
     found = results_of(Bent(), tmp_path, benchmark, studies=["windows", "output"])["benchmarks"]["boxes"]
     figures = found["figures"]["seer"]
     assert figures["local_abs_rel_2"] < 0.3 * figures["global_abs_rel_2"]
@@ -258,6 +258,6 @@ def test_studies_are_made_on_request(tmp_path: Path) -> None:
     table = (tmp_path / "table.md").read_text()
     assert "2x2 windows, one fit: AbsRel ↓" in table and "output's median" in table
     alone = results_of(
-        Seer(), tmp_path / "p", Boxes(figures=(MetricSet.PAIRS,)), studies=["windows", "output"]
+        Seer(), tmp_path / "p", Boxes(metrics=(MetricSet.PAIRS,)), studies=["windows", "output"]
     )
     assert {"output_median"} <= set(alone["benchmarks"]["boxes"]["figures"]["seer"])

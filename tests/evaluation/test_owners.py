@@ -18,9 +18,9 @@ from depthkd.formats.sample import AnnotatedSample, Sample
 from depthkd.metrics.catalogue import MetricSet
 from depthkd.metrics.planarity import plane_errors
 from depthkd.models.model import DepthModel, DepthOutput
-from tests.benchmarks.files import picture, write
-from tests.benchmarks.test_datasets import SETS, dpt, opened
+from tests.benchmarks.test_public import SETS, dpt, opened
 from tests.conftest import CommandLine
+from tests.datasets.files import picture, write
 from tests.evaluation.subjects import SIZE, Boxes, Seer
 from tests.metrics.test_edges import pdbe_oracle
 

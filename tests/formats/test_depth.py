@@ -12,7 +12,7 @@ from depthkd.batch import DepthSpace
 from depthkd.formats.depth import LossyError, decode_depth, encode_depth, read_depth_npy, read_depth_png
 from depthkd.formats.images import encode_png
 from depthkd.formats.sample import BadSample, Sample
-from depthkd.formats.samples import decode_label, encode_label
+from depthkd.formats.shard_samples import decode_label, encode_label
 
 RELAXED = settings(deadline=None, derandomize=True)
 

@@ -15,11 +15,11 @@ from depthkd.metrics.magnitude import output_magnitude
 from depthkd.metrics.windows import window_errors
 from depthkd.models.dpt.depth_anything import DepthAnything
 from depthkd.models.frozen import Frozen
-from tests.benchmarks.metrics import fitted_pixels, images
-from tests.benchmarks.normalization import loop
 from tests.gpu.parts import Place
 from tests.gpu.report import Row, compared
 from tests.metrics.written_out import numpy_figures
+from tests.speed.metrics import fitted_pixels, images
+from tests.speed.normalization import loop
 
 MARIGOLD = Protocol.named("marigold", max_depth=10.0)
 

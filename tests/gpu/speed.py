@@ -9,11 +9,11 @@ from depthkd.losses.normalization import Normalization, distillation_loss
 from depthkd.models.dpt.depth_anything import DepthAnything
 from depthkd.models.latent_diffusion.diffusion import Lotus, Marigold
 from depthkd.models.latent_diffusion.fiffdepth import FiffDepth
-from tests.benchmarks.families import seconds
-from tests.benchmarks.normalization import loop
 from tests.gpu.numbers import maps
 from tests.gpu.parts import Place
 from tests.gpu.report import Row
+from tests.speed.families import seconds
+from tests.speed.normalization import loop
 
 
 def bf16_rate(place: Place) -> float:

@@ -25,12 +25,12 @@ from depthkd.models.frozen import Frozen
 from depthkd.models.latent_diffusion.diffusion import Lotus
 from depthkd.models.latent_diffusion.fiffdepth import FiffDepth
 from depthkd.models.model import DepthModel, resize_map
-from tests.benchmarks import sharpdepth
-from tests.benchmarks.families import seconds
-from tests.benchmarks.normalization import loop
 from tests.gpu.parts import Place
 from tests.gpu.report import Row
 from tests.gpu.speed import bf16_rate
+from tests.speed import sharpdepth
+from tests.speed.families import seconds
+from tests.speed.normalization import loop
 
 WINDOWS = 4
 Loss = Callable[[], torch.Tensor]

@@ -6,8 +6,8 @@ import torch
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.metrics.catalogue import FORMULAS
-from tests.benchmarks.metrics import MARIGOLD, fitted_pixels, images
 from tests.metrics.test_depth import agree
+from tests.speed.metrics import MARIGOLD, fitted_pixels, images
 
 
 @pytest.mark.parametrize("batch", [1, 3])

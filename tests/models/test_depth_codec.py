@@ -6,8 +6,8 @@ import torch
 from skimage import data
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
-from depthkd.benchmarks.benchmark import Protocol
-from depthkd.data.scenes import scenes
+from depthkd.benchmarks.protocol import Protocol
+from depthkd.datasets.scenes import scenes
 from depthkd.models.latent_diffusion.depth_codec import as_depth, as_picture, depth_range, latent_mask
 from depthkd.models.latent_diffusion.fiffdepth import FiffDepth
 from depthkd.models.latent_diffusion.transform_codec import COLOURS, TransformCodec

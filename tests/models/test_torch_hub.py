@@ -16,7 +16,7 @@ from depthkd.models import Metric3D, UniDepth
 from depthkd.models.frozen import Frozen
 from depthkd.models.unidepth_metric3d import find_clone
 from depthkd.models.weights import read_weights
-from tests.benchmarks.test_shards import labelled, write_shard
+from tests.benchmarks.test_labelled_shards import labelled, write_shard
 from tests.conftest import CommandLine
 from tests.models.test_metric import depth_pro, zoedepth
 

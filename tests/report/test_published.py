@@ -1,6 +1,6 @@
 import pytest
 
-from depthkd.benchmarks.benchmark import PROTOCOLS
+from depthkd.benchmarks.protocol import PROTOCOLS
 from depthkd.metrics.catalogue import FORMULAS
 from depthkd.report.published import (
     PublishedFigure,

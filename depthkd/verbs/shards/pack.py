@@ -1,6 +1,6 @@
-"""`depthkd shards pack`: files -> tar shards."""
+"""`depthkd shards pack`: a data set, or a folder of images, -> tar shards."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -8,10 +8,11 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from depthkd.batch import DepthSpace
+from depthkd.datasets.dataset import Dataset, ListedDataset, dataset_class
+from depthkd.datasets.folder import FolderDataset
+from depthkd.datasets.packing import Layout, Packer
 from depthkd.errors import UserError
 from depthkd.formats.depth import CODECS, Number
-from depthkd.formats.packing import Layout, Packer, RawDepth, find_pairs
 from depthkd.formats.writing import write_shards
 from depthkd.in_use import InUse
 from depthkd.parsing import numbers
@@ -29,9 +30,9 @@ class Packed:
 
 
 def pack(
-    images: str | list[str],
-    out: str,
-    format: Layout = "sa1b",
+    images: str | list[str] | None = None,
+    out: str | None = None,
+    format: Layout | None = None,
     depth: str | list[str] | None = None,
     space: str = "metric depth",
     scale: str | Number | None = None,
@@ -44,21 +45,27 @@ def pack(
     overwrite: bool = False,
     max_depth: Number | None = None,
     pair: Literal["name", "order"] = "name",
+    dataset: str | Dataset | None = None,
+    root: str | None = None,
+    split: str | None = None,
 ) -> Packed:
-    """Write images, with their depth or without, into tar shards; image files are copied as they are.
+    """Write a data set, or images with their depth or without, into tar shards; image files are copied as
+    they are.
 
     Args:
         images: files, folders (not their subfolders), patterns such as 'photos/*.jpg', 'photos/**' or
             'frame-{000..240..10}.jpg', or @list.txt with one on each line.
         out: where to write, such as 'shards/photos-%06d.tar'; without a number, one tar.
-        format: sa1b (images and a json), img2dataset (numbered, with txt and json), or labelled.
+        format: labelled (with depth), sa1b (images and a json) or img2dataset (numbered, with txt and json);
+            by default labelled where there is depth, and sa1b where there is none.
         depth: the depth files, .png of 8 or 16 bits or .npy; each belongs to the image that agrees with it
             in the folders, words and numbers that tell files apart.
         space: what their values are, such as "metric depth" (stored in metres) or "scale disparity".
         scale: value = number * scale + offset, such as 0.001 for millimetres, or 1/256.
         offset: see scale.
         invalid: numbers in the files that mean "not measured", such as 0,65535.
-        intrinsics: fx,fy,cx,cy of all images in pixels, top-left pixel's centre at (0, 0).
+        intrinsics: fx,fy,cx,cy of all images in pixels, top-left pixel's centre at (0, 0); or a CSV with the
+            columns image, fx, fy, cx and cy, or a JSON {image: [fx, fy, cx, cy]}.
         codec: log16 (16 bits, relative error under 1e-4), png16 (16 bits, linear over each map's own
             range) or npy (exact); by default log16, and png16 for affine spaces.
         samples_per_shard: how many samples go into a tar.
@@ -66,36 +73,35 @@ def pack(
         overwrite: replace tars of the same name.
         max_depth: values farther than this are not valid, such as a sky at 10000: metres in a metric space.
         pair: name, or order: the first image with the first depth file, and so on.
+        dataset: instead of images and depth, a data set that depthkd reads, such as hypersim; or the class of
+            one.
+        root: the folder, tar or zip with the data set.
+        split: of the data set, such as train; or a file with a list of its samples.
 
     Raises:
         UserError, MissingFileError, ExistingFileError: one sentence on what does not fit.
     """
-    if (format == "labelled") != (depth is not None):
-        raise UserError(
-            "--depth and --format labelled go together; without depth, choose sa1b or img2dataset"
-        )
     if codec is not None and codec not in CODECS:
         raise UserError(f"codec '{codec}' does not exist; it would be one of {', '.join(CODECS)}")
-    raw = None
-    if depth is not None:
-        if scale is None:
-            raise UserError("--scale is missing: value = number * scale, such as 0.001 for millimetres")
-        excluded = numbers(invalid, "invalid")
-        raw = RawDepth(DepthSpace.parse(space), _fraction(scale), offset, excluded, codec, max_depth)
-    elif max_depth is not None or pair != "name":
-        raise UserError("--max_depth and --pair are about depth files, and no --depth is given")
     if not 0 <= max_bad <= 1:
         raise UserError(f"max_bad is a share from 0 to 1, and not {max_bad:g}")
-    camera = None if intrinsics is None else numbers(intrinsics, "intrinsics")
-    if camera is not None and not (
-        len(camera) == 4 and min(camera[:2]) > 0 and all(map(math.isfinite, camera))
-    ):
-        raise UserError(f"intrinsics {intrinsics} would be fx,fy,cx,cy in pixels, fx and fy above 0")
-    pairs = find_pairs(images, depth, pair)
-    if pair == "order":
-        print(f"paired in order: {pairs.images[0]} with {pairs.depths[0]} first, ", end="")
-        print(f"{pairs.images[-1]} with {pairs.depths[-1]} last")
-    packer = Packer(pairs, format, raw, camera, max_bad)
+    if out is None:
+        raise UserError("--out is missing: where the tars go, such as shards/photos-%06d.tar")
+    if dataset is None:
+        if root is not None or split is not None:
+            raise UserError("--root and --split are of a data set, and no --dataset is given")
+        found: Dataset = _folder(images, depth, space, scale, offset, invalid, intrinsics, max_depth, pair)
+    else:
+        if not (images is depth is scale is intrinsics is None and pair == "name"):
+            raise UserError(
+                "--dataset knows its own files: leave out --images, --depth and what describes them"
+            )
+        found = _named(dataset, root, split)
+    layout: Layout = format or ("sa1b" if found.space is None else "labelled")
+    if (layout == "labelled") != (found.space is not None):
+        raise UserError("--format labelled needs depth, and the others have none; leave --format out")
+    packer = Packer(found, layout, codec, max_bad)
+    _check_missing(found, len(packer) * max_bad)
     progress = tqdm(packer.samples(), total=len(packer), desc="pack", unit="sample", disable=None)
     pattern = user_path(out)
     writing = f"{pattern} is being packed by {{who}}: wait for it, or choose another --out"
@@ -109,6 +115,63 @@ def pack(
         print(packer.summary())
     print_bad(packer.bad, len(packer))
     return Packed(paths, samples, packer.bad)
+
+
+def _folder(
+    images: str | list[str] | None,
+    depth: str | list[str] | None,
+    space: str,
+    scale: str | Number | None,
+    offset: Number,
+    invalid: str | list[Number],
+    intrinsics: str | list[Number] | None,
+    max_depth: Number | None,
+    pair: Literal["name", "order"],
+) -> FolderDataset:
+    """The images, and what they have beside them."""
+    if images is None:
+        raise UserError("nothing is given to pack: --images, or --dataset with its --root")
+    if depth is not None and scale is None:
+        raise UserError("--scale is missing: value = number * scale, such as 0.001 for millimetres")
+    if depth is None and (max_depth is not None or pair != "name"):
+        raise UserError("--max_depth and --pair are about depth files, and no --depth is given")
+    folder = FolderDataset(
+        images, depth, space, 1.0 if scale is None else _fraction(scale), offset, numbers(invalid, "invalid"),
+        max_depth, _intrinsics(intrinsics), pair,
+    )  # fmt: skip
+    if pair == "order":
+        print(f"paired in order: {folder.images[0]} with {folder.depths[0]} first, ", end="")
+        print(f"{folder.images[-1]} with {folder.depths[-1]} last")
+    return folder
+
+
+def _named(dataset: str | Dataset, root: str | None, split: str | None) -> Dataset:
+    """The data set of a name, below a root; or one that was built from its class."""
+    if isinstance(dataset, Dataset):
+        if root is not None or split is not None:
+            raise UserError("--root and --split of a --dataset with a class are its init_args")
+        return dataset
+    if root is None:
+        raise UserError(f"--root is missing: the folder, tar or zip that holds {dataset}")
+    return dataset_class(dataset)(root, split)
+
+
+def _check_missing(dataset: Dataset, allowed: Number) -> None:
+    """See, before anything is decoded, that enough of the files are there."""
+    missing = dataset.missing()
+    if len(missing) > max(1, allowed):
+        would = f"; it would hold {dataset.layout}" if isinstance(dataset, ListedDataset) else ""
+        raise UserError(
+            f"data set '{dataset.name}': files of {len(missing)} of {len(dataset)} samples are missing, such "
+            f"as {missing[0]}{would}; --split takes a list of those that are there"
+        )
+
+
+def _intrinsics(value: str | Sequence[Number] | None) -> str | list[float] | None:
+    """Numbers, or the path of a file."""
+    if value is None or (isinstance(value, str) and value.lower().endswith((".csv", ".json"))):
+        return value
+    return numbers(value, "intrinsics")
 
 
 def _fraction(value: str | Number) -> float:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from depthkd.errors import ExistingFileError, UserError
-from depthkd.formats.samples import encode_sample
+from depthkd.formats.shard_samples import encode_sample
 from depthkd.formats.whole_files import draft_of, write_whole
 from depthkd.formats.writing import Member, write_tar
 from depthkd.in_use import InUse
@@ -64,7 +64,7 @@ def scenes(
         "format": format,
         "samples_per_shard": samples_per_shard,
     }
-    from depthkd.data.scenes import check_style
+    from depthkd.datasets.scenes import check_style
 
     check_style(style)
     folder = _folder_to_make(out)
@@ -134,7 +134,7 @@ def _generate(settings: dict[str, Any], folder: Path, names: list[str], first: i
 
 
 def _scene(style: str, seed: int, height: int, width: int, format: str, index: int) -> Member:
-    from depthkd.data.scenes import scene
+    from depthkd.datasets.scenes import scene
 
     sample = scene(seed, index, style, height, width).sample
     if format == "sa1b":

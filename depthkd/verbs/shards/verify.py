@@ -11,7 +11,7 @@ from depthkd.errors import UserError
 from depthkd.formats.depth import CODECS, too_coarse
 from depthkd.formats.images import IMAGE_SUFFIXES
 from depthkd.formats.sample import BadSample
-from depthkd.formats.samples import decode_label, decode_sample
+from depthkd.formats.shard_samples import decode_label, decode_sample
 from depthkd.formats.tar import TarIndex, index_tar
 from depthkd.paths import expand_urls
 from depthkd.verbs.shards.bad import print_bad

@@ -1,1 +1,0 @@
-"""Data sets as training sources, one a file."""

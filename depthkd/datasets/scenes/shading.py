@@ -1,0 +1,114 @@
+"""The colour of every pixel: its material, the light that reaches it, and the air before it."""
+
+import numpy as np
+from jaxtyping import Float32, Int16
+
+from depthkd.datasets.scenes.appearance import Image, Light, Style, draw_light, draw_material
+from depthkd.datasets.scenes.layout import Layout
+from depthkd.datasets.scenes.render import Hits, in_shadow
+from depthkd.datasets.scenes.shapes import dot
+from depthkd.datasets.scenes.textures import fractal_noise
+
+_LAMP_SIZE = 2.5  # metres, within which a lamp's light hardly fades
+
+Rows = Float32[np.ndarray, "3 points"]
+Values = Float32[np.ndarray, " points"]
+
+
+def shade(
+    rng: np.random.Generator, layout: Layout, hits: Hits, style: Style
+) -> tuple[Image, Float32[np.ndarray, "height width 3"]]:
+    """Linear RGB, and normals in the camera's frame (unit, towards the camera; 0 where nothing is hit)."""
+    height, width = hits.depth.shape
+    light = draw_light(rng, layout, style)
+    materials = [draw_material(rng, shape.role, style) for shape in layout.shapes]
+    camera = layout.camera
+    intrinsics = camera.intrinsics(height, width)
+    rows, columns = np.indices((height, width)).reshape(2, -1)
+    rays = camera.rotation @ np.linalg.inv(intrinsics) @ np.stack([columns, rows, np.ones(height * width)])
+
+    seen, depth = hits.shape.ravel(), hits.depth.ravel()
+    hit = seen >= 0
+    depth = np.where(hit, depth, 0)
+    points = camera.position[:, None] + rays * depth
+    length = np.sqrt(dot(rays, rays))
+    normals = np.zeros((3, height * width), np.float32)
+    albedo = np.zeros((3, height * width), np.float32)
+    order = np.argsort(seen, kind="stable")
+    bounds = np.searchsorted(seen[order], np.arange(len(layout.shapes) + 1))
+    for number, shape in enumerate(layout.shapes):
+        where = order[bounds[number] : bounds[number + 1]]
+        if not len(where):
+            continue
+        normal, coordinates = shape.surface(shape.rotation.T @ (points[:, where] - shape.centre[:, None]))
+        normal = shape.rotation @ normal
+        towards = dot(normal, rays[:, where])
+        normals[:, where] = np.where(towards > 0, -normal, normal)
+        slant = np.maximum(np.abs(towards) / length[where], 0.02)
+        footprint = (depth[where] / intrinsics[0, 0] / np.sqrt(slant)).astype(np.float32)
+        albedo[:, where] = materials[number].albedo(coordinates, footprint)
+
+    directions, distance = (rays / length).astype(np.float32), (depth * length).astype(np.float32)
+    irradiance = _irradiance(layout, light, seen, points.astype(np.float32), normals, directions, distance)
+    colour = albedo * irradiance
+    if np.isfinite(light.visibility):
+        clear = np.exp(-distance / np.float32(light.visibility))
+        colour = light.haze[:, None] + (colour - light.haze[:, None]) * clear
+    if layout.outdoors:
+        colour[:, ~hit] = _sky(light, directions[:, ~hit])
+    seen_normals = camera.rotation.T.astype(np.float32) @ normals
+    return _as_image(colour, height, width), _as_image(seen_normals, height, width)
+
+
+def _as_image(values: Rows, height: int, width: int) -> Image:
+    return np.ascontiguousarray(values.T).reshape(height, width, 3)
+
+
+def _irradiance(
+    layout: Layout,
+    light: Light,
+    seen: Int16[np.ndarray, " points"],
+    points: Rows,
+    normals: Rows,
+    directions: Rows,
+    distance: Values,
+) -> Rows:
+    if layout.outdoors:
+        to_light = np.broadcast_to(light.lamp[:, None], points.shape)
+        reach = np.full(len(seen), np.inf, np.float32)
+        strength = np.ones(len(seen), np.float32)
+        occlusion = 1 - 0.3 * (1 - normals[2]) * np.exp(-np.maximum(points[2], 0) / 0.4)
+    else:
+        to_light = light.lamp[:, None] - points
+        reach = np.maximum(np.sqrt(dot(to_light, to_light)), 1e-3)
+        to_light = to_light / reach
+        strength = _LAMP_SIZE**2 / (_LAMP_SIZE**2 + reach * reach)
+        occlusion = _corner_occlusion(layout, points)
+    facing = np.where(seen >= 0, np.maximum(dot(normals, to_light), 0), 0)
+    lit = np.flatnonzero(facing > 0)
+    facing[lit[in_shadow(layout.shapes, points[:, lit], seen[lit], to_light[:, lit], reach[lit])]] = 0
+    ambient = (0.75 + 0.25 * normals[2]) * occlusion
+    irradiance = light.key[:, None] * (facing * strength) + light.ambient[:, None] * ambient
+    if light.fill:
+        irradiance -= light.fill * dot(normals, directions) / (1 + (distance / _LAMP_SIZE) ** 2)
+    return np.asarray(irradiance, np.float32)
+
+
+def _corner_occlusion(layout: Layout, points: Rows) -> Values:
+    """Darkening towards the room's corners, by the distance to the second nearest of its planes."""
+    x = np.float32(layout.half_room[0]) - np.abs(points[0])
+    y = np.float32(layout.half_room[1]) - np.abs(points[1])
+    z = np.minimum(points[2], np.float32(layout.ceiling) - points[2])
+    second = np.maximum(np.minimum(x, y), np.minimum(np.maximum(x, y), z))
+    return np.asarray(1 - 0.45 * np.exp(-np.maximum(second, 0) / 0.35), np.float32)
+
+
+def _sky(light: Light, directions: Rows) -> Rows:
+    up = np.maximum(directions[2], 0)
+    haze, zenith = light.haze[:, None], light.zenith[:, None]
+    colour = haze + (zenith - haze) * np.minimum(2 * up, 1) ** np.float32(0.6)
+    u, v = directions[:2] / (up + 0.15)
+    cloud = fractal_noise(u + 50, v + 50, np.zeros_like(u), 0.7, octaves=4)
+    share = np.float32(light.clouds) * np.clip(2 * cloud, 0, 1) * np.minimum(4 * up, 1)
+    clouded: Rows = colour + (np.float32(0.9) - colour) * share
+    return clouded

@@ -1,6 +1,0 @@
-"""All speed measurements, one after another: `make bench`."""
-
-from tests.benchmarks import edges, families, metrics, normalization, scenes, sharpdepth, stream
-
-for measurement in (normalization, metrics, edges, scenes, stream, families, sharpdepth):
-    measurement.main()
