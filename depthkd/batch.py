@@ -91,7 +91,8 @@ class Batch:
     places in the stream, from which every random choice about them is drawn. `windows` are further
     views of parts of the image, and `boxes` says where each lies in it: (top, left, height, width)
     as fractions of the image. `skipped` has a sentence for every bad sample that was passed over,
-    and `digests` tell the images' files apart (see `content_digest`).
+    `digests` tell the images' files apart (see `content_digest`), and `data_sets` are the public data sets
+    that the samples are of, as far as that is known.
     """
 
     image: UInt8[Tensor, "batch 3 height width"] | Float[Tensor, "batch 3 height width"]
@@ -105,6 +106,7 @@ class Batch:
     boxes: Float[Tensor, "batch count 4"] | None = None
     skipped: list[str] = field(default_factory=list)
     digests: list[int] = field(default_factory=list)
+    data_sets: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -33,6 +33,11 @@ class Benchmark(ABC):
     unmeasured: Unmeasured = "far"
     edges_beyond_range: bool = False
 
+    @property
+    def guarded_as(self) -> str | None:
+        """The data set for which the zero-shot guard looks among what a model has learned from."""
+        return self.data_set
+
     def group(self, index: int) -> str | None:
         """The part of the benchmark that sample `index` belongs to, such as "indoors"; None: it has none."""
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.benchmarks.protocol import Protocol
 from depthkd.errors import UserError
-from depthkd.formats.sample import Sample
+from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.shard_samples import decode_sample
 from depthkd.formats.tar import TarIndex, index_tar
 from depthkd.metrics.catalogue import MetricSet
@@ -66,6 +66,16 @@ class ShardBenchmark(Benchmark):
     @cached_property
     def _ends(self) -> list[int]:
         return list(accumulate(len(index) for index in self._indices))
+
+    @cached_property
+    def guarded_as(self) -> str | None:
+        """See `Benchmark.guarded_as`; without a `data_set`, what the first sample was packed from."""
+        if self.data_set is not None:
+            return self.data_set
+        try:
+            return self.sample(0).data_set
+        except BadSample:
+            return None
 
     def __len__(self) -> int:
         total = self._ends[-1]

@@ -43,6 +43,7 @@ def collate(samples: Sequence[Sample], where: str) -> Batch:
         windows=None if windows is None else windows.permute(0, 1, 4, 2, 3).contiguous(),
         boxes=_stacked([s.boxes for s in samples]),
         digests=[s.digest for s in samples if s.digest is not None],
+        data_sets=sorted({s.data_set for s in samples if s.data_set is not None}),
     )
 
 

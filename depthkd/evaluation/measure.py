@@ -250,7 +250,7 @@ def _sum_up(subject: Subject, outcome: Outcome, records: Records) -> None:
             if "truth_low" in row.values:
                 outcome.ranges[index] = row.values["truth_low"], row.values["truth_high"]
     images = sum(row.trained_on for row in rows.values())
-    outcome.overlaps[name] = subject.provenance.sentences(name, outcome.benchmark.data_set, images)
+    outcome.overlaps[name] = subject.provenance.sentences(name, outcome.benchmark.guarded_as, images)
     if not subject.trivial:
         _doubt(subject, outcome, [row.values for row in rows.values()])
 

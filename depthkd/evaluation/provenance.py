@@ -9,7 +9,7 @@ from jaxtyping import UInt64
 
 from depthkd.models.model import DepthModel
 from depthkd.runs.folder import Run
-from depthkd.runs.trained_on import read_digests
+from depthkd.runs.trained_on import read_data_sets, read_digests
 
 MARK = "†"
 NONE = np.zeros(0, np.uint64)
@@ -56,6 +56,9 @@ def provenance(name: str, model: DepthModel, run: Path | None) -> Provenance:
     digests = [NONE]
     for folder in _runs(run, set()):
         digests.append(read_digests(folder))
+        if shards := read_data_sets(folder):
+            who = name if folder == run else str(folder)
+            sets[who] = tuple(dict.fromkeys([*sets.get(who, ()), *shards]))
         for teacher in Run(folder).teachers().values():
             if teacher.get("training_sets") is not None:
                 sets[str(teacher["source"])] = tuple(teacher["training_sets"])

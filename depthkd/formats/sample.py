@@ -24,7 +24,8 @@ class Sample:
     `depth` is in `space` (metres for metric depth), `mask` is true where it is valid, `intrinsics`
     are a 3x3 matrix in pixels with the centre of the top-left pixel at (0, 0). `windows` are
     further views of parts of `image`, all of one size, and `boxes` says where each lies in it:
-    (top, left, height, width) as fractions of the image. `digest` tells the image's file from others.
+    (top, left, height, width) as fractions of the image. `digest` tells the image's file from others,
+    and `data_set` is what papers call the public data set that it is of, where that is known.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Sample:
     windows: UInt8[np.ndarray, "count window_height window_width 3"] | None = None
     boxes: Float32[np.ndarray, "count 4"] | None = None
     digest: int | None = None
+    data_set: str | None = None
 
 
 def read_file(path: Path) -> bytes:

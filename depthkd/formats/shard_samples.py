@@ -159,6 +159,7 @@ def decode_sample(
         _intrinsics(record.get("intrinsics"), name),
         space,
         digest=content_digest(data),
+        data_set=_data_set(record),
     )
 
 
@@ -173,6 +174,13 @@ def decode_label(
     name = f"{where}: sample '{key}'"
     record = _record(members, name)
     return *_decode_label(members, record, name), record
+
+
+def _data_set(record: Mapping[str, Any]) -> str | None:
+    """The public data set that a sample was packed from, where its json says so."""
+    source = record.get("source")
+    found = source.get("data_set") if isinstance(source, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _record(members: Mapping[str, bytes], name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from depthkd.batch import TrainingBatch
 from depthkd.errors import UserError
 from depthkd.formats.whole_files import whole_file
 from depthkd.runs.folder import CHECKPOINT, Run, read_checkpoint
-from depthkd.runs.trained_on import TrainedOn, read_digests
+from depthkd.runs.trained_on import TrainedOn, read_data_sets, read_digests
 
 MEBIBYTE = 2**20
 
@@ -68,14 +68,15 @@ class RecordTrainedOn(Callback):
         """Take up what this run has noted before; an earlier run of the name is set aside by now."""
         self.trained_on = TrainedOn(Path(trainer.default_root_dir), trainer.global_rank)
         if self.before is not None and trainer.is_global_zero:
-            self.trained_on.add(int(digest) for digest in read_digests(self.before))
+            digests = (int(digest) for digest in read_digests(self.before))
+            self.trained_on.add(digests, read_data_sets(self.before))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TrainingBatch, batch_idx: int
     ) -> None:
         """Note the batch's images."""
         for part in batch.values():
-            self.trained_on.add(part.digests)
+            self.trained_on.add(part.digests, part.data_sets)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Any) -> None:
         """Write them: what a checkpoint has learned from is on disk when it is."""
