@@ -75,8 +75,8 @@ def test_a_run_folder_alone_is_tested_on_its_own_validation(
     assert cli.main(["test", str(run), "--out", str(out), "--pictures", "2"]) == 0
     results = json.loads((out / "results.json").read_text())
     floor = results["benchmarks"]["floor"]
-    assert list(floor["figures"]) == ["foo", "foo, untrained", "best constant per image", "vertical ramp"]
-    errors = {name: figures["abs_rel"] for name, figures in floor["figures"].items()}
+    assert list(floor["metrics"]) == ["foo", "foo, untrained", "best constant per image", "vertical ramp"]
+    errors = {name: metrics["abs_rel"] for name, metrics in floor["metrics"].items()}
     assert errors["foo"] < 0.1 < errors["foo, untrained"] < errors["best constant per image"]
     assert errors["foo"] == pytest.approx(errors["vertical ramp"], rel=0.05)  # it is one
     assert floor["protocol"] == str(Protocol.named("marigold", min_depth=1e-3, max_depth=80.0))
@@ -119,8 +119,8 @@ def test_a_config_names_models_and_benchmarks(shard: str, tmp_path: Path) -> Non
     for name in ("floor", "motorcycle"):
         benchmark = results["benchmarks"][name]
         assert "run at 12 px" in benchmark["protocol"]
-        assert list(benchmark["figures"])[-1] == "mean training map"
-    floor = results["benchmarks"]["floor"]["figures"]
+        assert list(benchmark["metrics"])[-1] == "mean training map"
+    floor = results["benchmarks"]["floor"]["metrics"]
     assert floor["mean training map"]["abs_rel"] < floor["best constant per image"]["abs_rel"] / 2
 
 
@@ -130,7 +130,7 @@ def test_models_alone_are_named_by_their_classes(shard: str, tmp_path: Path) -> 
     words += ["--benchmarks.floor", "depthkd.benchmarks.ShardBenchmark", "--benchmarks.floor.urls", shard]
     assert cli.main(["test", *words, "--photographs", "false", "--out", str(tmp_path / "out")]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert {"a", "b"} < set(results["benchmarks"]["floor"]["figures"])
+    assert {"a", "b"} < set(results["benchmarks"]["floor"]["metrics"])
 
 
 def test_a_run_joins_what_a_config_or_an_option_says(run: Path, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_run_joins_what_a_config_or_an_option_says(run: Path, tmp_path: Path) 
     assert cli.main(["test", str(run), "--config", str(config), *arguments, str(tmp_path / "a")]) == 0
     results = json.loads((tmp_path / "a" / "results.json").read_text())
     assert list(results["benchmarks"]) == ["motorcycle"]
-    assert {"foo", "other"} < set(results["benchmarks"]["motorcycle"]["figures"])
+    assert {"foo", "other"} < set(results["benchmarks"]["motorcycle"]["metrics"])
     assert not (tmp_path / "a" / "sheet.png").exists()
 
 
@@ -152,7 +152,7 @@ def test_trivial_rows_are_left_out_where_a_protocol_does_not_suit_them(tmp_path:
         {"metric": Knower("metric depth")}, {"m": Motorcycle("metric")}, out=tmp_path, photographs=False
     )
     benchmark = results["benchmarks"]["m"]
-    assert list(benchmark["figures"]) == ["metric"]
+    assert list(benchmark["metrics"]) == ["metric"]
     assert len(benchmark["notes"]) == 2
     assert "No row for vertical ramp: protocol 'metric'" in (tmp_path / "table.md").read_text()
 
@@ -161,7 +161,7 @@ def test_unreadable_samples_are_counted_and_told(tmp_path: Path) -> None:
     samples = [labelled(f"s{i}", i) for i in range(3)]
     damaged = ShardBenchmark(str(write_shard(tmp_path / "d.tar", samples, broken="s0")))
     results = evaluate.evaluate({"k": Knower()}, {"d": damaged}, out=tmp_path / "o", photographs=False)
-    assert results["benchmarks"]["d"]["figures"]["k"]["images"] == 2
+    assert results["benchmarks"]["d"]["metrics"]["k"]["images"] == 2
     words = [
         "--benchmarks.d",
         "depthkd.benchmarks.ShardBenchmark",
@@ -200,7 +200,7 @@ def test_an_interrupted_test_goes_on_where_it_stopped(shard: str, tmp_path: Path
     table.write_text("".join([*lines[:4], lines[4][:30]]))  # killed while it wrote the fourth sample
     again = test("cut")
     assert Counter.seen == 2 + pictures
-    same = [results["benchmarks"]["floor"]["figures"]["counter"] for results in (whole, again)]
+    same = [results["benchmarks"]["floor"]["metrics"]["counter"] for results in (whole, again)]
     assert {k: v for k, v in same[0].items() if k != "seconds"} == {
         k: v for k, v in same[1].items() if k != "seconds"
     }
@@ -219,7 +219,7 @@ def test_other_data_or_settings_are_measured_anew(tmp_path: Path) -> None:
         benchmarks: dict[str, Benchmark] = {"floor": ShardBenchmark(str(path), **settings)}
         options = {"out": tmp_path / "out", "photographs": False, "pictures": 0}
         results = evaluate.evaluate({"k": Knower(power=2.0)}, benchmarks, **options)  # type: ignore[arg-type]
-        return float(results["benchmarks"]["floor"]["figures"]["k"]["abs_rel"])
+        return float(results["benchmarks"]["floor"]["metrics"]["k"]["abs_rel"])
 
     before = error(0)
     assert error(0) == before

@@ -37,7 +37,7 @@ def test_a_killed_run_resumes_bit_by_bit(home: Path) -> None:
     assert_resumes(home, config, 9, "--model.init_args.optimization.ema_decay", "0.9")
 
 
-def test_test_gives_the_figures_of_validation_and_the_floor(home: Path, command_line: CommandLine) -> None:
+def test_test_gives_the_metrics_of_validation_and_the_floor(home: Path, command_line: CommandLine) -> None:
     config = write(home, "fiff.yaml", 4)
     status, _, err = command_line("fit", "--config", config, "--run", "runs/fiff")
     assert status == 0, err
@@ -50,13 +50,13 @@ def test_test_gives_the_figures_of_validation_and_the_floor(home: Path, command_
     log = EventAccumulator(str(home / "runs/fiff/logs"))
     log.Reload()
     for name, benchmark in found.items():
-        figures = benchmark["figures"]
-        for figure in ("abs_rel", "delta1"):
-            logged = log.Scalars(f"val/{name}/{figure}")[-1].value
-            assert figures["fiff"][figure] == pytest.approx(logged, rel=1e-5), (name, figure)
-        floor = figures["fiff, given the truth"]["abs_rel"]
-        assert 0 < floor < 0.1 < figures["fiff"]["abs_rel"]
-        assert figures["end"] != figures["fiff"]
+        metrics = benchmark["metrics"]
+        for metric in ("abs_rel", "delta1"):
+            logged = log.Scalars(f"val/{name}/{metric}")[-1].value
+            assert metrics["fiff"][metric] == pytest.approx(logged, rel=1e-5), (name, metric)
+        floor = metrics["fiff, given the truth"]["abs_rel"]
+        assert 0 < floor < 0.1 < metrics["fiff"]["abs_rel"]
+        assert metrics["end"] != metrics["fiff"]
     assert "train/label_d0_and_end" in log.Tags()["images"]
     assert TrainedDepth("runs/fiff", settings={"step": -1}).network.step == -1  # type: ignore[union-attr]
 

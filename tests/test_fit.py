@@ -54,7 +54,7 @@ def test_a_teacher_and_its_student_end_to_end(home: Path, command_line: CommandL
     assert content["ShardDataModule"]["processed"] == 3
     assert "hyper_parameters" not in content
 
-    figures = {name: logged(home / f"runs/tiny/{name}") for name in ("teacher", "cross_context")}
+    metrics = {name: logged(home / f"runs/tiny/{name}") for name in ("teacher", "cross_context")}
     terms = {
         "train/shared_context",
         "train/local_global",
@@ -63,16 +63,16 @@ def test_a_teacher_and_its_student_end_to_end(home: Path, command_line: CommandL
         "train/magnitude",
         "val/film/abs_rel",
     }
-    assert terms <= set(figures["cross_context"])
+    assert terms <= set(metrics["cross_context"])
     weighted = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["weights"]
     off = {"anchor": 0.0}
     assert weighted == {"shared_context": 1.0, "local_global": 0.5, "features": 0.5, "gradient": 0.25} | off
     del weighted["anchor"]
-    for step, total in enumerate(figures["cross_context"]["train/loss"]):
-        parts = sum(w * figures["cross_context"][f"train/{term}"][step] for term, w in weighted.items())
+    for step, total in enumerate(metrics["cross_context"]["train/loss"]):
+        parts = sum(w * metrics["cross_context"][f"train/{term}"][step] for term, w in weighted.items())
         assert math.isclose(total, parts, rel_tol=1e-5)
     golden = json.loads(GOLDEN.read_text())
-    losses = {name: figures[name]["train/loss"] for name in figures}
+    losses = {name: metrics[name]["train/loss"] for name in metrics}
     assert losses["teacher"] == pytest.approx(golden["teacher"], rel=1e-3)
     # A teacher of three steps is nearly constant: normalized, its labels amplify the rounding of a processor.
     assert losses["cross_context"] == pytest.approx(golden["cross_context"], rel=0.06)
@@ -110,7 +110,7 @@ def test_validation_without_truth_in_range_is_told(
 ) -> None:
     status, _, err = teacher(command_line, "--data.validation.studio.init_args.max_depth", "0.01")
     assert status == 0, err
-    said = "validation on studio has no figures: no image has truth in the range of its protocol"
+    said = "validation on studio has no metrics: no image has truth in the range of its protocol"
     assert said in caplog.text
     assert teacher(command_line, "--run", "runs/y")[0] == 0
     assert caplog.text.count(said) == 1

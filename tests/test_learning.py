@@ -43,8 +43,8 @@ def errors(folder: Path, student: str) -> Errors:
     place = folder / "runs/test" / student
     assert (place / "sheet.png").stat().st_size > 10_000
     results = json.loads((place / "results.json").read_text())
-    figures = {name: benchmark["figures"] for name, benchmark in results["benchmarks"].items()}
-    return {name: {row: f["abs_rel"] for row, f in rows.items()} for name, rows in figures.items()}
+    metrics = {name: benchmark["metrics"] for name, benchmark in results["benchmarks"].items()}
+    return {name: {row: f["abs_rel"] for row, f in rows.items()} for name, rows in metrics.items()}
 
 
 def assert_learned(film: dict[str, float], message: str) -> None:

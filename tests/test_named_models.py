@@ -48,7 +48,7 @@ def test_what_test_takes_predict_takes(
     words += ["--benchmarks.b.urls", scene_shards / "studio_test", "--photographs", "false"]
     status, _, err = command_line("test", models / name, *words, "--pictures", "0", "--out", "t")
     assert status == 0, err
-    rows = json.loads(Path("t/results.json").read_text())["benchmarks"]["b"]["figures"]
+    rows = json.loads(Path("t/results.json").read_text())["benchmarks"]["b"]["metrics"]
     assert Path(name).stem in rows
 
 

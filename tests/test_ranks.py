@@ -43,12 +43,12 @@ def test_two_ranks_train_and_validate_like_one(tmp_path: Path, scene_shards: Pat
     assert (ends[0] != 0).float().mean() > 0.9
     # One step: AdamW makes whole steps of the rounding of gradients near 0, and the next one starts there.
     assert alike.float().mean() > 0.99
-    figures = []
+    metrics = []
     for name in ("one", "two"):
         log = EventAccumulator(str(tmp_path / name / "logs"))
         log.Reload()
-        figures.append(log.Scalars("val/studio/abs_rel")[-1].value)
-    assert figures[0] == pytest.approx(figures[1], rel=1e-3)
+        metrics.append(log.Scalars("val/studio/abs_rel")[-1].value)
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-3)
 
 
 def test_both_ranks_ask_the_same_teacher_at_every_step(tmp_path: Path, scene_shards: Path) -> None:

@@ -61,14 +61,14 @@ def test_fiffdepths_replication_is_its_figure_7() -> None:
     assert trees["no keeping"]["weights"]["keep"] == 0.0
     assert "teacher" not in trees["no DINO"] and "teacher" in trees["full"]
     assert trees["DINO at d0"]["real_step"] == 0
-    assert {claim.figure for claim in shipped.claims} == set(shipped.figures)
+    assert {claim.metric for claim in shipped.claims} == set(shipped.metrics)
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         (
-            "{paper: x, common: c, benchmark: b, rows: {a: {}}, claims: [{better: a, worse: a, figure: z}]}",
+            "{paper: x, common: c, benchmark: b, rows: {a: {}}, claims: [{better: a, worse: a, metric: z}]}",
             "names 'z', which is none of",
         ),
         ("paper: x", "is not a replication: 'rows'"),
@@ -123,15 +123,15 @@ def test_rows_are_trained_scored_and_not_done_again(
     lines = [line for line in rows if line.startswith(("| hybrid ", "| global ", "| teacher "))]
     assert len(lines) == 3 and ".057" in next(line for line in lines if "hybrid" in line)
     assert text.count("undecided") + text.count("agrees") == 2
-    figures = {p.parent.parent.name: p for p in sorted(Path("runs/replicate/small").rglob("figure.json"))}
-    assert set(figures) == {"hybrid", "global", "teacher"}
-    figures["hybrid"].write_text('{"abs_rel": 7.5}')
+    metrics = {p.parent.parent.name: p for p in sorted(Path("runs/replicate/small").rglob("metrics.json"))}
+    assert set(metrics) == {"hybrid", "global", "teacher"}
+    metrics["hybrid"].write_text('{"abs_rel": 7.5}')
     again = replicate("small.yaml", workers=1, table="small.md")
     assert again != text and "7.5" not in text  # what is on disk counts
 
 
 def test_a_claim_can_be_of_a_multiple() -> None:
-    claim = Claim("sharp", "blurred", figure="pdbe_completeness", at_most=0.65)
+    claim = Claim("sharp", "blurred", metric="pdbe_completeness", at_most=0.65)
     assert str(claim) == "sharp is at most 0.65 x blurred"
     rows = {"sharp": Row(), "blurred": Row()}
     replication = Replication("P", "c.yaml", "fog", rows, (claim,), ("pdbe_completeness",))
@@ -141,7 +141,7 @@ def test_a_claim_can_be_of_a_multiple() -> None:
     }
     table = report(replication, found, "depthkd replicate")
     assert "+1.4000" in table and "agrees" in table  # .65 x 10 less 5.1
-    strict = Claim("sharp", "blurred", figure="pdbe_completeness", at_most=0.5)
+    strict = Claim("sharp", "blurred", metric="pdbe_completeness", at_most=0.5)
     stricter = Replication("P", "c.yaml", "fog", rows, (strict,), ("pdbe_completeness",))
     assert "undecided" in report(stricter, found, "depthkd replicate")
 

@@ -108,13 +108,13 @@ def test_trained_tested_swapped_and_used(home: Path, command_line: CommandLine) 
     status, _, err = command_line("test", "runs/sharp", *second, *words)
     assert status == 0, err
     (benchmark,) = json.loads((home / "out/results.json").read_text())["benchmarks"].values()
-    figures = benchmark["figures"]
+    metrics = benchmark["metrics"]
     log = EventAccumulator(str(home / "runs/sharp/logs"))
     log.Reload()
     assert "train/metric_diffusion_difference_sharp" in log.Tags()["images"]
-    assert figures["other"]["rmse"] > figures["sharp"]["rmse"] * 1.2
-    assert figures["sharp, given the truth"]["abs_rel"] < 0.1 < figures["sharp"]["abs_rel"]
-    assert np.isfinite(figures["sharp"]["pdbe_completeness"])
+    assert metrics["other"]["rmse"] > metrics["sharp"]["rmse"] * 1.2
+    assert metrics["sharp, given the truth"]["abs_rel"] < 0.1 < metrics["sharp"]["abs_rel"]
+    assert np.isfinite(metrics["sharp"]["pdbe_completeness"])
 
     photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     (home / "photo.png").write_bytes(encode_png(photo))

@@ -17,7 +17,7 @@ METRIC = {
     "init_args": {"path": "runs/tiny/sharpdepth/metric_teacher"},
 }
 
-Figures = dict[str, dict[str, float]]  # row -> figure
+Metrics = dict[str, dict[str, float]]  # row -> metric
 
 
 def depthkd(folder: Path, *words: str, timeout: float = STALLED) -> None:
@@ -30,8 +30,8 @@ def fit(folder: Path, config: str, steps: int | None, *more: str) -> None:
     depthkd(folder, "fit", "--config", f"configs/tiny/{config}.yaml", *length, *QUIET, *more, timeout=2500)
 
 
-def scored(folder: Path, **runs: str) -> dict[str, Figures]:
-    """Protocol -> the figures of runs, of their metric teacher, and of it under unsharp masks."""
+def scored(folder: Path, **runs: str) -> dict[str, Metrics]:
+    """Protocol -> the metrics of runs, of their metric teacher, and of it under unsharp masks."""
     models: dict[str, object] = {"metric": METRIC, **runs}
     for radius, amount in ((0.02, 2.0), (0.05, 3.0)):
         arguments = {"model": METRIC, "resolution": 32, "radius": radius, "amount": amount}
@@ -49,10 +49,10 @@ def scored(folder: Path, **runs: str) -> dict[str, Figures]:
     (folder / "test.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     depthkd(folder, "test", "--config", "test.yaml")
     results = json.loads((folder / "runs/test/results.json").read_text())
-    return {name[5:-1]: benchmark["figures"] for name, benchmark in results["benchmarks"].items()}
+    return {name[5:-1]: benchmark["metrics"] for name, benchmark in results["benchmarks"].items()}
 
 
-def assert_sharpened(found: dict[str, Figures], completeness: float, abs_rel: float) -> None:
+def assert_sharpened(found: dict[str, Metrics], completeness: float, abs_rel: float) -> None:
     """Sharper, not much less accurate; not as by an unsharp mask; and better than what looks at nothing."""
     message = json.dumps(found, indent=2)
     metric, sharp = found["metric"]["metric"], found["metric"]["sharp"]

@@ -106,7 +106,7 @@ def test_validation_test_predict_and_export_run_at_the_size_of_training(
     log.Reload()
     logged = log.Scalars("val/studio/abs_rel")[-1].value
     found = scored(home, command_line)
-    assert found["figures"]["one"]["abs_rel"] == pytest.approx(logged, rel=1e-5)
+    assert found["metrics"]["one"]["abs_rel"] == pytest.approx(logged, rel=1e-5)
     assert found["run_at"]["one"] == found["run_at"]["one, untrained"] == "32 x 40"
     status, out, err = command_line(
         "validate", "--config", "fit.yaml", "--ckpt_path", "last", "--run", "runs/one"
@@ -117,7 +117,7 @@ def test_validation_test_predict_and_export_run_at_the_size_of_training(
     assert float(shown) == pytest.approx(logged, rel=1e-5)
     native = scored(home, command_line, "--resolution", "native")
     assert native["run_at"]["one"] == "48 x 64"
-    assert abs(native["figures"]["one"]["abs_rel"] - logged) > 1e-4
+    assert abs(native["metrics"]["one"]["abs_rel"] - logged) > 1e-4
 
     student, image = load_student(run), torch.rand(1, 3, 80, 50)
     assert (student.trained_at, student.infer(image).shape) == ((32, 32), (1, 48, 32))
@@ -143,6 +143,6 @@ def test_validation_test_predict_and_export_run_at_the_size_of_training(
     del content["depthkd"]["trained_at"]
     torch.save(content, path)
     assert load_student(run).infer(image).shape == (1, 80, 48)
-    assert scored(home, command_line)["figures"]["one"] == native["figures"]["one"]
+    assert scored(home, command_line)["metrics"]["one"] == native["metrics"]["one"]
     path.unlink()
     assert load_student(run, fresh=True).trained_at is None

@@ -1,4 +1,4 @@
-"""A benchmark is labelled samples and a Protocol; the Protocol says what its figures mean."""
+"""A benchmark is labelled samples and a Protocol; the Protocol says what its metrics mean."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ class Benchmark(ABC):
         protocol: how models are scored.
         metrics: which sets of metrics its samples allow.
         data_set: the public data set that the samples are of, by its common name; None if unknown.
-        unmeasured: what pixels without truth are for the figures of edges, which have no masks: as
+        unmeasured: what pixels without truth are for the metrics of edges, which have no masks: as
             "far" as the protocol reaches (the sky of rendered data), "zero", as the files of sensors
             and so the metrics' own scripts have it, or the "nearest" measured pixel's depth.
-        edges_beyond_range: whether true depth beyond the protocol's range keeps its values for the figures
+        edges_beyond_range: whether true depth beyond the protocol's range keeps its values for the metrics
             of edges; otherwise it is drawn in to the end of the range.
     """
 

@@ -226,7 +226,7 @@ class Protocol:
         return self._compare(prediction, truth, truth_space, mask, step)
 
     def compare(self, depth: Map, truth: Map, truth_space: DepthSpace, mask: Mask) -> dict[str, PerImage]:
-        """The figures of what `aligned` returned."""
+        """The metrics of what `aligned` returned."""
         return self._compare(depth, truth, truth_space, mask)
 
     def _compare(

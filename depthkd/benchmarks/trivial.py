@@ -1,4 +1,4 @@
-"""Predictors that look at nothing: the rows without which no figure means anything.
+"""Predictors that look at nothing: the rows without which no metric means anything.
 
 A fit makes almost anything look learned. These are fitted and scored like every model, in affine
 disparity; what a network adds to them is what it has learned.

@@ -72,7 +72,7 @@ class StreamLoader:
 class BenchmarkLoader:
     """The samples rank, rank + world_size, ... of a benchmark, as batches of one.
 
-    Nothing is padded or repeated, so ranks may differ by one batch, and figures summed over ranks
+    Nothing is padded or repeated, so ranks may differ by one batch, and metrics summed over ranks
     count every sample once.
     """
 

@@ -1,1 +1,1 @@
-"""Models on benchmarks: answers, figures, how sure they are, and what has to be said about them."""
+"""Models on benchmarks: answers, metrics, how sure they are, and what has to be said about them."""

@@ -1,4 +1,4 @@
-"""Which figures of a benchmark are decided: intervals of the models, and of the differences between them."""
+"""Which metrics of a benchmark are decided: intervals of the models, and of the differences between them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,8 +20,8 @@ class Certainty:
     """What the images of one benchmark can say.
 
     Args:
-        intervals: model -> figure -> its mean and 95 % interval over images.
-        differences: (model, other model) -> figure -> the paired difference.
+        intervals: model -> metric -> its mean and 95 % interval over images.
+        differences: (model, other model) -> metric -> the paired difference.
     """
 
     intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
@@ -51,13 +51,13 @@ def certainty(records: Records, benchmark: str, models: list[str]) -> Certainty:
     weights = {model: {f: _weights(found, f) for f in FIGURES} for model, found in rows.items()}
     intervals: dict[str, dict[str, Interval]] = {}
     for model in models:
-        for figure, known in values[model].items():
+        for metric, known in values[model].items():
             if len(known) >= FEWEST:
                 found = interval(
                     np.array(list(known.values()), np.float64),
-                    weights=np.array([weights[model][figure][key] for key in known], np.float64),
+                    weights=np.array([weights[model][metric][key] for key in known], np.float64),
                 )
-                intervals.setdefault(model, {})[figure] = found
+                intervals.setdefault(model, {})[metric] = found
     differences = {}
     for one, other in combinations(intervals, 2):
         both = [f for f in intervals[one] if f in intervals[other]]
@@ -67,9 +67,9 @@ def certainty(records: Records, benchmark: str, models: list[str]) -> Certainty:
     return Certainty(intervals, differences)
 
 
-def _known(rows: Mapping[int, Mapping[str, float]], figure: str) -> dict[str, float]:
-    return {str(i): v[figure] for i, v in rows.items() if isfinite(v.get(figure, float("nan")))}
+def _known(rows: Mapping[int, Mapping[str, float]], metric: str) -> dict[str, float]:
+    return {str(i): v[metric] for i, v in rows.items() if isfinite(v.get(metric, float("nan")))}
 
 
-def _weights(rows: Mapping[int, Mapping[str, float]], figure: str) -> dict[str, float]:
-    return {str(i): v.get(BY_NAME[figure].weight or "", 1.0) for i, v in rows.items()}
+def _weights(rows: Mapping[int, Mapping[str, float]], metric: str) -> dict[str, float]:
+    return {str(i): v.get(BY_NAME[metric].weight or "", 1.0) for i, v in rows.items()}

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from depthkd.benchmarks.public_benchmark import PublicBenchmark
-from depthkd.evaluation.outcomes import Figures, Outcome
+from depthkd.evaluation.outcomes import Metrics, Outcome
 from depthkd.metrics.catalogue import MetricSet
 from depthkd.report.layout import papers_own_layout, papers_table
-from depthkd.report.published import PublishedFigure, paper_table, published, reproduced, rows_of
+from depthkd.report.published import PublishedMetric, paper_table, published, reproduced, rows_of
 from depthkd.report.scatter import Point, scatter
 
 MAIN_TABLES = (  # of each paper, those that compare with others without training on the benchmark
@@ -27,11 +27,11 @@ TABLES = {
 ACCURACY = "kitti"  # SharpDepth's Figure 2 takes accuracy from there
 
 
-def _rows(outcome: Outcome) -> dict[str, Figures]:
-    """The benchmark, as the papers call it, and its parts that have figures in papers too."""
+def _rows(outcome: Outcome) -> dict[str, Metrics]:
+    """The benchmark, as the papers call it, and its parts that have metrics in papers too."""
     name = outcome.benchmark.name
-    parts = {f"{name}_{group}": figures for group, figures in outcome.groups.items()}
-    renamed = {part.replace("indoors", "indoor"): figures for part, figures in parts.items()}
+    parts = {f"{name}_{group}": metrics for group, metrics in outcome.groups.items()}
+    renamed = {part.replace("indoors", "indoor"): metrics for part, metrics in parts.items()}
     return {name: outcome.scored} | {part: f for part, f in renamed.items() if published(part)}
 
 
@@ -51,7 +51,7 @@ def _part(outcome: Outcome) -> str:
 
 
 def overview(outcomes: Sequence[Outcome]) -> list[str]:
-    """Markdown tables, one for each kind of figure and protocol: our rows, and under them the papers'."""
+    """Markdown tables, one for each kind of metric and protocol: our rows, and under them the papers'."""
     tables = []
     for title, columns in TABLES.items():
         for protocol in dict.fromkeys(o.protocol.name for o in outcomes):
@@ -66,23 +66,23 @@ def overview(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _has(outcome: Outcome, columns: Sequence[str]) -> bool:
-    return any(column in figures for figures in outcome.scored.values() for column in columns)
+    return any(column in metrics for metrics in outcome.scored.values() for column in columns)
 
 
 def _overview(outcomes: Sequence[Outcome], columns: Sequence[str]) -> str:
     """Empty where a benchmark's own table says as much."""
-    figures: dict[str, Figures] = {}
+    metrics: dict[str, Metrics] = {}
     described: dict[str, str] = {}
-    cells: list[PublishedFigure] = []
+    cells: list[PublishedMetric] = []
     for outcome in outcomes:
         public = _public(outcome)
         for name, rows in (_rows(outcome) if public else {outcome.title: outcome.scored}).items():
-            figures[name] = {outcome.label(row): values for row, values in rows.items()}
+            metrics[name] = {outcome.label(row): values for row, values in rows.items()}
             described[name] = outcome.how
             if public:
                 cells += [c for c in published(name) if (c.paper, c.table) in MAIN_TABLES]
-    beside = any(cell.figure in columns for cell in cells)
-    return papers_table(figures, described, cells, columns) if len(figures) > 1 or beside else ""
+    beside = any(cell.metric in columns for cell in cells)
+    return papers_table(metrics, described, cells, columns) if len(metrics) > 1 or beside else ""
 
 
 def papers_own(wanted: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
@@ -100,21 +100,21 @@ def papers_own(wanted: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
     for name in wanted:
         cells = paper_table(name)
         known = {cell.protocol for cell in cells}
-        figures: dict[str, Figures] = {}
+        metrics: dict[str, Metrics] = {}
         described: dict[str, str] = {}
         for outcome in sorted(outcomes, key=lambda o: o.protocol.name in known):
             for benchmark, rows in _rows(outcome).items() if _public(outcome) and outcome.scored else ():
-                figures[benchmark] = {outcome.label(row): values for row, values in rows.items()}
+                metrics[benchmark] = {outcome.label(row): values for row, values in rows.items()}
                 described[benchmark] = outcome.how
         parts = [f"{sentence}." for o in outcomes if (sentence := _part(o))]
-        if figures:
-            table = "\n\n".join([papers_own_layout(figures, described, cells), *parts])
+        if metrics:
+            table = "\n\n".join([papers_own_layout(metrics, described, cells), *parts])
             tables.append(f"## {name}, and ours\n\n{table}\n")
     return tables
 
 
 def reproductions(outcomes: Sequence[Outcome], about: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """For each tested model that a paper prints: under which protocol its figures come out."""
+    """For each tested model that a paper prints: under which protocol its metrics come out."""
     said = []
     public = [o for o in outcomes if o.fitted and _public(o) and not _part(o)]
     for name in dict.fromkeys(name for o in public for name in _rows(o)):
@@ -156,8 +156,8 @@ def _point(row: str, accurate: Outcome, sharp: Outcome) -> Point:
     interval = accurate.certainty.intervals.get(row, {}).get("delta1")
     return Point(
         row,
-        accurate.figures[row]["delta1"],
-        sharp.figures[row]["pdbe_completeness"],
+        accurate.metrics[row]["delta1"],
+        sharp.metrics[row]["pdbe_completeness"],
         None if interval is None else (interval.low, interval.high),
         trivial=row in sharp.trivial,
     )

@@ -1,4 +1,4 @@
-"""The rows of the tables: the models that are tested, and those that give their figures a meaning."""
+"""The rows of the tables: the models that are tested, and those that give their metrics a meaning."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

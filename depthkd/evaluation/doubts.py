@@ -1,7 +1,7 @@
 """Whether a model's answers go with the truth as its `space` says: with that sign, in that quantity.
 
 Least squares takes any sign, and an affine fit forgives much of a wrong quantity, so that a model whose
-`space` is wrong can have good figures. So each image's answer is also fitted, by scale and shift at a few
+`space` is wrong can have good metrics. So each image's answer is also fitted, by scale and shift at a few
 thousand pixels, in both quantities.
 
 Where the limits are from: 58 measured frames (7-Scenes, KITTI, NYUv2, ICL-NUIM, Middlebury) and 72 scenes,

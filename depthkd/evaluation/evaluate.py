@@ -74,7 +74,7 @@ def evaluate(
     Args:
         models: name -> a run folder, one of its checkpoints, an .onnx file, a folder or hub id of
             transformers, or any DepthModel.
-        benchmarks: name -> benchmark; its protocol stands beside every figure.
+        benchmarks: name -> benchmark; its protocol stands beside every metric.
         root: a folder of public benchmarks: those that are whole there are tested too. Without models,
             `depthkd test --root FOLDER` lists what it holds and what is missing.
         only: names of the benchmarks that are looked for below `root`; None: all.
@@ -89,7 +89,7 @@ def evaluate(
         stand_in: what boundary ratios are taken of: the fitted depth ("aligned") or the "raw" prediction.
         clip_predictions: whether fitted predictions are clipped to the range of valid depths (Marigold,
             ZoeDepth) or not (SharpDepth), instead of what the protocols say.
-        studies: figures besides the benchmarks' own: "windows" (a fit over the image against fits inside
+        studies: metrics besides the benchmarks' own: "windows" (a fit over the image against fits inside
             windows, Distill Any Depth's Figure 2), "output" (the raw prediction's magnitude).
         keep_predictions: keep raw predictions below `out`, to be scored again without running the models.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
@@ -165,7 +165,7 @@ def evaluate(
             write_whole(out / "results.json", json.dumps(results, indent=2) + "\n")
     records.save()
     for o in outcomes:
-        o.certainty = certainty(records, o.name, [m for m in o.figures if m not in o.trivial])
+        o.certainty = certainty(records, o.name, [m for m in o.metrics if m not in o.trivial])
     why = {o.name: reasons(o, outcomes, spaces) for o in outcomes}
     owns = papers_own(tables or [], outcomes)
     beside, printed = [*overview(outcomes), *owns], reproductions(outcomes, about)
@@ -177,10 +177,10 @@ def evaluate(
     if pictured:
         picture_sheet(pictured, list(models), out / "sheet.png")
         print(f"pictures: {out / 'sheet.png'}")
-    figures = {o.name: o.figures for o in outcomes}
+    metrics = {o.name: o.metrics for o in outcomes}
     results = everything(about, outcomes, place, seed)
     results |= {"published": printed, "left_out": left_out}
-    results["claims"] = {claim.sentence(figures): claim.met(figures) for claim in claims or []}
+    results["claims"] = {claim.sentence(metrics): claim.met(metrics) for claim in claims or []}
     write_whole(out / "results.json", json.dumps(results, indent=2) + "\n")
     parts = [*(section(o, why[o.name]) for o in outcomes), *looks(photos)]
     write_report(
@@ -233,7 +233,7 @@ def _unfinished(contender: Contender) -> list[str]:
     progress = None if contender.run is None else Run(contender.run).progress()
     if progress is None or progress.finished or contender.trivial:
         return []
-    return [f"{contender.name} is unfinished, at {progress}: its figures are not what they will be."]
+    return [f"{contender.name} is unfinished, at {progress}: its metrics are not what they will be."]
 
 
 def _about(subject: Subject) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from depthkd.evaluation.answers import (
     says_nothing,
 )
 from depthkd.evaluation.doubts import doubts, fit_facts
-from depthkd.evaluation.figures import DIVISIONS, broken_figures, means, pair_figures
+from depthkd.evaluation.metrics import DIVISIONS, broken_metrics, means, pair_metrics
 from depthkd.evaluation.outcomes import Outcome
 from depthkd.evaluation.provenance import Provenance
 from depthkd.evaluation.records import Records, Row
@@ -33,7 +33,7 @@ from depthkd.formats.sample import BadSample, Sample
 from depthkd.metrics.catalogue import MetricSet
 from depthkd.metrics.magnitude import output_magnitude
 from depthkd.models.model import DepthModel
-from depthkd.report.pictures import figures_caption
+from depthkd.report.pictures import metrics_caption
 from depthkd.resolution import size_range
 
 WAITING = 4  # jobs a worker process may be behind
@@ -84,7 +84,7 @@ class Subject:
 
 @dataclass
 class Pending:
-    """A sample's figures, of which some are still being computed."""
+    """A sample's metrics, of which some are still being computed."""
 
     outcome: Outcome
     index: int
@@ -108,9 +108,9 @@ def measure(
 
     Args:
         subject: the model.
-        outcomes: the benchmark's, one a protocol; they get the figures.
+        outcomes: the benchmark's, one a protocol; they get the metrics.
         records: of the folder of results.
-        workers: for the figures that take a processor's time.
+        workers: for the metrics that take a processor's time.
         seed: of models that draw noise.
         out: keeps raw predictions below it, and takes up those that are there; None: neither.
     """
@@ -152,9 +152,9 @@ def measure(
         _sum_up(subject, outcome, records)
         outcome.seconds[name] = seconds
         before = f", {known} of them measured before" if known else ""
-        if outcome.figures[name]["images"]:
-            figures = outcome.figures[name]
-            caption = f"{figures_caption(figures)}, {int(figures['images'])} images"
+        if outcome.metrics[name]["images"]:
+            metrics = outcome.metrics[name]
+            caption = f"{metrics_caption(metrics)}, {int(metrics['images'])} images"
             print(f"{name} on {outcome.name}: {caption} in {seconds:.1f} s{before}")
 
 
@@ -168,7 +168,7 @@ def _judge(
     slow = None
     one = None if sample.depth is None else fitted(raw, space, sample, outcome.protocol)
     if one is not None:
-        values |= one.figures(outcome.protocol)
+        values |= one.metrics(outcome.protocol)
         values |= _facts(subject, outcome, raw, one, scored=not isnan(values["abs_rel"]))
         if MetricSet.WINDOWS in outcome.sets:
             values |= study_windows(raw, space, one, outcome.protocol, DIVISIONS)
@@ -176,11 +176,11 @@ def _judge(
     if job is not None and bool(torch.isfinite(raw).all()):
         slow = workers.submit(job)
     elif job is not None:
-        values |= broken_figures(job)
+        values |= broken_metrics(job)
     if MetricSet.OUTPUT in outcome.sets:
         values |= {name: float(value) for name, value in output_magnitude(raw).items()}
     if MetricSet.PAIRS in benchmark.metrics:
-        values |= pair_figures(raw[0], space.quantity, sample)
+        values |= pair_metrics(raw[0], space.quantity, sample)
     if subject.model.takes_camera:
         values["camera"] = float(sample.intrinsics is not None)
     row = Row(
@@ -206,7 +206,7 @@ def _fault(name: str, raw: Map, sample: Sample, protocol: Protocol) -> str:
         return ""
     costs = ""
     if not bool(torch.isfinite(raw).all()):
-        costs = ", which count as an infinite error in each figure that needs them"
+        costs = ", which count as an infinite error in each metric that needs them"
     elif protocol.fit is Fit.SCALE_AND_SHIFT:
         costs = ", so that its fit is the best constant"
     return f"{name} answers '{sample.key}' with {nothing}{costs}"
@@ -231,7 +231,7 @@ def _sum_up(subject: Subject, outcome: Outcome, records: Records) -> None:
     """Means over images, and what has to be said about some of them."""
     name = subject.name
     rows = records.rows(outcome.name, name)
-    outcome.figures[name] = means(row.values for row in rows.values())
+    outcome.metrics[name] = means(row.values for row in rows.values())
     for group in dict.fromkeys(row.group for row in rows.values()):
         if group:
             part = means(row.values for row in rows.values() if row.group == group)

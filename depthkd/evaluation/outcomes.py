@@ -1,4 +1,4 @@
-"""What `depthkd test` learns of a benchmark under one protocol: figures, pictures, remarks."""
+"""What `depthkd test` learns of a benchmark under one protocol: metrics, pictures, remarks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from depthkd.formats.sample import Sample
 from depthkd.metrics.boundary import SMALLEST_DEPTH
 from depthkd.metrics.catalogue import MetricSet
 from depthkd.report.picks import SPREAD
-from depthkd.report.pictures import SheetRow, figures_caption
+from depthkd.report.pictures import SheetRow, metrics_caption
 
 PDBE_NOTE = (
     "PDBE gives a map without an edge within 10 px of a true one 10 px (SharpDepth's rule), and completeness "
@@ -37,7 +37,7 @@ RATIOS_OF = {
 }
 PICTURE_SIDE = 480  # px, the longer one; a sheet's cells are smaller still
 
-Figures = dict[str, dict[str, float]]  # row -> figure -> value
+Metrics = dict[str, dict[str, float]]  # row -> metric -> value
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Outcome:
         benchmark: its samples.
         protocol: how they are scored.
         alone: whether the benchmark is scored under no other protocol.
-        studies: sets of figures besides those of the benchmark.
+        studies: sets of metrics besides those of the benchmark.
     """
 
     title: str
@@ -57,8 +57,8 @@ class Outcome:
     protocol: Protocol
     alone: bool = True
     studies: tuple[MetricSet, ...] = ()
-    figures: Figures = field(default_factory=dict)
-    groups: dict[str, Figures] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
+    groups: dict[str, Metrics] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     run_at: dict[str, str] = field(default_factory=dict)  # row -> at which sizes, and whose preprocessing
     trivial: list[str] = field(default_factory=list)
@@ -86,12 +86,12 @@ class Outcome:
 
     @property
     def identity(self) -> str:
-        """What figures depend on, besides the model."""
-        return f"{self.protocol!r}; data {self.data}; figures {', '.join(self.sets)}"
+        """What metrics depend on, besides the model."""
+        return f"{self.protocol!r}; data {self.data}; metrics {', '.join(self.sets)}"
 
     @property
     def sets(self) -> tuple[MetricSet, ...]:
-        """All sets of figures that are computed."""
+        """All sets of metrics that are computed."""
         suited = [s for s in self.studies if s is not MetricSet.WINDOWS or self.fitted]
         return (*self.benchmark.metrics, *suited)
 
@@ -102,7 +102,7 @@ class Outcome:
 
     @property
     def how(self) -> str:
-        """What stands beside the figures."""
+        """What stands beside the metrics."""
         sets, ratios_of = self.benchmark.metrics, RATIOS_OF[self.protocol.stand_in]
         recall = f"boundary recall of {ratios_of}, foreground where alpha is above 0.1"
         if self.fitted:
@@ -137,21 +137,21 @@ class Outcome:
         return self.fitted and truth_space(self.benchmark).invertible
 
     def label(self, row: str) -> str:
-        """A row's name, marked if its figures are not zero-shot."""
+        """A row's name, marked if its metrics are not zero-shot."""
         return f"{row} {MARK}" if self.overlaps.get(row) else row
 
     @property
-    def scored(self) -> Figures:
-        """The figures of the rows that have any."""
-        return {row: found for row, found in self.figures.items() if found["images"]}
+    def scored(self) -> Metrics:
+        """The metrics of the rows that have any."""
+        return {row: found for row, found in self.metrics.items() if found["images"]}
 
     @property
     def unscored(self) -> list[str]:
         """The models, besides trivial rows, of which nothing could be scored."""
-        return [row for row in self.figures if row not in self.scored and row not in self.trivial]
+        return [row for row in self.metrics if row not in self.scored and row not in self.trivial]
 
     def remarks(self) -> list[str]:
-        """What has to be said about the figures, besides how sure they are."""
+        """What has to be said about the metrics, besides how sure they are."""
         nothing = (
             "Nothing was scored here." if not self.scored else f"Not scored: {', '.join(self.unscored)}."
         )
@@ -205,7 +205,7 @@ def _counted(number: int) -> str:
 def illustrate(outcome: Outcome, name: str, answers: Answers) -> None:
     """Ask a model once more for the samples that are drawn, and keep small copies.
 
-    A model whose answers are none gets no picture: its figures have said so.
+    A model whose answers are none gets no picture: its metrics have said so.
     """
     space = answers.model.space
     for index, sample in ahead(outcome.benchmark, sorted(outcome.picks)):
@@ -227,7 +227,7 @@ def illustrate(outcome: Outcome, name: str, answers: Answers) -> None:
             row = SheetRow(f"{outcome.name}: {sample.key}", small_image(sample), truth)
             outcome.rows[index] = row
         row.predictions[name], row.spaces[name] = small(one.aligned), METRIC_DEPTH
-        row.captions[name] = figures_caption(one.figures(outcome.protocol))
+        row.captions[name] = metrics_caption(one.metrics(outcome.protocol))
 
 
 def small_image(sample: Sample) -> np.ndarray:

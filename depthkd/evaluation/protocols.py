@@ -35,7 +35,7 @@ def chosen(benchmark: Benchmark, names: Sequence[str] | None, changes: Mapping[s
 
 
 def differences(one: Protocol, other: Protocol, spaces: Sequence[DepthSpace]) -> str:
-    """A sentence that says why two protocols give the same model different figures.
+    """A sentence that says why two protocols give the same model different metrics.
 
     Args:
         one, other: the protocols.

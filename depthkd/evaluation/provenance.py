@@ -37,7 +37,7 @@ class Provenance:
         return place < self.digests.size and int(self.digests[place]) == digest
 
     def sentences(self, name: str, data_set: str | None, images: int) -> list[str]:
-        """Why the model's figures on a benchmark are not zero-shot; none if nothing speaks against it."""
+        """Why the model's metrics on a benchmark are not zero-shot; none if nothing speaks against it."""
         said = []
         if images:
             said.append(f"{name} was trained on {images} of these very images.")

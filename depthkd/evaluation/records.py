@@ -1,4 +1,4 @@
-"""Figures of every sample, on disk as they come, so that an interrupted test goes on where it stopped."""
+"""Metrics of every sample, on disk as they come, so that an interrupted test goes on where it stopped."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from depthkd.evaluation.figures import FACTS
+from depthkd.evaluation.metrics import FACTS
 from depthkd.formats.whole_files import write_whole
 from depthkd.metrics.catalogue import MetricSet, names_of
 
@@ -21,7 +21,7 @@ class Row:
 
     Args:
         sample: its name.
-        values: figure, or fact -> value.
+        values: metric, or fact -> value.
         group: the part of the benchmark that it belongs to.
         trained_on: whether the model was trained on this very image.
         fault: a sentence about an answer that is none, such as NaN.
@@ -37,9 +37,9 @@ class Row:
 
     def cells(self) -> list[str | float]:
         """As per_sample.csv has them, after the benchmark, the model and the index."""
-        figures = [self.values.get(name, "") for name in FIGURES]
+        metrics = [self.values.get(name, "") for name in FIGURES]
         run_at = "x".join(str(side) for side in self.run_at or ())
-        return [self.sample, self.group, "yes" if self.trained_on else "", self.fault, run_at, *figures]
+        return [self.sample, self.group, "yes" if self.trained_on else "", self.fault, run_at, *metrics]
 
 
 class Records:
@@ -97,7 +97,7 @@ class Records:
         write_whole(self.facts, json.dumps(self.identities, indent=2) + "\n")
 
     def add(self, benchmark: str, model: str, index: int, row: Row) -> None:
-        """Keep one sample's figures; they are on disk when this returns."""
+        """Keep one sample's metrics; they are on disk when this returns."""
         key = benchmark, model
         self._rows.setdefault(key, {})[index] = row
         with self.table.open("a", newline="") as file:
@@ -108,7 +108,7 @@ class Records:
         return dict(sorted(self._rows.get((benchmark, model), {}).items()))
 
     def of(self, benchmark: str, model: str) -> dict[int, dict[str, float]]:
-        """Index -> figures, in the samples' order."""
+        """Index -> metrics, in the samples' order."""
         return {index: row.values for index, row in self.rows(benchmark, model).items()}
 
 

@@ -13,7 +13,7 @@ from depthkd.evaluation.protocols import differences
 from depthkd.metrics.catalogue import CATALOGUE, heading
 from depthkd.report.html import Section
 from depthkd.report.pictures import SheetRow
-from depthkd.report.table import figures_table, markdown_table, number
+from depthkd.report.table import markdown_table, metrics_table, number
 
 PACKAGES = ("depthkd", "torch", "transformers", "onnxruntime", "numpy", "scikit-image")
 
@@ -42,22 +42,22 @@ def everything(
                 "protocol_fields": asdict(o.protocol),
                 "data": o.data,
                 "samples": len(o.benchmark),
-                "figures": {model: _json_safe(figures) for model, figures in o.figures.items()},
+                "metrics": {model: _json_safe(metrics) for model, metrics in o.metrics.items()},
                 "groups": {
-                    group: {model: _json_safe(figures) for model, figures in found.items()}
+                    group: {model: _json_safe(metrics) for model, metrics in found.items()}
                     for group, found in o.groups.items()
                 },
                 "run_at": o.run_at,
                 "seconds": o.seconds,
                 "trivial": o.trivial,
                 "intervals": {
-                    model: {figure: [i.low, i.high] for figure, i in found.items()}
+                    model: {metric: [i.low, i.high] for metric, i in found.items()}
                     for model, found in o.certainty.intervals.items()
                 },
                 "differences": {
                     f"{one} minus {other}": {
-                        figure: {"mean": i.mean, "interval": [i.low, i.high], "decided": i.decided}
-                        for figure, i in found.items()
+                        metric: {"mean": i.mean, "interval": [i.low, i.high], "decided": i.decided}
+                        for metric, i in found.items()
                     }
                     for (one, other), found in o.certainty.differences.items()
                 },
@@ -79,16 +79,16 @@ def table(outcome: Outcome, reasons: list[str]) -> str:
     """One benchmark's section of table.md."""
     notes = [*outcome.certainty.sentences(), *outcome.remarks(), *reasons]
     parts = group_table(outcome)
-    figures = {outcome.label(row): values for row, values in outcome.scored.items()}
+    metrics = {outcome.label(row): values for row, values in outcome.scored.items()}
     run_at = {outcome.label(row): size for row, size in outcome.run_at.items()}
-    return figures_table(outcome.name, outcome.how, len(outcome.benchmark), figures, [*parts, *notes], run_at)
+    return metrics_table(outcome.name, outcome.how, len(outcome.benchmark), metrics, [*parts, *notes], run_at)
 
 
 def group_table(outcome: Outcome) -> list[str]:
     """A table with the benchmark's parts as columns, if it has parts."""
     if not outcome.groups or not outcome.scored:
         return []
-    shown = [e.name for e in CATALOGUE if e.main and any(e.name in f for f in outcome.figures.values())]
+    shown = [e.name for e in CATALOGUE if e.main and any(e.name in f for f in outcome.metrics.values())]
     columns = [(group, name) for group in sorted(outcome.groups) for name in shown]
     counts = {g: max((int(f["images"]) for f in v.values()), default=0) for g, v in outcome.groups.items()}
     header = ["model", *(f"{g} ({counts[g]}) {heading(n)}" for g, n in columns)]
@@ -104,21 +104,21 @@ def group_table(outcome: Outcome) -> list[str]:
 
 
 def reasons(outcome: Outcome, outcomes: list[Outcome], spaces: dict[str, DepthSpace]) -> list[str]:
-    """Why the figures differ from those of the same models on the same benchmark under the first protocol."""
+    """Why the metrics differ from those of the same models on the same benchmark under the first protocol."""
     first = next(o for o in outcomes if o.title == outcome.title)
     if first is outcome:
         return []
-    both = [m for m in outcome.figures if m in first.figures and m not in outcome.trivial]
-    models = [m for m in both if "abs_rel" in outcome.figures[m] and "abs_rel" in first.figures[m]]
+    both = [m for m in outcome.metrics if m in first.metrics and m not in outcome.trivial]
+    models = [m for m in both if "abs_rel" in outcome.metrics[m] and "abs_rel" in first.metrics[m]]
     if not models:
         return []
     why = differences(first.protocol, outcome.protocol, [spaces[m] for m in models])
-    figures = "; ".join(
-        f"{m}: AbsRel {number(first.figures[m]['abs_rel'])} under {first.protocol.name}, "
-        f"{number(outcome.figures[m]['abs_rel'])} under {outcome.protocol.name}"
+    metrics = "; ".join(
+        f"{m}: AbsRel {number(first.metrics[m]['abs_rel'])} under {first.protocol.name}, "
+        f"{number(outcome.metrics[m]['abs_rel'])} under {outcome.protocol.name}"
         for m in models
     )
-    return [f"Not comparable with {first.name}: {why}. {figures}."]
+    return [f"Not comparable with {first.name}: {why}. {metrics}."]
 
 
 def section(outcome: Outcome, why: list[str]) -> Section:
@@ -133,7 +133,7 @@ def section(outcome: Outcome, why: list[str]) -> Section:
         outcome.certainty.sentences(),
         [*outcome.remarks(), *why],
         [(", ".join(outcome.picks[i]), row) for i, row in sorted(outcome.rows.items())],
-        {row: outcome.label(row) for row in outcome.figures},
+        {row: outcome.label(row) for row in outcome.metrics},
         dict(sorted(outcome.groups.items())) if outcome.scored else {},
         outcome.run_at,
     )
@@ -157,6 +157,6 @@ def facts(results: dict[str, Any]) -> dict[str, str]:
     return said
 
 
-def _json_safe(figures: dict[str, float]) -> dict[str, float | str]:
+def _json_safe(metrics: dict[str, float]) -> dict[str, float | str]:
     """JSON knows neither NaN nor infinity."""
-    return {name: value if isfinite(value) else str(value) for name, value in figures.items()}
+    return {name: value if isfinite(value) else str(value) for name, value in metrics.items()}

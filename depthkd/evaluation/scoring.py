@@ -1,4 +1,4 @@
-"""One sample, one raw prediction, one protocol: the fitted map and its figures."""
+"""One sample, one raw prediction, one protocol: the fitted map and its metrics."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from depthkd.batch import DepthSpace, Quantity
 from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.benchmarks.protocol import Protocol
 from depthkd.errors import UserError
-from depthkd.evaluation.figures import SLOW, UNFITTED, SlowJob
+from depthkd.evaluation.metrics import SLOW, UNFITTED, SlowJob
 from depthkd.formats.sample import AnnotatedSample, BadSample, Sample
 from depthkd.metrics.boundary import SMALLEST_DEPTH
 from depthkd.metrics.catalogue import MetricSet
@@ -38,8 +38,8 @@ class Fitted:
     mask: Bool[Tensor, "1 height width"]
     aligned: Map  # depth
 
-    def figures(self, protocol: Protocol) -> dict[str, float]:
-        """The protocol's figures per pixel."""
+    def metrics(self, protocol: Protocol) -> dict[str, float]:
+        """The protocol's metrics per pixel."""
         return _floats(protocol.compare(self.aligned, self.truth, self.space, self.mask))
 
     def measured_depth(self) -> Float[Tensor, " pixels"]:
@@ -81,9 +81,9 @@ def _floats(found: dict[str, Float[Tensor, " 1"]]) -> dict[str, float]:
 
 
 def slow_sets(benchmark: Benchmark, sample: Sample) -> tuple[MetricSet, ...]:
-    """The benchmark's figures for worker processes, less those that lack the sample's truth."""
+    """The benchmark's metrics for worker processes, less those that lack the sample's truth."""
     possible = SLOW if sample.depth is not None else UNFITTED
-    return tuple(figures for figures in SLOW if figures in benchmark.metrics and figures in possible)
+    return tuple(metrics for metrics in SLOW if metrics in benchmark.metrics and metrics in possible)
 
 
 def slow_job(
@@ -94,7 +94,7 @@ def slow_job(
     benchmark: Benchmark,
     protocol: Protocol,
 ) -> SlowJob | None:
-    """What a worker process needs for the figures of `slow_sets`, if there are any.
+    """What a worker process needs for the metrics of `slow_sets`, if there are any.
 
     Args:
         one: the prediction fitted to the sample's truth; None: there is no truth.

@@ -1,4 +1,4 @@
-"""Figures that take a processor as long as a network takes an accelerator, in processes beside it."""
+"""Metrics that take a processor as long as a network takes an accelerator, in processes beside it."""
 
 import signal
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -8,7 +8,7 @@ import cv2
 import torch
 
 from depthkd.cluster.processors import processors
-from depthkd.evaluation.figures import SlowJob, slow_figures
+from depthkd.evaluation.metrics import SlowJob, slow_metrics
 from depthkd.processes import pool
 
 MOST = 8
@@ -35,14 +35,14 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
 
     def submit(self, job: SlowJob) -> "Future[dict[str, float]]":
-        """Compute `slow_figures`; the future is ready at once where there are no processes."""
+        """Compute `slow_metrics`; the future is ready at once where there are no processes."""
         if self.count == 0:
             done: Future[dict[str, float]] = Future()
-            done.set_result(slow_figures(job))
+            done.set_result(slow_metrics(job))
             return done
         if self._pool is None:
             self._pool = pool(self.count, _start)
-        return self._pool.submit(slow_figures, job)
+        return self._pool.submit(slow_metrics, job)
 
 
 def _start() -> None:

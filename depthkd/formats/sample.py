@@ -62,7 +62,7 @@ def content_digest(data: bytes) -> int:
 
 @dataclass
 class AnnotatedSample(Sample):
-    """A benchmark's sample with what its annotators drew, for figures that need more than depth.
+    """A benchmark's sample with what its annotators drew, for metrics that need more than depth.
 
     `edges` are depth discontinuities. `planes` are masks of flat parts, `normals` their unit normals
     in the axes of `metrics.planarity.back_project`. `pairs` are pairs of points as (row, column) in

@@ -67,16 +67,16 @@ class Validation:
     def finish(self) -> None:
         """Log the means over all ranks and start anew."""
         for name in self.benchmarks():
-            figures = self.means.pop(name, None) or MeanOverImages(LOGGED).to(self.method.device)
-            found = figures.compute()
+            metrics = self.means.pop(name, None) or MeanOverImages(LOGGED).to(self.method.device)
+            found = metrics.compute()
             if not found["images"] and self.method.trainer.is_global_zero:
                 log.warning(
-                    "validation on %s has no figures: no image has truth in the range of its protocol", name
+                    "validation on %s has no metrics: no image has truth in the range of its protocol", name
                 )
-            for figure, value in found.items():
-                if figure in LOGGED:
+            for metric, value in found.items():
+                if metric in LOGGED:
                     self.method.log(
-                        f"val/{name}/{figure}", value, prog_bar=figure == "abs_rel", sync_dist=False
+                        f"val/{name}/{metric}", value, prog_bar=metric == "abs_rel", sync_dist=False
                     )
         space = self.student().space
         for title, (image, maps) in self.pictures().items():

@@ -1,4 +1,4 @@
-"""Figures: a function and its torchmetrics class side by side."""
+"""Metrics: a function and its torchmetrics class side by side."""
 
 from depthkd.lazy import lazy_exports
 

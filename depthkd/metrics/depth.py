@@ -1,10 +1,10 @@
-"""How far a depth map is from the truth: the figures that every paper on depth prints.
+"""How far a depth map is from the truth: the metrics that every paper on depth prints.
 
 Each function takes positive `[batch, height, width]` maps in one unit and a mask of the pixels that
 count, and returns one value per image: NaN where an image has no valid pixel, and infinity (0 for
 the accuracies) where a prediction is NaN at a valid one, so that a broken prediction never passes
 for a missing truth: one NaN costs the whole image, under every protocol. A prediction that is 0 or
-negative is a miss of that pixel alone to the accuracies, and infinite to figures of logarithms. Each
+negative is a miss of that pixel alone to the accuracies, and infinite to metrics of logarithms. Each
 class is the mean of its function over images, exact over uneven batches and over ranks.
 `depth_metrics` and `DepthMetrics` are all of them in one pass.
 """
@@ -30,7 +30,7 @@ Mask = Bool[Tensor, "batch height width"]
 PerImage = Float[Tensor, " batch"]
 
 
-def _figures(
+def _metrics(
     formulas: Mapping[str, Formula],
     prediction: Map,
     target: Map,
@@ -43,7 +43,7 @@ def _figures(
     """Sums over chunks in float32, but for the logarithms', and from there in float64."""
     parts: list[list[Any]] = []
     counts: list[int] = []
-    with torch.inference_mode(), np.errstate(all="ignore"):  # what is broken is told by the figures
+    with torch.inference_mode(), np.errstate(all="ignore"):  # what is broken is told by the metrics
         for p, t, m in chunks(prediction, target, mask):
             chosen = select(t, m)
             bits, count = every_bit(chosen), row_counts(chosen)
@@ -80,18 +80,18 @@ def depth_metrics(
 
     `step` is done to the prediction's pixels first, such as what `find_alignment` found, and `of_target`
     to the target's; `select` leaves out more of the mask's pixels, by the target's values before that. With
-    `inverse` the figures are those of 1 / what comes of it: of disparity, from maps of depth.
+    `inverse` the metrics are those of 1 / what comes of it: of disparity, from maps of depth.
     """
-    return _figures(FORMULAS, prediction, target, mask, step, of_target, select, inverse)
+    return _metrics(FORMULAS, prediction, target, mask, step, of_target, select, inverse)
 
 
-def _figure(name: str, prediction: Map, target: Map, mask: Mask) -> PerImage:
-    return _figures({name: FORMULAS[name]}, prediction, target, mask)[name]
+def _metric(name: str, prediction: Map, target: Map, mask: Mask) -> PerImage:
+    return _metrics({name: FORMULAS[name]}, prediction, target, mask)[name]
 
 
 def absolute_relative_error(prediction: Map, target: Map, mask: Mask) -> PerImage:
     """AbsRel: mean of |p - t| / t."""
-    return _figure("abs_rel", prediction, target, mask)
+    return _metric("abs_rel", prediction, target, mask)
 
 
 def squared_relative_error(prediction: Map, target: Map, mask: Mask) -> PerImage:
@@ -99,32 +99,32 @@ def squared_relative_error(prediction: Map, target: Map, mask: Mask) -> PerImage
 
     The evaluations of Marigold, Lotus and SharpDepth divide by t too.
     """
-    return _figure("sq_rel", prediction, target, mask)
+    return _metric("sq_rel", prediction, target, mask)
 
 
 def root_mean_squared_error(prediction: Map, target: Map, mask: Mask) -> PerImage:
     """RMSE: root of the mean of (p - t)^2, in the maps' unit."""
-    return _figure("rmse", prediction, target, mask)
+    return _metric("rmse", prediction, target, mask)
 
 
 def root_mean_squared_log_error(prediction: Map, target: Map, mask: Mask) -> PerImage:
     """RMSE log: root of the mean of (ln p - ln t)^2."""
-    return _figure("rmse_log", prediction, target, mask)
+    return _metric("rmse_log", prediction, target, mask)
 
 
 def log10_error(prediction: Map, target: Map, mask: Mask) -> PerImage:
     """log10: mean of |log10 p - log10 t|."""
-    return _figure("log10", prediction, target, mask)
+    return _metric("log10", prediction, target, mask)
 
 
 def scale_invariant_log_error(prediction: Map, target: Map, mask: Mask) -> PerImage:
     """SIlog: 100 times the standard deviation of ln p - ln t (Eigen et al. 2014, with lambda = 1)."""
-    return _figure("silog", prediction, target, mask)
+    return _metric("silog", prediction, target, mask)
 
 
 def inverse_root_mean_squared_error(prediction: Map, target: Map, mask: Mask) -> PerImage:
     """iRMSE: root of the mean of (1/p - 1/t)^2, in 1 / the maps' unit (KITTI prints 1/km)."""
-    return _figure("irmse", prediction, target, mask)
+    return _metric("irmse", prediction, target, mask)
 
 
 def delta_accuracy(prediction: Map, target: Map, mask: Mask, threshold: float = 1.25) -> PerImage:
@@ -138,7 +138,7 @@ def delta_accuracy(prediction: Map, target: Map, mask: Mask, threshold: float = 
     """
     if not threshold > 1:
         raise UserError(f"the threshold of a delta accuracy must be above 1, not {threshold}")
-    return _figures({"delta": within(threshold)}, prediction, target, mask)["delta"]
+    return _metrics({"delta": within(threshold)}, prediction, target, mask)["delta"]
 
 
 class DepthMetrics(MeanByName):
@@ -162,7 +162,7 @@ class _MeanOf(Mean):
 
     def update(self, prediction: Map, target: Map, mask: Mask) -> None:
         """Add a batch of positive maps in one unit."""
-        self.add({self.name: _figure(self.name, prediction, target, mask)})
+        self.add({self.name: _metric(self.name, prediction, target, mask)})
 
     def compute(self) -> Tensor:
         """The mean over images; NaN before any."""

@@ -1,4 +1,4 @@
-"""The formulas of depth's figures, as sums over pixels and what is made of their means.
+"""The formulas of depth's metrics, as sums over pixels and what is made of their means.
 
 Pixels are those of `depthkd.pixels`: arrays on a CPU, tensors elsewhere.
 """
@@ -38,7 +38,7 @@ class Errors:
     Args:
         given, true: the two maps, in float32.
         others: how many do not count.
-        inverse: whether figures are those of 1 / the maps; ratios of the maps themselves serve them too.
+        inverse: whether metrics are those of 1 / the maps; ratios of the maps themselves serve them too.
         exact: the two maps in their own precision, where they are tensors; None: they are arrays.
     """
 
@@ -147,12 +147,12 @@ def _deviation(mean: PerImage, square: PerImage) -> PerImage:
 
 @dataclass(frozen=True)
 class Formula:
-    """A figure is what `of_means` makes of the means, over the pixels that count, of what `sums` adds up.
+    """A metric is what `of_means` makes of the means, over the pixels that count, of what `sums` adds up.
 
     Args:
         sums: over the pixels of an image.
-        of_means: the figure, of as many means.
-        broken: the figure where that is not a number.
+        of_means: the metric, of as many means.
+        broken: the metric where that is not a number.
     """
 
     sums: Callable[[Errors], Sums]

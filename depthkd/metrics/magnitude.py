@@ -27,8 +27,8 @@ def output_magnitude(prediction: Map) -> dict[str, PerImage]:
     values = prediction.float()
     median, deviation = median_and_deviation(values, torch.ones_like(values, dtype=torch.bool))
     broken = torch.isnan(deviation)
-    figures = (torch.where(broken, torch.inf, x) for x in (median, deviation))
-    return dict(zip(NAMES, figures, strict=True))
+    metrics = (torch.where(broken, torch.inf, x) for x in (median, deviation))
+    return dict(zip(NAMES, metrics, strict=True))
 
 
 class OutputMagnitude(MeanByName):

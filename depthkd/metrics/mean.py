@@ -16,7 +16,7 @@ class Mean(Metric):
 
     A `torchmetrics.MetricCollection` takes metrics for one where, after the first update, states of the
     same names have the same values, and updates only one of them from then on. With ties, or a first image
-    without truth, metrics of different figures would look alike. So the name of one state says whose it is.
+    without truth, different metrics would look alike. So the name of one state says whose it is.
 
     Args:
         names: of the values.
@@ -59,7 +59,7 @@ class Mean(Metric):
     def means(self) -> Tensor:
         """In the order of `names`; NaN before any image."""
         totals: Tensor = getattr(self, self._totals)
-        return totals / self.weights  # 0 / 0 is NaN: no image, no figure
+        return totals / self.weights  # 0 / 0 is NaN: no image, no metric
 
 
 class MeanByName(Mean):

@@ -81,7 +81,7 @@ def planarity_errors(
 ) -> dict[str, float]:  # fmt: skip
     """The means of `plane_errors` over one image's planes; NaN where it has none.
 
-    A benchmark's figure is the mean over all planes of all images (iBims-1's evaluate_ibims.py), and not over
+    A benchmark's metric is the mean over all planes of all images (iBims-1's evaluate_ibims.py), and not over
     these means: `PlanarityErrors`.
     """
     return mean_plane_errors(plane_errors(prediction, target, valid, planes, normals, intrinsics))

@@ -92,7 +92,7 @@ def window_errors(
     p, t = (torch.where(mask, x, 0.0).double() for x in (prediction, target))
     m = mask.double()
     whole = _fitted(p, t, m, Grid(height, width, 1, mask.device))
-    figures = []
+    metrics = []
     for n in divisions:
         grid = Grid(height, width, n, mask.device)
         once, inside = (
@@ -100,10 +100,10 @@ def window_errors(
             for fitted in (whole, _fitted(p, t, m, grid))
         )
         change = torch.where(once < NO_ERROR, 0.0, inside / once - 1.0)
-        figures += [once, inside, torch.where(torch.isnan(change), torch.inf, change)]
+        metrics += [once, inside, torch.where(torch.isnan(change), torch.inf, change)]
     seen = mask.flatten(1).any(1)
-    figures = [torch.where(seen, figure, torch.nan).float() for figure in figures]
-    return dict(zip(window_names(divisions), figures, strict=True))
+    metrics = [torch.where(seen, metric, torch.nan).float() for metric in metrics]
+    return dict(zip(window_names(divisions), metrics, strict=True))
 
 
 class WindowErrors(MeanByName):

@@ -176,7 +176,7 @@ class DepthModel(FeatureModel):
 
     @final
     def identity(self) -> str:
-        """What its answers depend on, in 16 hexadecimal digits; kept figures and answers go by it.
+        """What its answers depend on, in 16 hexadecimal digits; kept metrics and answers go by it.
 
         Two models have one identity only if they answer alike: if class and source code, all arguments,
         attributes, tensors and `files`, and the identities of all `companions` are the same. What it

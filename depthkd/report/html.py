@@ -39,7 +39,7 @@ class Section:
 
     Args:
         title, protocol: as in the tables.
-        figures: row -> metric -> mean over images.
+        metrics: row -> metric -> mean over images.
         trivial: the rows that are no models.
         intervals: model -> metric -> text of its interval.
         comparisons: sentences about pairs of models.
@@ -52,7 +52,7 @@ class Section:
 
     title: str
     protocol: str
-    figures: Mapping[str, Mapping[str, float]]
+    metrics: Mapping[str, Mapping[str, float]]
     trivial: Sequence[str] = ()
     intervals: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     comparisons: Sequence[str] = ()
@@ -83,12 +83,12 @@ def write_report(
     """
     parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"]
     parts += [f"<style>{STYLE}</style><h1>{escape(title)}</h1>"]
-    for section in [s for s in sections if s.figures or s.notes]:
+    for section in [s for s in sections if s.metrics or s.notes]:
         parts.append(f"<h2>{escape(section.title)}</h2>")
         parts.append(f"<p class=protocol>Protocol {escape(section.protocol)}.")
-        parts.append(_table(section, section.figures))
-        for group, figures in section.groups.items():
-            parts.append(f"<details><summary>{escape(group)}</summary>{_table(section, figures)}</details>")
+        parts.append(_table(section, section.metrics))
+        for group, metrics in section.groups.items():
+            parts.append(f"<details><summary>{escape(group)}</summary>{_table(section, metrics)}</details>")
         parts += [f"<p class=note>{escape(text)}" for text in (*section.comparisons, *section.notes)]
     parts += [_from_markdown(text) for text in overview]
     parts += [f"<figure class=plot>{plot}</figure>" for plot in plots]
@@ -118,26 +118,26 @@ def _from_markdown(text: str) -> str:
     return "\n".join(parts)
 
 
-def _table(section: Section, figures: Mapping[str, Mapping[str, float]]) -> str:
-    return "".join(_part(section, figures, names) for names in shown_together(figures))
+def _table(section: Section, metrics: Mapping[str, Mapping[str, float]]) -> str:
+    return "".join(_part(section, metrics, names) for names in shown_together(metrics))
 
 
-def _part(section: Section, figures: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> str:
-    models = [row for row in figures if row not in section.trivial]
+def _part(section: Section, metrics: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> str:
+    models = [row for row in metrics if row not in section.trivial]
     best = {}
     for name in names:
-        values = [figures[row].get(name, np.nan) for row in models]
+        values = [metrics[row].get(name, np.nan) for row in models]
         known = [v for v in values if not np.isnan(v)]
         if known:
             best[name] = max(known) if higher_is_better(name) else min(known)
     titles = [*(heading(n) for n in names), "run at", "images"]
     lines = ["<table><tr><th>model" + "".join(f"<th>{escape(title)}" for title in titles)]
-    for row, found in figures.items():
+    for row, found in metrics.items():
         cells = []
         for name in names:
             value = found.get(name, np.nan)
             mark = " class=best" if row in models and value == best.get(name) else ""
-            hint = section.intervals.get(row, {}).get(name) if figures is section.figures else None
+            hint = section.intervals.get(row, {}).get(name) if metrics is section.metrics else None
             tip = f' title="95 % interval {escape(hint)}"' if hint else ""
             cells.append(f"<td{mark}{tip}>{number(value)}")
         kind = " class=trivial" if row in section.trivial else ""

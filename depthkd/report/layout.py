@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import nan
 
 from depthkd.metrics.catalogue import heading, phrase
-from depthkd.report.published import PublishedFigure
+from depthkd.report.published import PublishedMetric
 from depthkd.report.table import markdown_table, number
 
 MOST_COLUMNS = 16
@@ -16,18 +16,18 @@ MARKS = {
 
 
 def papers_table(
-    figures: Mapping[str, Mapping[str, Mapping[str, float]]],
+    metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
     protocols: Mapping[str, str],
-    published_rows: Sequence[PublishedFigure] = (),
+    published_rows: Sequence[PublishedMetric] = (),
     columns: Sequence[str] = ("abs_rel", "delta1"),
 ) -> str:
-    """Models down, benchmarks and their figures across; the protocols and the marks stand under it.
+    """Models down, benchmarks and their metrics across; the protocols and the marks stand under it.
 
     Args:
-        figures: benchmark -> row -> figure -> mean over images.
+        metrics: benchmark -> row -> metric -> mean over images.
         protocols: benchmark -> the protocol's name, or its description with the name before a colon.
-        published_rows: cells of papers; those on other benchmarks or of other figures are left out.
-        columns: the figures of each benchmark; those that no row has there are left out.
+        published_rows: cells of papers; those on other benchmarks or of other metrics are left out.
+        columns: the metrics of each benchmark; those that no row has there are left out.
 
     Returns:
         Markdown. Papers' cells keep the decimals that were printed, and carry a letter where they
@@ -36,62 +36,62 @@ def papers_table(
     Raises:
         ValueError: a benchmark has no protocol.
     """
-    missing = [benchmark for benchmark in figures if benchmark not in protocols]
+    missing = [benchmark for benchmark in metrics if benchmark not in protocols]
     if missing:
         raise ValueError(
-            f"the benchmark '{missing[0]}' has no protocol, and figures mean nothing without one"
+            f"the benchmark '{missing[0]}' has no protocol, and metrics mean nothing without one"
         )
-    known = {(b, f) for b, rows in figures.items() for row in rows.values() for f in row}
-    known |= {(cell.benchmark, cell.figure) for cell in published_rows}
+    known = {(b, f) for b, rows in metrics.items() for row in rows.values() for f in row}
+    known |= {(cell.benchmark, cell.metric) for cell in published_rows}
     places = [
-        (benchmark, figure) for benchmark in figures for figure in columns if (benchmark, figure) in known
+        (benchmark, metric) for benchmark in metrics for metric in columns if (benchmark, metric) in known
     ]
     header = ["model", *(f"{b} {heading(f)}" for b, f in places)]
-    models = dict.fromkeys(model for rows in figures.values() for model in rows)
-    rows = [[m, *(number(figures[b].get(m, {}).get(f, nan)) for b, f in places)] for m in models]
-    papers: dict[str, dict[tuple[str, str], PublishedFigure]] = {}
+    models = dict.fromkeys(model for rows in metrics.values() for model in rows)
+    rows = [[m, *(number(metrics[b].get(m, {}).get(f, nan)) for b, f in places)] for m in models]
+    papers: dict[str, dict[tuple[str, str], PublishedMetric]] = {}
     for cell in published_rows:
-        if (cell.benchmark, cell.figure) in places:
-            papers.setdefault(cell.source, {})[cell.benchmark, cell.figure] = cell
+        if (cell.benchmark, cell.metric) in places:
+            papers.setdefault(cell.source, {})[cell.benchmark, cell.metric] = cell
     names = {benchmark: text.partition(":")[0] for benchmark, text in protocols.items()}
     for source, cells in papers.items():
         rows.append([source, *(_printed(cells.get(place), names) for place in places)])
     shown = [cell for cells in papers.values() for cell in cells.values()]
     return "\n\n".join(
-        [markdown_table(header, rows), *_protocols(figures, protocols), *_legend(shown, names)]
+        [markdown_table(header, rows), *_protocols(metrics, protocols), *_legend(shown, names)]
     )
 
 
 def papers_own_layout(
-    figures: Mapping[str, Mapping[str, Mapping[str, float]]],
+    metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
     protocols: Mapping[str, str],
-    cells: Sequence[PublishedFigure],
+    cells: Sequence[PublishedMetric],
 ) -> str:
     """One table of a paper as it is laid out there, with our rows above the paper's.
 
-    Benchmarks and figures stand in the paper's order. Where that makes more than 16 columns, the
+    Benchmarks and metrics stand in the paper's order. Where that makes more than 16 columns, the
     benchmarks stand below each other.
 
     Args:
-        figures, protocols: as in `papers_table`; benchmarks that the paper's table lacks are left out.
+        metrics, protocols: as in `papers_table`; benchmarks that the paper's table lacks are left out.
         cells: of that table.
     """
-    places = [p for p in dict.fromkeys((c.benchmark, c.figure) for c in cells) if p[0] in figures]
+    places = [p for p in dict.fromkeys((c.benchmark, c.metric) for c in cells) if p[0] in metrics]
     benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in places))
     names = {benchmark: protocols[benchmark].partition(":")[0] for benchmark in benchmarks}
     rows: dict[str, dict[tuple[str, str], str]] = {}
-    for benchmark, figure in places:
-        for model, values in figures[benchmark].items():
-            rows.setdefault(model, {})[benchmark, figure] = number(values.get(figure, nan))
+    for benchmark, metric in places:
+        for model, values in metrics[benchmark].items():
+            rows.setdefault(model, {})[benchmark, metric] = number(values.get(metric, nan))
     for cell in cells:
         if cell.benchmark in names:
-            rows.setdefault(cell.source, {})[cell.benchmark, cell.figure] = _printed(cell, names)
+            rows.setdefault(cell.source, {})[cell.benchmark, cell.metric] = _printed(cell, names)
     absent = number(nan)
     if len(places) <= MOST_COLUMNS:
         header = ["model", *(f"{b} {heading(f)}" for b, f in places)]
         lines = [[row, *(said.get(place, absent) for place in places)] for row, said in rows.items()]
     else:
-        columns = list(dict.fromkeys(figure for _, figure in places))
+        columns = list(dict.fromkeys(metric for _, metric in places))
         header = ["benchmark", "model", *(heading(f) for f in columns)]
         lines = [
             [benchmark, row, *(said.get((benchmark, f), absent) for f in columns)]
@@ -106,12 +106,12 @@ def papers_own_layout(
     )
 
 
-def _marks(cell: PublishedFigure, protocols: Mapping[str, str]) -> str:
+def _marks(cell: PublishedMetric, protocols: Mapping[str, str]) -> str:
     other = cell.protocol not in ("none", protocols[cell.benchmark])
     return ("p" if other else "") + {"doubt": "d", "erratum": "e"}.get(cell.mark, "")
 
 
-def _printed(cell: PublishedFigure | None, protocols: Mapping[str, str]) -> str:
+def _printed(cell: PublishedMetric | None, protocols: Mapping[str, str]) -> str:
     if cell is None:
         return number(nan)
     return f"{cell.printed} {_marks(cell, protocols)}".strip()
@@ -124,7 +124,7 @@ def _protocols(benchmarks: Mapping[str, object], protocols: Mapping[str, str]) -
     return [f"Protocol on {names}: {text}." for text, names in shared.items()]
 
 
-def _legend(cells: Sequence[PublishedFigure], protocols: Mapping[str, str]) -> list[str]:
+def _legend(cells: Sequence[PublishedMetric], protocols: Mapping[str, str]) -> list[str]:
     """What the letters mean that were used, and the note of each doubt and erratum."""
     used = {letter for cell in cells for letter in _marks(cell, protocols)}
     if not used:
@@ -134,6 +134,6 @@ def _legend(cells: Sequence[PublishedFigure], protocols: Mapping[str, str]) -> l
     for cell in cells:
         if cell.mark:
             where = f"{cell.source} on {cell.benchmark}"
-            notes.setdefault(f"{where}: {cell.note}", []).append(phrase(cell.figure))
+            notes.setdefault(f"{where}: {cell.note}", []).append(phrase(cell.metric))
     said += [f"{text} ({', '.join(names)})." for text, names in notes.items()]
     return said

@@ -7,23 +7,23 @@ SPREAD = "spread evenly"
 
 
 def picked(
-    figures: Mapping[int, Mapping[str, float]], count: int, by: str = "abs_rel", best: str = "lowest"
+    metrics: Mapping[int, Mapping[str, float]], count: int, by: str = "abs_rel", best: str = "lowest"
 ) -> dict[int, list[str]]:
     """Index -> why: `count` samples spread evenly over all, and the best, the median and the worst.
 
     Args:
-        figures: index -> figure -> value, of the model that is asked.
+        metrics: index -> metric -> value, of the model that is asked.
         count: how many are spread over all.
-        by: the figure that says what is best.
+        by: the metric that says what is best.
         best: "lowest" or "highest".
     """
-    known = [index for index, values in figures.items() if isfinite(values.get(by, float("nan")))]
+    known = [index for index, values in metrics.items() if isfinite(values.get(by, float("nan")))]
     reasons: dict[int, list[str]] = {}
     if not known:
         return reasons
     for i in range(min(count, len(known))):
         reasons.setdefault(known[i * len(known) // min(count, len(known))], []).append(SPREAD)
-    ranked = sorted(known, key=lambda index: figures[index][by], reverse=best == "highest")
+    ranked = sorted(known, key=lambda index: metrics[index][by], reverse=best == "highest")
     for name, index in (("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])):
         reasons.setdefault(index, []).append(name)
     return reasons

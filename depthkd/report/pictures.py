@@ -205,6 +205,6 @@ def _colour_map(unit: Map, colour_map: int) -> Picture:
     return np.asarray(picture, np.uint8)
 
 
-def figures_caption(figures: Mapping[str, float]) -> str:
+def metrics_caption(metrics: Mapping[str, float]) -> str:
     """A prediction's caption, such as AbsRel and delta1."""
-    return ", ".join(f"{word} {figures[name]:.3f}" for name, word in CAPTIONS.items() if name in figures)
+    return ", ".join(f"{word} {metrics[name]:.3f}" for name, word in CAPTIONS.items() if name in metrics)

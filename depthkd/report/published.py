@@ -1,4 +1,4 @@
-"""What the papers print, and whether our figures come out the same.
+"""What the papers print, and whether our metrics come out the same.
 
 `published.csv` holds one cell of a paper's table a line, with the protocol behind it as far as that
 is known; `published_models.csv` says which rows are about which weights. Accuracies are fractions,
@@ -20,7 +20,7 @@ DELTA1_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
-class PublishedFigure:
+class PublishedMetric:
     """One cell of a paper's table.
 
     Args:
@@ -28,10 +28,10 @@ class PublishedFigure:
         table: which of its tables, such as "Table 5".
         row: the model, as printed.
         benchmark: as `Benchmark.name` says; scenarios of DA-2K follow an underscore.
-        figure: as the metrics name it: "abs_rel", "delta1", "pdbe_accuracy".
+        metric: as the metrics name it: "abs_rel", "delta1", "pdbe_accuracy".
         value: a fraction for accuracies, however it is printed.
         decimals: how many of the value's decimals are printed.
-        protocol: the name of the preset that it was measured under, "unknown", or "none" for figures
+        protocol: the name of the preset that it was measured under, "unknown", or "none" for metrics
             that need no fit.
         mark: "erratum" for a misprint, "doubt" for what another table contradicts or the paper leaves
             open; else empty.
@@ -42,7 +42,7 @@ class PublishedFigure:
     table: str
     row: str
     benchmark: str
-    figure: str
+    metric: str
     value: float
     decimals: int
     protocol: str
@@ -60,25 +60,25 @@ class PublishedFigure:
         return f"{self.value:.{self.decimals}f}"
 
 
-def published(benchmark: str, figure: str | None = None) -> list[PublishedFigure]:
+def published(benchmark: str, metric: str | None = None) -> list[PublishedMetric]:
     """All cells about one benchmark, in the papers' order; none for a benchmark that no paper prints.
 
     Args:
         benchmark: such as "nyuv2", "diode" (all of it) or "diode_indoor".
-        figure: only these cells, such as "delta1".
+        metric: only these cells, such as "delta1".
     """
-    return [f for f in _figures() if f.benchmark == benchmark and figure in (None, f.figure)]
+    return [f for f in _metrics() if f.benchmark == benchmark and metric in (None, f.metric)]
 
 
-def paper_table(name: str) -> list[PublishedFigure]:
+def paper_table(name: str) -> list[PublishedMetric]:
     """All cells of one table, such as "SharpDepth, Table 1", in its order.
 
     Raises:
         UserError: there is none of that name; the sentence lists those that exist.
     """
-    cells = [f for f in _figures() if f"{f.paper}, {f.table}" == name]
+    cells = [f for f in _metrics() if f"{f.paper}, {f.table}" == name]
     if not cells:
-        known = dict.fromkeys(f"'{f.paper}, {f.table}'" for f in _figures())
+        known = dict.fromkeys(f"'{f.paper}, {f.table}'" for f in _metrics())
         raise UserError(f"no paper's table is called '{name}'; it would be one of {', '.join(known)}")
     return cells
 
@@ -95,24 +95,24 @@ def rows_of(source: str) -> list[tuple[str, str]]:
 
 
 def papers_rows(
-    benchmark: str, figures: Iterable[str], sources: Iterable[str] | None = None
+    benchmark: str, metrics: Iterable[str], sources: Iterable[str] | None = None
 ) -> dict[str, dict[str, float]]:
-    """Rows of the papers to stand beside ours: "Distill Any Depth, Table 5: Ours*" -> figure -> value.
+    """Rows of the papers to stand beside ours: "Distill Any Depth, Table 5: Ours*" -> metric -> value.
 
     Errata are left out.
 
     Args:
         benchmark: such as "nyuv2".
-        figures: which of them, such as ("abs_rel", "delta1").
+        metrics: which of them, such as ("abs_rel", "delta1").
         sources: only the rows about these models; None: all rows.
     """
-    wanted = set(figures)
+    wanted = set(metrics)
     about = None if sources is None else {pair for source in sources for pair in rows_of(source)}
     rows: dict[str, dict[str, float]] = {}
     for cell in published(benchmark):
         of_interest = about is None or (cell.paper, cell.row) in about
-        if of_interest and cell.figure in wanted and cell.mark != "erratum":
-            rows.setdefault(cell.source, {})[cell.figure] = cell.value
+        if of_interest and cell.metric in wanted and cell.mark != "erratum":
+            rows.setdefault(cell.source, {})[cell.metric] = cell.value
     return rows
 
 
@@ -124,17 +124,17 @@ def reproduced(
     abs_rel_tolerance: float = ABS_REL_TOLERANCE,
     delta1_tolerance: float = DELTA1_TOLERANCE,
 ) -> str:
-    """Which protocol brings our figures nearest to a paper's row, and whether that is near enough.
+    """Which protocol brings our metrics nearest to a paper's row, and whether that is near enough.
 
     AbsRel and delta1 are compared, in units of their tolerances, and the worse of the two counts.
     Errata are not compared. Where a row stands in several tables, the one with most decimals counts.
 
     Args:
-        ours: protocol -> figure -> our value, for the same weights.
+        ours: protocol -> metric -> our value, for the same weights.
         benchmark: such as "nyuv2".
-        paper, row: which row, as `PublishedFigure` has them.
+        paper, row: which row, as `PublishedMetric` has them.
         abs_rel_tolerance, delta1_tolerance: the largest difference that still counts as the same, in
-            the figures' own units; one unit of the last printed decimal where that is more.
+            the metrics' own units; one unit of the last printed decimal where that is more.
 
     Raises:
         ValueError: no paper prints that row on that benchmark.
@@ -146,8 +146,8 @@ def reproduced(
             "lists the rows that are"
         )
     tolerances = {"abs_rel": abs_rel_tolerance, "delta1": delta1_tolerance}
-    sound = [c for c in row_cells if c.figure in tolerances and c.mark != "erratum"]
-    cells = {c.figure: c for c in sorted(sound, key=lambda c: c.decimals)}
+    sound = [c for c in row_cells if c.metric in tolerances and c.mark != "erratum"]
+    cells = {c.metric: c for c in sorted(sound, key=lambda c: c.decimals)}
     tolerances = {name: max(tolerances[name], 10.0**-cell.decimals) for name, cell in cells.items()}
     distances = {
         protocol: max(abs(values[n] - c.value) / tolerances[n] for n, c in cells.items())
@@ -156,7 +156,7 @@ def reproduced(
     }
     title = f"{paper}'s {row} on {benchmark}"
     if not distances:
-        return f"not compared: {title} has no AbsRel or δ1 that is also among our figures"
+        return f"not compared: {title} has no AbsRel or δ1 that is also among our metrics"
     nearest = min(distances, key=lambda protocol: distances[protocol])
     met = distances[nearest] <= 1 + 1e-9
     beside = ", ".join(
@@ -173,14 +173,14 @@ def reproduced(
 
 
 @cache
-def _figures() -> tuple[PublishedFigure, ...]:
+def _metrics() -> tuple[PublishedMetric, ...]:
     return tuple(
-        PublishedFigure(
+        PublishedMetric(
             paper=line["paper"],
             table=line["table"],
             row=line["row"],
             benchmark=line["benchmark"],
-            figure=line["figure"],
+            metric=line["metric"],
             value=float(line["value"]),
             decimals=len(line["value"].partition(".")[2]),
             protocol=line["protocol"],

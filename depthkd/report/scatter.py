@@ -17,11 +17,11 @@ MODEL, TRIVIAL, INK, GRID = "#1f5fa8", "#8a8a8a", "#141414", "#e4e4e4"
 
 @dataclass(frozen=True)
 class Point:
-    """One row of a table, in two of its figures.
+    """One row of a table, in two of its metrics.
 
     Args:
         label: its name.
-        x, y: the figures.
+        x, y: the metrics.
         x_interval, y_interval: low and high ends of their 95 % intervals.
         trivial: it is no model, and is drawn in grey.
     """
@@ -83,7 +83,7 @@ def scatter(
     """Draw the points, with their names beside them and whiskers for their intervals.
 
     Args:
-        points: rows of a table. Those with a figure that is not finite are named under the plot instead.
+        points: rows of a table. Those with a metric that is not finite are named under the plot instead.
         x_label, y_label: what the axes show, such as "δ1 on kitti" and "PDBE completeness on sintel, px".
         title: stands above.
         x_higher_is_better, y_higher_is_better: where the axes' arrows point. The defaults are those of

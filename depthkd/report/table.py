@@ -1,4 +1,4 @@
-"""Tables that read well in a terminal and in a README, with the protocol beside the figures."""
+"""Tables that read well in a terminal and in a README, with the protocol beside the metrics."""
 
 from collections.abc import Mapping, Sequence
 from math import isnan, nan
@@ -26,18 +26,18 @@ def number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
-def shown_together(figures: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-    """The figures that there are, those per pixel and the others apart: one table would be too wide."""
-    shown = [e for e in CATALOGUE if e.column is not None and any(e.name in f for f in figures.values())]
+def shown_together(metrics: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """The metrics that there are, those per pixel and the others apart: one table would be too wide."""
+    shown = [e for e in CATALOGUE if e.column is not None and any(e.name in f for f in metrics.values())]
     per_pixel, others = [e.name for e in shown if e.formula], [e.name for e in shown if not e.formula]
     return [part for part in (per_pixel, others) if part]
 
 
-def figures_table(
+def metrics_table(
     title: str,
     protocol: str,
     images: int,
-    figures: Mapping[str, Mapping[str, float]],
+    metrics: Mapping[str, Mapping[str, float]],
     notes: Sequence[str] = (),
     run_at: Mapping[str, str] | None = None,
 ) -> str:
@@ -47,12 +47,12 @@ def figures_table(
         title: the benchmark's name.
         protocol: its one-line description.
         images: how many samples it has.
-        figures: model -> metric -> mean over images, and "images": over how many.
+        metrics: model -> metric -> mean over images, and "images": over how many.
         notes: sentences under the table, such as which rows are missing and why.
         run_at: model -> the sizes at which it ran, in words; None: no such column.
     """
     tables = []
-    for names in shown_together(figures):
+    for names in shown_together(metrics):
         rows = [
             [
                 row,
@@ -60,7 +60,7 @@ def figures_table(
                 *([run_at[row]] if run_at else []),
                 str(int(f["images"])),
             ]
-            for row, f in figures.items()
+            for row, f in metrics.items()
         ]
         header = ["model", *(heading(n) for n in names), *(["run at"] if run_at else []), "images"]
         tables.append(markdown_table(header, rows))

@@ -190,7 +190,7 @@ class FitCLI(LightningCLI):
         if this_rank() != 0:
             return
         if progress is not None and not progress.finished:
-            print(f"{start} is of an unfinished run, at {progress}: its figures are not what they will be")
+            print(f"{start} is of an unfinished run, at {progress}: its metrics are not what they will be")
         for name, benchmark in self.datamodule.validation.items():
             print(f"val/{name}: protocol {benchmark.protocol}", flush=True)
 

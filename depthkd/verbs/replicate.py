@@ -5,13 +5,13 @@ A replication is a file:
     paper: Distill Any Depth (arXiv 2502.19204)
     common: configs/tiny/replication.yaml     # what every row is built on
     benchmark: film                           # of the common config's validation
-    figures: [abs_rel]                        # what of its figures the table shows
+    metrics: [abs_rel]                        # what of its metrics the table shows
     rows:
       hybrid: {config: configs/ablations/.../table1_shared_context_hybrid.yaml, seeds: 5, paper: ETH3D .057}
       baseline: {config: ..., tiny: {data: ...}}   # what has to be smaller besides
     claims:
-      - {better: hybrid, worse: baseline, figure: abs_rel, paper: "Table 1: .057 against .064 on ETH3D"}
-      - {better: hybrid, worse: baseline, at_most: 0.9}   # of its figure
+      - {better: hybrid, worse: baseline, metric: abs_rel, paper: "Table 1: .057 against .064 on ETH3D"}
+      - {better: hybrid, worse: baseline, at_most: 0.9}   # of its metric
     remarks: [what explains a disagreement]   # printed under the verdicts
 
 A row is the common config under the differences that the ablation's own file makes (its `base`, which
@@ -45,8 +45,8 @@ from depthkd.verbs.configs import Command, Tree, compose, load_config, merge
 from depthkd.verbs.options import parsed
 
 USAGE = "depthkd replicate FILE [options]: a paper's tables in miniature, seed by seed"
-RESULT = "figure.json"
-Figures = dict[str, float]
+RESULT, RESULT_OF_0_1 = "metrics.json", "figure.json"
+Metrics = dict[str, float]
 CONFIDENCE = 0.95
 
 
@@ -58,7 +58,7 @@ class Row:
         config: the ablation whose differences it makes; None: the common config as it is.
         seeds: how many times it is trained.
         tiny: what has to be smaller than in the ablation.
-        paper: the paper's figure, in words.
+        paper: the paper's metric, in words.
         model: a run folder, or the class_path and init_args of a DepthModel, that is scored as it is, with
             nothing to train.
     """
@@ -72,15 +72,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says of two rows; of the first of the replication's figures, if it names none.
+    """What the paper says of two rows; of the first of the replication's metrics, if it names none.
 
-    With `at_most`, of a figure of which less is better: that the one is at most so many times the other.
+    With `at_most`, of a metric of which less is better: that the one is at most so many times the other.
     """
 
     better: str
     worse: str
     paper: str = ""
-    figure: str = ""
+    metric: str = ""
     at_most: float = 1.0
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ class Replication:
     benchmark: str
     rows: Mapping[str, Row]
     claims: tuple[Claim, ...]
-    figures: tuple[str, ...] = ("abs_rel",)
+    metrics: tuple[str, ...] = ("abs_rel",)
     remarks: tuple[str, ...] = ()
 
     @classmethod
@@ -114,10 +114,10 @@ class Replication:
         _check_numbers(path, tree)
         try:
             rows = {name: Row(**row) for name, row in tree["rows"].items()}
-            figures = tuple(tree.get("figures", ["abs_rel"]))
-            claims = tuple(Claim(**({"figure": figures[0]} | claim)) for claim in tree.get("claims", []))
+            metrics = tuple(tree.get("metrics", ["abs_rel"]))
+            claims = tuple(Claim(**({"metric": metrics[0]} | claim)) for claim in tree.get("claims", []))
             remarks = tuple(tree.get("remarks", []))
-            found = cls(tree["paper"], tree["common"], tree["benchmark"], rows, claims, figures, remarks)
+            found = cls(tree["paper"], tree["common"], tree["benchmark"], rows, claims, metrics, remarks)
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path} is not a replication: {error} (see depthkd/verbs/replicate.py)"
@@ -126,10 +126,10 @@ class Replication:
             for name in (claim.better, claim.worse):
                 if name not in rows:
                     raise UserError(f"{path}: a claim names the row '{name}', which is none of {list(rows)}")
-            if claim.figure not in figures:
-                raise UserError(f"{path}: a claim names '{claim.figure}', which is none of {list(figures)}")
-            if claim.at_most != 1.0 and higher_is_better(claim.figure):
-                raise UserError(f"{path}: of '{claim.figure}' more is better, so at_most claims nothing")
+            if claim.metric not in metrics:
+                raise UserError(f"{path}: a claim names '{claim.metric}', which is none of {list(metrics)}")
+            if claim.at_most != 1.0 and higher_is_better(claim.metric):
+                raise UserError(f"{path}: of '{claim.metric}' more is better, so at_most claims nothing")
         return found
 
     def needed(self) -> list[Path]:
@@ -183,7 +183,7 @@ def verdict(better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:
     """Student's t interval of the paired differences over the seeds that both have.
 
     Args:
-        better, worse: seed -> figure, of the rows that the claim calls so; lower is better.
+        better, worse: seed -> metric, of the rows that the claim calls so; lower is better.
     """
     shared = sorted(set(better) & set(worse))
     values = np.array([worse[s] - better[s] for s in shared])
@@ -198,7 +198,7 @@ def verdict(better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:
 
 def train_and_score(
     folder: str, tree: Tree, benchmark: str, model: str | Tree | None, seed: int, wanted: Sequence[str]
-) -> Figures:
+) -> Metrics:
     """Train one row with one seed and score it; what is there already is not done again, and a run that was
     interrupted is gone on with.
 
@@ -208,15 +208,15 @@ def train_and_score(
         benchmark: of the config's validation.
         model: what is scored with nothing to train.
         seed: of the training.
-        wanted: figures.
+        wanted: metrics.
 
     Raises:
-        UserError: it cannot be trained, or the benchmark has no such figures.
+        UserError: it cannot be trained, or the benchmark has no such metrics.
     """
     place = Path(folder)
     result = place / RESULT
-    if result.is_file():
-        known: Figures = json.loads(result.read_text())
+    for path in (result, place / RESULT_OF_0_1):
+        known: Metrics = json.loads(path.read_text()) if path.is_file() else {}
         if set(wanted) <= set(known):
             return known
     import torch
@@ -248,11 +248,11 @@ def train_and_score(
         {"row": made.model}, {benchmark: scored}, out=place / "test",
         photographs=False, pictures=0, untrained=False, workers=0,
     )  # fmt: skip
-    figures: Figures = results["benchmarks"][benchmark]["figures"]["row"]
-    if lacking := [name for name in wanted if name not in figures]:
-        raise UserError(f"the benchmark '{benchmark}' has no {', '.join(lacking)}; it has {list(figures)}")
-    write_whole(result, json.dumps(figures) + "\n")
-    return figures
+    metrics: Metrics = results["benchmarks"][benchmark]["metrics"]["row"]
+    if lacking := [name for name in wanted if name not in metrics]:
+        raise UserError(f"the benchmark '{benchmark}' has no {', '.join(lacking)}; it has {list(metrics)}")
+    write_whole(result, json.dumps(metrics) + "\n")
+    return metrics
 
 
 def folder_of(runs: Path, name: str, seed: int, settings: object, needed: Sequence[Path]) -> Path:
@@ -271,22 +271,22 @@ def folder_of(runs: Path, name: str, seed: int, settings: object, needed: Sequen
     return runs / re.sub(r"[^\w-]+", "_", name) / f"seed{seed}-{digest.hexdigest()[:8]}"
 
 
-def report(replication: Replication, found: Mapping[str, Mapping[int, Figures]], command: str) -> str:
-    """The table: rows with their figures beside the paper's, and the claims with their verdicts."""
+def report(replication: Replication, found: Mapping[str, Mapping[int, Metrics]], command: str) -> str:
+    """The table: rows with their metrics beside the paper's, and the claims with their verdicts."""
     rows = []
     for name, row in replication.rows.items():
         seeds = found[name].values()
-        cells = [_mean_and_spread([figures[f] for figures in seeds]) for f in replication.figures]
+        cells = [_mean_and_spread([metrics[f] for metrics in seeds]) for f in replication.metrics]
         rows.append([name, *cells, str(len(seeds)), row.paper or "-"])
     lines = []
     for claim in replication.claims:
-        sign = -1.0 if higher_is_better(claim.figure) else 1.0
+        sign = -1.0 if higher_is_better(claim.metric) else 1.0
         sides = ((claim.better, sign), (claim.worse, sign * claim.at_most))
-        v = verdict(*({s: by * f[claim.figure] for s, f in found[row].items()} for row, by in sides))
+        v = verdict(*({s: by * f[claim.metric] for s, f in found[row].items()} for row, by in sides))
         interval = f"{v.mean:+.4f} ({v.low:+.4f} to {v.high:+.4f})"
-        lines.append([str(claim), claim.paper or "-", heading(claim.figure), interval, str(v.seeds), v.word])
-    header = ["claim", "paper", "figure", "how much better", "seeds", "verdict"]
-    names = [f"{heading(f)} on {replication.benchmark}" for f in replication.figures]
+        lines.append([str(claim), claim.paper or "-", heading(claim.metric), interval, str(v.seeds), v.word])
+    header = ["claim", "paper", "metric", "how much better", "seeds", "verdict"]
+    names = [f"{heading(f)} on {replication.benchmark}" for f in replication.metrics]
     parts = [
         f"# {replication.paper}, in miniature",
         f"Mean and standard deviation over seeds. Made by `{command}`.",
@@ -344,7 +344,7 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
     source, replication = checked(file, workers)
     runs = user_path(out) / source.stem
     most = max(row.seeds for row in replication.rows.values())
-    found: dict[str, dict[int, Figures]] = {name: {} for name in replication.rows}
+    found: dict[str, dict[int, Metrics]] = {name: {} for name in replication.rows}
     with pool(workers, _quietly) as rows:
         futures = {}
         for name, row in replication.rows.items():
@@ -352,12 +352,12 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
             settings = [tree, replication.benchmark, row.model]
             for seed in range(1 if row.model else row.seeds):
                 folder = folder_of(runs, name, seed, settings, replication.needed())
-                arguments = (str(folder), tree, replication.benchmark, row.model, seed, replication.figures)
+                arguments = (str(folder), tree, replication.benchmark, row.model, seed, replication.metrics)
                 futures[rows.submit(train_and_score, *arguments)] = (name, seed)
         for future in tqdm(as_completed(futures), desc="rows x seeds", total=len(futures), disable=None):
             name, seed = futures[future]
             found[name][seed] = future.result()
-            said = ", ".join(f"{heading(f)} {found[name][seed][f]:.4f}" for f in replication.figures)
+            said = ", ".join(f"{heading(f)} {found[name][seed][f]:.4f}" for f in replication.metrics)
             print(f"{name}, seed {seed}: {said}", flush=True)
     for name, row in replication.rows.items():
         if row.model is not None:  # the same with every seed

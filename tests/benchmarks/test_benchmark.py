@@ -108,7 +108,7 @@ def test_scores_do_not_see_scale_and_shift_of_an_affine_prediction(seed: int, a:
 
 @fast
 @given(seeds, st.floats(1, 50))
-def test_truth_up_to_scale_gives_the_same_relative_figures(seed: int, factor: float) -> None:
+def test_truth_up_to_scale_gives_the_same_relative_metrics(seed: int, factor: float) -> None:
     p, t, m = sample(seed)
     m = m & (t > 1)
     free = replace(MARIGOLD, min_depth=None, max_depth=None, min_disparity=1e-2)
@@ -195,11 +195,11 @@ def test_what_is_not_finite_costs_the_same_under_every_protocol(
     assert 0 < whole["delta3"][0] == whole["delta3"][1]
     p[1, -1, 0] = broken
     found = protocol.score(p, space, t, METRIC_DEPTH, m)
-    for figure, values in found.items():
-        assert values[0] == whole[figure][0]
-        assert values[1] == (0.0 if figure.startswith("delta") else torch.inf), figure
+    for metric, values in found.items():
+        assert values[0] == whole[metric][0]
+        assert values[1] == (0.0 if metric.startswith("delta") else torch.inf), metric
     again = protocol.compare(protocol.aligned(p, space, t, METRIC_DEPTH, m), t, METRIC_DEPTH, m)
-    assert all(torch.equal(again[figure], values) for figure, values in found.items())
+    assert all(torch.equal(again[metric], values) for metric, values in found.items())
 
 
 @fast

@@ -85,7 +85,7 @@ def test_best_constant_is_the_mean_disparity() -> None:
     assert sample.depth is not None and sample.mask is not None
     truth = sample.depth[sample.mask].astype(np.float64)
     constant = 1 / np.mean(1 / truth)
-    assert one.figures(benchmark.protocol)["abs_rel"] == pytest.approx(
+    assert one.metrics(benchmark.protocol)["abs_rel"] == pytest.approx(
         np.mean(np.abs(constant - truth) / truth), rel=1e-4
     )
     assert one.aligned.mean().item() == pytest.approx(constant, rel=1e-4)
@@ -95,6 +95,6 @@ def test_each_row_says_more_than_the_one_before() -> None:
     benchmark = Motorcycle()
     assert truth_space(benchmark) == METRIC_DEPTH
     models = (BestConstant(), VerticalRamp())
-    errors = [on_motorcycle(model).figures(benchmark.protocol)["abs_rel"] for model in models]
+    errors = [on_motorcycle(model).metrics(benchmark.protocol)["abs_rel"] for model in models]
     assert errors[0] == pytest.approx(0.229, abs=2e-3)
     assert errors[1] == pytest.approx(0.141, abs=2e-3)

@@ -1,4 +1,4 @@
-"""Small benchmarks and models whose figures can be worked out by hand."""
+"""Small benchmarks and models whose metrics can be worked out by hand."""
 
 import os
 import signal

@@ -85,14 +85,14 @@ def test_names_that_differ_in_odd_characters_do_not_share_a_folder(tmp_path: Pat
 
 
 def test_all_protocols_are_scored_from_what_was_kept(tmp_path: Path) -> None:
-    """Done-when 3: the same model and images, other figures, and the table says why."""
+    """Done-when 3: the same model and images, other metrics, and the table says why."""
     options: dict[str, Any] = {"photographs": False, "pictures": 0, "workers": 0, "keep_predictions": True}
     evaluate({"seer": Seer(blur=5)}, {"boxes": Boxes()}, out=tmp_path, **options)
     Seer.asked = 0
     results = evaluate({"seer": Seer(blur=5)}, {"boxes": Boxes()}, out=tmp_path, protocol="all", **options)
     assert Seer.asked == 0
     found = results["benchmarks"]
-    scored = {name: b["figures"]["seer"]["abs_rel"] for name, b in found.items() if "seer" in b["figures"]}
+    scored = {name: b["metrics"]["seer"]["abs_rel"] for name, b in found.items() if "seer" in b["metrics"]}
     assert list(scored) == ["boxes (marigold)", "boxes (depth_anything)", "boxes (midas)"]
     assert abs(scored["boxes (marigold)"] / scored["boxes (depth_anything)"] - 1) > 0.1
     refused = found["boxes (metric)"]["notes"]

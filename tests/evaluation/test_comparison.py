@@ -22,8 +22,8 @@ DEPTH = (MetricSet.DEPTH,)
 OPTIONS: dict[str, Any] = {"photographs": False, "pictures": 0, "workers": 0}
 
 
-def like(name: str, data_set: str | None, figures: tuple[MetricSet, ...] = DEPTH) -> Boxes:
-    benchmark = Boxes(metrics=figures, data_set=data_set)
+def like(name: str, data_set: str | None, metrics: tuple[MetricSet, ...] = DEPTH) -> Boxes:
+    benchmark = Boxes(metrics=metrics, data_set=data_set)
     benchmark.name = name
     return benchmark
 
@@ -69,9 +69,9 @@ def test_it_is_said_which_protocol_reproduces_a_row(
 
     results = tested()
     if near:  # as if the paper printed what we found under one of them
-        ours = results["benchmarks"]["n (depth_anything)"]["figures"]["m"]
+        ours = results["benchmarks"]["n (depth_anything)"]["metrics"]["m"]
         printed = [
-            replace(c, value=ours[c.figure], decimals=4) for c in published("nyuv2") if c.figure in ours
+            replace(c, value=ours[c.metric], decimals=4) for c in published("nyuv2") if c.metric in ours
         ]
         for module in ("depthkd.evaluation.comparison.published", "depthkd.report.published.published"):
             monkeypatch.setattr(module, lambda name: printed if name == "nyuv2" else [])
@@ -131,7 +131,7 @@ def test_a_papers_table_is_laid_out_as_there_with_our_rows(
     assert not (tmp_path / "other").exists()
 
 
-def test_why_figures_differ_where_one_of_two_protocols_fits_nothing() -> None:
+def test_why_metrics_differ_where_one_of_two_protocols_fits_nothing() -> None:
     metric, marigold = (Protocol.named(name) for name in ("metric", "marigold"))
     said = differences(metric, marigold, [METRIC_DEPTH])
     assert said == ("metric applies no fit; marigold applies least-squares scale and shift, fits in depth")

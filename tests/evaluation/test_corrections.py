@@ -40,8 +40,8 @@ def test_a_corrected_setting_is_measured_anew(
         options = [*words, f"--models.m.{option}", value, "--benchmarks.b", json.dumps(shards), *WORDS]
         status, printed, err = command_line("test", *options, "--out", out)
         assert status == 0, err
-        figures: dict[str, float] = json.loads(Path(out, "results.json").read_text())["benchmarks"]["b"]
-        return figures["figures"]["m"], printed  # type: ignore[index, return-value]
+        metrics: dict[str, float] = json.loads(Path(out, "results.json").read_text())["benchmarks"]["b"]
+        return metrics["metrics"]["m"], printed  # type: ignore[index, return-value]
 
     def kept() -> str:
         return Path("out/predictions/b/m/identity.json").read_text()

@@ -1,4 +1,4 @@
-"""What is said of figures that stand on a wrong sign, quantity or unit, and not of right ones."""
+"""What is said of metrics that stand on a wrong sign, quantity or unit, and not of right ones."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -172,7 +172,7 @@ def test_it_is_said_under_the_table_and_after_an_interruption(tmp_path: Path) ->
             table.write_text("".join(lines[: 1 + 4 + 6 + 6]))
         results = evaluate(models, {"b": Sloped(metrics=DEPTH)}, out=tmp_path, **OPTIONS)
         found = results["benchmarks"]["b"]
-        assert found["figures"]["turned"]["abs_rel"] < 0.02  # the figure is kept
+        assert found["metrics"]["turned"]["abs_rel"] < 0.02  # the metric is kept
         assert set(found["doubts"]) == {"turned", "depth", "metric"}
         assert found["doubts"]["turned"] == [turned]
         assert [s.split(":")[1][:22] for s in found["doubts"]["depth"]] == [
@@ -198,8 +198,8 @@ class Millimetres(Boxes):
         assert sample.depth is not None
         return replace(sample, depth=sample.depth * 1000 if index >= self.first else sample.depth)
 
-    def __init__(self, first: int = 0, figures: tuple[MetricSet, ...] = DEPTH) -> None:
-        super().__init__(metrics=figures)
+    def __init__(self, first: int = 0, metrics: tuple[MetricSet, ...] = DEPTH) -> None:
+        super().__init__(metrics=metrics)
         self.first = first
 
 
@@ -230,13 +230,13 @@ def test_nothing_scored_is_no_success(command_line: CommandLine, tmp_path: Path)
     assert command_line("test", *fine, "--out", "p")[0] == 0
 
 
-@pytest.mark.parametrize("figures", [DEPTH, (MetricSet.DEPTH, MetricSet.EDGES)])
+@pytest.mark.parametrize("metrics", [DEPTH, (MetricSet.DEPTH, MetricSet.EDGES)])
 def test_a_part_without_valid_truth_is_told_with_both_ranges(
-    figures: tuple[MetricSet, ...], tmp_path: Path
+    metrics: tuple[MetricSet, ...], tmp_path: Path
 ) -> None:
-    results = evaluate({"s": Seer()}, {"b": Millimetres(2, figures)}, out=tmp_path, **OPTIONS)
+    results = evaluate({"s": Seer()}, {"b": Millimetres(2, metrics)}, out=tmp_path, **OPTIONS)
     found = results["benchmarks"]["b"]
-    assert found["figures"]["s"]["images"] == (2 if len(figures) == 1 else 6) and not found["unscored"]
+    assert found["metrics"]["s"]["images"] == (2 if len(metrics) == 1 else 6) and not found["unscored"]
     assert len(found["without_truth"]) == 4
     assert RANGES.replace("6 of them", "4 of them") in (tmp_path / "table.md").read_text()
 

@@ -60,7 +60,7 @@ def test_recall_is_the_metric_of_the_raw_prediction_in_the_place_of_depth(
         image = torch.from_numpy(sample.image).permute(2, 0, 1)[None] / 255.0
         expected.append(boundary_recall(stand_in(model(image).depth[0].numpy()), sample.matte))
     assert 0.2 < np.mean(expected) < 0.8
-    assert found["figures"]["seer"] == {"boundary_recall": pytest.approx(np.mean(expected)), "images": 6}
+    assert found["metrics"]["seer"] == {"boundary_recall": pytest.approx(np.mean(expected)), "images": 6}
     assert found["protocol"] == (
         "mattes: boundary recall of the raw prediction (of disparity its inverse, clipped at 1e-06), "
         "foreground where alpha is above 0.1, no fit; run at each model's own size"
@@ -70,7 +70,7 @@ def test_recall_is_the_metric_of_the_raw_prediction_in_the_place_of_depth(
 
 def test_sharp_beats_blurred_and_a_constant_has_no_boundary(tmp_path: Path) -> None:
     found = measured({"sharp": Seer(), "blurred": Seer(blur=9)}, tmp_path, Boxes(8, MATTES), pictures=2)
-    recall = {row: figures["boundary_recall"] for row, figures in found["figures"].items()}
+    recall = {row: metrics["boundary_recall"] for row, metrics in found["metrics"].items()}
     assert recall["sharp"] == pytest.approx(1)
     assert recall["blurred"] < 0.5
     assert recall["best constant per image"] == 0
@@ -87,7 +87,7 @@ def test_sharp_beats_blurred_and_a_constant_has_no_boundary(tmp_path: Path) -> N
 @pytest.mark.parametrize("broken", ["nan", "inf"])
 def test_a_broken_prediction_recalls_nothing_and_is_named(broken: str, tmp_path: Path) -> None:
     found = measured({"seer": Seer(broken=float(broken))}, tmp_path)
-    assert found["figures"]["seer"] == {"boundary_recall": 0, "images": 6}
+    assert found["metrics"]["seer"] == {"boundary_recall": 0, "images": 6}
     assert len(found["faults"]["seer"]) == 6
     assert "seer answers 'box0' with 3 numbers that are not finite" in found["faults"]["seer"][0]
 
@@ -98,7 +98,7 @@ def test_a_constant_prediction_recalls_nothing_and_is_named(tmp_path: Path) -> N
             return DepthOutput(torch.full_like(image[:, 0], 0.25))
 
     found = measured({"seer": Flat()}, tmp_path)
-    assert found["figures"]["seer"] == {"boundary_recall": 0, "images": 6}
+    assert found["metrics"]["seer"] == {"boundary_recall": 0, "images": 6}
     assert "seer answers 'box0' with 0.25 everywhere" in found["faults"]["seer"][0]
 
 
@@ -111,12 +111,12 @@ def test_other_mattes_are_other_data(tmp_path: Path) -> None:
     benchmarks = [kind(3, MATTES) for kind in (Boxes, Shifted)]
     first, again = (measured({"seer": Seer()}, tmp_path, benchmark) for benchmark in benchmarks)
     assert first["data"] != again["data"]
-    assert first["figures"]["seer"]["boundary_recall"] > again["figures"]["seer"]["boundary_recall"]
+    assert first["metrics"]["seer"]["boundary_recall"] > again["metrics"]["seer"]["boundary_recall"]
 
 
 def test_pairs_and_mattes_of_the_same_images_are_scored_together(tmp_path: Path) -> None:
     found = measured({"seer": Seer()}, tmp_path, Boxes(metrics=(MetricSet.PAIRS, MetricSet.MATTE)))
-    assert found["figures"]["seer"] == {
+    assert found["metrics"]["seer"] == {
         "pair_accuracy": 1,
         "pairs": 18,
         "boundary_recall": pytest.approx(1),
@@ -134,8 +134,8 @@ def test_papers_rows_stand_under_files_in_the_owners_layout(tmp_path: Path) -> N
         files[f"validation/mask/m_{i}.png"] = png(sample.matte.astype(np.uint8) * 255)
     benchmark = AM2k(write(tmp_path / "AM-2k.zip", files, "zip"), resolution=40)
     found = measured({"seer": Seer()}, tmp_path / "out", benchmark)
-    assert found["figures"]["seer"]["boundary_recall"] > 0.9
-    assert found["figures"]["seer"]["images"] == 2 and found["unreadable"] == []
+    assert found["metrics"]["seer"]["boundary_recall"] > 0.9
+    assert found["metrics"]["seer"]["images"] == 2 and found["unreadable"] == []
     table = (tmp_path / "out/table.md").read_text()
     beside = table[table.index("## Sharpness on all benchmarks") :]
     assert beside.splitlines()[2].replace(" ", "") == "|model|am2krecall↑|"

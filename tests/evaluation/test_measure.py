@@ -29,9 +29,9 @@ def results_of(
     return evaluate({"seer": model}, {"boxes": benchmark or Boxes()}, out=out, **settings)
 
 
-def test_every_set_of_figures_is_the_metric_of_the_fitted_depth(tmp_path: Path) -> None:
+def test_every_set_of_metrics_is_the_metric_of_the_fitted_depth(tmp_path: Path) -> None:
     benchmark, model = Boxes(), Seer(blur=3)
-    figures = results_of(model, tmp_path)["benchmarks"]["boxes"]["figures"]["seer"]
+    metrics = results_of(model, tmp_path)["benchmarks"]["boxes"]["metrics"]["seer"]
     expected: dict[str, list[float]] = {}
     for i in range(len(benchmark)):
         sample: Any = benchmark.sample(i)
@@ -57,9 +57,9 @@ def test_every_set_of_figures_is_the_metric_of_the_fitted_depth(tmp_path: Path) 
             expected.setdefault(name, []).append(value)
     assert len(expected) == 11
     for name, values in expected.items():
-        assert figures[name] == pytest.approx(np.mean(values), rel=1e-4), name
-    assert figures["pair_accuracy"] == 1.0 and figures["pairs"] == 3 * 6
-    assert figures["images"] == 6
+        assert metrics[name] == pytest.approx(np.mean(values), rel=1e-4), name
+    assert metrics["pair_accuracy"] == 1.0 and metrics["pairs"] == 3 * 6
+    assert metrics["images"] == 6
 
 
 def test_worker_processes_change_nothing(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_worker_processes_change_nothing(tmp_path: Path) -> None:
 def test_sharp_beats_blurred_and_a_constant_has_no_edges(tmp_path: Path) -> None:
     models: dict[str, str | DepthModel] = {"sharp": Seer(), "blurred": Seer(blur=7)}
     results = evaluate(models, {"boxes": Boxes()}, out=tmp_path, photographs=False, workers=0)
-    rows = results["benchmarks"]["boxes"]["figures"]
+    rows = results["benchmarks"]["boxes"]["metrics"]
     assert rows["sharp"]["boundary_f1"] > 2 * rows["blurred"]["boundary_f1"]
     assert rows["sharp"]["pdbe_accuracy"] < rows["blurred"]["pdbe_accuracy"]
     assert rows["best constant per image"]["boundary_f1"] == 0.0
@@ -86,32 +86,32 @@ def test_the_raw_prediction_can_stand_in_for_depth(tmp_path: Path) -> None:
         def forward(self, image: Any) -> DepthOutput:
             return DepthOutput(super().forward(image).depth + 20.0)
 
-    figures = {}
+    metrics = {}
     for stand_in in ("aligned", "raw"):
         found = results_of(Offset(), tmp_path / stand_in, stand_in=stand_in)["benchmarks"]["boxes"]
-        figures[stand_in] = found["figures"]["seer"]
+        metrics[stand_in] = found["metrics"]["seer"]
         words = {"aligned": "boundary F1 of the fitted depth", "raw": "boundary F1 of the raw prediction"}
         assert words[stand_in] in found["protocol"]
     # the offset of a raw affine disparity flattens its ratios
-    assert figures["raw"]["boundary_f1"] < 0.1 < figures["aligned"]["boundary_f1"]
-    assert figures["raw"]["pdbe_accuracy"] == figures["aligned"]["pdbe_accuracy"]
+    assert metrics["raw"]["boundary_f1"] < 0.1 < metrics["aligned"]["boundary_f1"]
+    assert metrics["raw"]["pdbe_accuracy"] == metrics["aligned"]["pdbe_accuracy"]
 
 
-def test_parts_of_a_benchmark_have_figures_of_their_own(tmp_path: Path) -> None:
+def test_parts_of_a_benchmark_have_metrics_of_their_own(tmp_path: Path) -> None:
     found = results_of(Seer(blur=5), tmp_path)["benchmarks"]["boxes"]
     parts = [found["groups"][group]["seer"] for group in ("even", "odd")]
     assert [part["images"] for part in parts] == [3, 3]
     mean = np.mean([part["abs_rel"] for part in parts])
-    assert mean == pytest.approx(found["figures"]["seer"]["abs_rel"])
+    assert mean == pytest.approx(found["metrics"]["seer"]["abs_rel"])
     table = (tmp_path / "table.md").read_text()
     assert "even (3) AbsRel ↓" in table and "odd (3) pairs in order ↑" in table
 
 
 def test_pairs_alone_need_no_truth_and_no_fit(tmp_path: Path) -> None:
     found = results_of(Seer(), tmp_path, Boxes(metrics=(MetricSet.PAIRS,)), pictures=2)["benchmarks"]["boxes"]
-    assert set(found["figures"]["seer"]) == {"pair_accuracy", "pairs", "images"}
-    assert found["figures"]["seer"]["pair_accuracy"] == 1.0
-    assert found["figures"]["vertical ramp"]["pair_accuracy"] == pytest.approx(1 / 3)
+    assert set(found["metrics"]["seer"]) == {"pair_accuracy", "pairs", "images"}
+    assert found["metrics"]["seer"]["pair_accuracy"] == 1.0
+    assert found["metrics"]["vertical ramp"]["pair_accuracy"] == pytest.approx(1 / 3)
     assert found["protocol"].startswith("pairs: the raw prediction at two points, no fit")
     assert "pairs in order ↑" in (tmp_path / "table.md").read_text()
     assert "AbsRel" not in (tmp_path / "table.md").read_text()
@@ -124,14 +124,14 @@ def test_a_prediction_that_is_not_finite_is_named_and_counts_as_wrong(broken: st
     model = Seer(broken=float(broken))
     results = results_of(model, tmp_path, pictures=1)
     found = results["benchmarks"]["boxes"]
-    figures = found["figures"]["seer"]
-    assert figures["abs_rel"] == "inf" and figures["pdbe_accuracy"] == "inf"
-    assert figures["delta1"] == 0.0 and figures["boundary_f1"] == 0.0
+    metrics = found["metrics"]["seer"]
+    assert metrics["abs_rel"] == "inf" and metrics["pdbe_accuracy"] == "inf"
+    assert metrics["delta1"] == 0.0 and metrics["boundary_f1"] == 0.0
     assert len(found["faults"]["seer"]) == 6
     sentence = "seer answers 'box0' with 3 numbers that are not finite, of 2240, which count as an infinite"
     assert sentence in (tmp_path / "table.md").read_text()
     again = results_of(model, tmp_path)["benchmarks"]["boxes"]
-    assert again["faults"] == found["faults"] and again["figures"] == found["figures"]
+    assert again["faults"] == found["faults"] and again["metrics"] == found["metrics"]
 
 
 def test_a_model_that_refuses_an_image_has_no_row_and_the_others_have(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_model_that_refuses_an_image_has_no_row_and_the_others_have(tmp_path: 
     results = evaluate(models, {"boxes": Boxes(2, (MetricSet.DEPTH,))}, out=tmp_path, **silent)
     found = results["benchmarks"]["boxes"]
     assert found["faults"]["narrow"] == ["narrow was not scored, because of 'box0': 40 rows are too few"]
-    assert found["figures"]["seer"]["images"] == 2
+    assert found["metrics"]["seer"]["images"] == 2
 
 
 def test_a_constant_prediction_is_named(tmp_path: Path) -> None:
@@ -154,8 +154,8 @@ def test_a_constant_prediction_is_named(tmp_path: Path) -> None:
 
     found = results_of(Flat(), tmp_path)["benchmarks"]["boxes"]
     assert found["faults"]["seer"][0].startswith("seer answers 'box0' with 0.25 everywhere")
-    constant = found["figures"]["best constant per image"]
-    assert found["figures"]["seer"]["abs_rel"] == pytest.approx(constant["abs_rel"], rel=1e-6)
+    constant = found["metrics"]["best constant per image"]
+    assert found["metrics"]["seer"]["abs_rel"] == pytest.approx(constant["abs_rel"], rel=1e-6)
 
 
 def test_a_model_that_answers_with_no_map_is_named_and_the_others_are_scored(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_model_that_answers_with_no_map_is_named_and_the_others_are_scored(tmp
     found = results["benchmarks"]["boxes"]
     (sentence,) = found["faults"]["seer"]
     assert "Channels answers an image of 40 x 56 pixels with [1, 1, 40, 56]" in sentence
-    assert found["figures"]["vertical ramp"]["images"] == 6
+    assert found["metrics"]["vertical ramp"]["images"] == 6
 
 
 def test_a_model_that_answers_with_no_map_has_no_pictures_and_the_others_have(
@@ -183,7 +183,7 @@ def test_a_model_that_answers_with_no_map_has_no_pictures_and_the_others_have(
     )  # fmt: skip
     assert "no photographs by small: Small answers an image of 512 x 512" in capsys.readouterr().out
     for found in results["benchmarks"].values():
-        assert found["figures"]["seer"]["images"] == 6 and found["figures"]["small"] == {"images": 0}
+        assert found["metrics"]["seer"]["images"] == 6 and found["metrics"]["small"] == {"images": 0}
     report = (tmp_path / "report.html").read_text()
     assert "Not comparable with" in report and "seer: AbsRel" in report
     assert "small: AbsRel" not in report
@@ -206,7 +206,7 @@ def test_samples_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
     benchmark = Boxes(unreadable=(1,), without_truth=(3,), metrics=(MetricSet.DEPTH,))
     found = results_of(Seer(blur=3), tmp_path, benchmark)["benchmarks"]["boxes"]
     assert found["unreadable"] == ["box1.png is cut off"] and found["without_truth"] == ["box3"]
-    assert found["figures"]["seer"]["images"] == 4
+    assert found["metrics"]["seer"]["images"] == 4
     table = (tmp_path / "table.md").read_text()
     assert "1 sample could not be read, the first: box1.png is cut off." in table
     assert "1 sample had no valid truth, the first: box3." in table
@@ -214,13 +214,13 @@ def test_samples_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
 
 def test_a_metric_model_needs_no_fit(tmp_path: Path) -> None:
     found = results_of(Seer(space=METRIC_DEPTH), tmp_path, protocol="metric")["benchmarks"]["boxes"]
-    assert found["figures"]["seer"]["abs_rel"] < 0.02
+    assert found["metrics"]["seer"]["abs_rel"] < 0.02
     assert found["protocol"].startswith("metric: no fit, scored in depth")
     with pytest.raises(ValueError, match="model 'seer' on benchmark 'boxes': protocol 'metric'"):
         results_of(Seer(space=AFFINE_DISPARITY), tmp_path, protocol="metric")
 
 
-def test_per_sample_figures_say_part_and_model(tmp_path: Path) -> None:
+def test_per_sample_metrics_say_part_and_model(tmp_path: Path) -> None:
     results_of(Seer(), tmp_path, Boxes(3))
     with (tmp_path / "per_sample.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["model"] == "seer"]
@@ -231,7 +231,7 @@ def test_per_sample_figures_say_part_and_model(tmp_path: Path) -> None:
     ]
     results = json.loads((tmp_path / "results.json").read_text())
     mean = np.mean([float(row["abs_rel"]) for row in rows])
-    assert results["benchmarks"]["boxes"]["figures"]["seer"]["abs_rel"] == pytest.approx(mean, rel=1e-12)
+    assert results["benchmarks"]["boxes"]["metrics"]["seer"]["abs_rel"] == pytest.approx(mean, rel=1e-12)
 
 
 def test_studies_are_made_on_request(tmp_path: Path) -> None:
@@ -243,21 +243,21 @@ def test_studies_are_made_on_request(tmp_path: Path) -> None:
             depth[..., depth.shape[-1] // 2 :] *= 2.0
             return DepthOutput(depth)
 
-    plain = results_of(Bent(), tmp_path, Boxes(metrics=(MetricSet.DEPTH,)))["benchmarks"]["boxes"]["figures"]
+    plain = results_of(Bent(), tmp_path, Boxes(metrics=(MetricSet.DEPTH,)))["benchmarks"]["boxes"]["metrics"]
     assert "output_median" not in plain["seer"] and "global_abs_rel_2" not in plain["seer"]
     benchmark = Boxes(metrics=(MetricSet.DEPTH,))
     found = results_of(Bent(), tmp_path, benchmark, studies=["windows", "output"])["benchmarks"]["boxes"]
-    figures = found["figures"]["seer"]
-    assert figures["local_abs_rel_2"] < 0.3 * figures["global_abs_rel_2"]
-    assert figures["abs_rel_change_2"] < -0.7
+    metrics = found["metrics"]["seer"]
+    assert metrics["local_abs_rel_2"] < 0.3 * metrics["global_abs_rel_2"]
+    assert metrics["abs_rel_change_2"] < -0.7
     raws = [
         Bent()(torch.from_numpy(benchmark.sample(i).image).permute(2, 0, 1)[None] / 255.0).depth
         for i in range(6)
     ]
-    assert figures["output_median"] == pytest.approx(np.mean([raw.median().item() for raw in raws]))
+    assert metrics["output_median"] == pytest.approx(np.mean([raw.median().item() for raw in raws]))
     table = (tmp_path / "table.md").read_text()
     assert "2x2 windows, one fit: AbsRel ↓" in table and "output's median" in table
     alone = results_of(
         Seer(), tmp_path / "p", Boxes(metrics=(MetricSet.PAIRS,)), studies=["windows", "output"]
     )
-    assert {"output_median"} <= set(alone["benchmarks"]["boxes"]["figures"]["seer"])
+    assert {"output_median"} <= set(alone["benchmarks"]["boxes"]["metrics"]["seer"])

@@ -1,4 +1,4 @@
-"""Figures of `depthkd test` that are the owners' in what they average, cut and clip."""
+"""Metrics of `depthkd test` that are the owners' in what they average, cut and clip."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_sintels_truth_is_not_cut_for_edges(beyond: bool, clip: bool, tmp_path: 
     answer = np.roll(far_steps(), 2, 1)
     models: Any = {"teller": Teller(answer)}
     results = evaluate(models, {"s": benchmark}, out=tmp_path, clip_predictions=clip, **OPTIONS)
-    found = results["benchmarks"]["s"]["figures"]["teller"]
+    found = results["benchmarks"]["s"]["metrics"]["teller"]
     cut = truth.clip(max=200.0)
     prediction = answer.clip(1e-3, 200.0) if clip else answer
     expected = pdbe_oracle(prediction, truth if beyond else cut)
@@ -92,8 +92,8 @@ def test_predictions_are_clipped_by_the_protocol_the_command_line_and_configs(
                            clip_predictions=clip, photographs=False, pictures=1, workers=0)  # fmt: skip
         found = results["benchmarks"]["b"]
         expected = absolute[clip is not False]
-        assert found["figures"]["t"]["abs_rel"] == pytest.approx(np.mean(np.abs(expected - 15) / 15))
-        assert found["figures"]["t"]["delta1"] == pytest.approx(np.mean(answer == 15.0))
+        assert found["metrics"]["t"]["abs_rel"] == pytest.approx(np.mean(np.abs(expected - 15) / 15))
+        assert found["metrics"]["t"]["delta1"] == pytest.approx(np.mean(answer == 15.0))
         assert ("predictions not clipped" in found["protocol"]) == (clip is False)
         assert found["protocol_fields"]["clip_predictions"] is (clip is not False)
     for name in ("sharpdepth_accuracy", "sharpdepth_details"):
@@ -132,9 +132,9 @@ def test_planarity_is_the_mean_over_all_planes(
     }
     results = evaluate(models, {"b": benchmark}, out=tmp_path, protocol="metric", **OPTIONS)
     found = results["benchmarks"]["b"]
-    assert found["figures"]["seer"]["planes"] == 0 + 1 + 2 + 3 + 3  # a fourth is too small
+    assert found["metrics"]["seer"]["planes"] == 0 + 1 + 2 + 3 + 3  # a fourth is too small
     if broken is not None:
-        assert found["figures"]["seer"]["planarity_flatness"] == "inf"
+        assert found["metrics"]["seer"]["planarity_flatness"] == "inf"
         return
     errors = []
     for i in range(5):
@@ -143,12 +143,12 @@ def test_planarity_is_the_mean_over_all_planes(
         depth = Seer(5, METRIC_DEPTH)(image).depth[0].numpy()
         valid = np.ones(SIZE, bool)
         errors += plane_errors(depth, sample.depth, valid, sample.planes, sample.normals, sample.intrinsics)
-    ours = found["figures"]["seer"]
+    ours = found["metrics"]["seer"]
     assert len(errors) == 9
     means = np.mean(errors, axis=0)
     assert [ours["planarity_flatness"], ours["planarity_orientation"]] == pytest.approx(means, rel=1e-4)
     low, high = found["intervals"]["seer"]["planarity_flatness"]
     assert low < ours["planarity_flatness"] < high
     difference = found["differences"]["seer minus other"]["planarity_flatness"]["mean"]
-    theirs = found["figures"]["other"]["planarity_flatness"]
+    theirs = found["metrics"]["other"]["planarity_flatness"]
     assert difference == pytest.approx(ours["planarity_flatness"] - theirs)

@@ -1,4 +1,4 @@
-"""The zero-shot guard: figures on data that a model, or its teacher, was trained on are marked."""
+"""The zero-shot guard: metrics on data that a model, or its teacher, was trained on are marked."""
 
 from pathlib import Path
 from typing import Any

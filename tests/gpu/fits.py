@@ -138,9 +138,9 @@ def resume(place: Place) -> list[Row]:
     )
     differing = [key for key, value in whole.items() if not torch.equal(value, parts[key])]
     kernels = sorted(set(re.findall(r"(\S+) does not have a deterministic implementation", said)))
-    figure = f"{len(differing)} of {len(whole)} tensors differ"
+    metric = f"{len(differing)} of {len(whole)} tensors differ"
     rows = [
-        Row(f"resumed at step 9 of {STEPS}", figure, "none, or see below", not differing or bool(kernels))
+        Row(f"resumed at step 9 of {STEPS}", metric, "none, or see below", not differing or bool(kernels))
     ]
     return [*rows, Row("kernels that are not deterministic", ", ".join(kernels) or "none")]
 
@@ -187,9 +187,9 @@ def watched(place: Place) -> list[Row]:
     rows.append(Row("batches in page-locked memory", str(found["pinned"]), "True", found["pinned"]))
     ours = [[line for line in step if "/depthkd/" in line] for step in found["waits"]]
     where = sorted({line.rpartition("/depthkd/")[2] for step in ours for line in step})
-    figure = f"{max(map(len, ours))} of depthkd's own ({', '.join(where)})"
-    figure += f", {max(map(len, found['waits']))} in all"
-    return [*rows, Row("waits for the GPU in a step", figure, "none of depthkd's own", not where)]
+    metric = f"{max(map(len, ours))} of depthkd's own ({', '.join(where)})"
+    metric += f", {max(map(len, found['waits']))} in all"
+    return [*rows, Row("waits for the GPU in a step", metric, "none of depthkd's own", not where)]
 
 
 def onnx_teacher(place: Place) -> list[Row]:

@@ -17,7 +17,7 @@ from depthkd.models.dpt.depth_anything import DepthAnything
 from depthkd.models.frozen import Frozen
 from tests.gpu.parts import Place
 from tests.gpu.report import Row, compared
-from tests.metrics.written_out import numpy_figures
+from tests.metrics.written_out import numpy_metrics
 from tests.speed.metrics import fitted_pixels, images
 from tests.speed.normalization import loop
 
@@ -56,11 +56,11 @@ def normalizations(place: Place) -> list[Row]:
 
 
 def metrics(place: Place) -> list[Row]:
-    """Alignment and figures on the device against NumPy's float64."""
+    """Alignment and metrics on the device against NumPy's float64."""
     data = images(2, *((48, 64) if place.tiny else (480, 640)))
     p, t, m = (torch.from_numpy(np.stack(x)).to(place.device) for x in zip(*data, strict=True))
     scores = MARIGOLD.score(p, AFFINE_DISPARITY, t, METRIC_DEPTH, m)
-    wanted = [numpy_figures(*fitted_pixels(one)) for one in data]
+    wanted = [numpy_metrics(*fitted_pixels(one)) for one in data]
     rows = []
     for name, values in scores.items():
         worst = max(
@@ -104,8 +104,8 @@ def host_waits(place: Place) -> list[Row]:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     waits = [f"{w.filename.rpartition('/')[2]}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)]
-    figure = f"{len(waits)} waits {', '.join(sorted(set(waits)))}"
-    return [Row("hybrid normalisation, forward and backward", figure, "none", not waits)]
+    metric = f"{len(waits)} waits {', '.join(sorted(set(waits)))}"
+    return [Row("hybrid normalisation, forward and backward", metric, "none", not waits)]
 
 
 def half_teachers(place: Place) -> list[Row]:

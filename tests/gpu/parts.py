@@ -122,7 +122,7 @@ def run_parts(parts: Sequence[Part], place: Place, report: Report, seconds: floa
             report.add(part.name, time.monotonic() - start, rows)
             for row in rows:
                 failed = "  FAILED" if row.ok is False else ""
-                print(f"{part.name}: {row.what}: {row.figure}{failed}", flush=True)
+                print(f"{part.name}: {row.what}: {row.metric}{failed}", flush=True)
     except BaseException:
         if worker is not None:
             worker.leaving = 0.0

@@ -17,17 +17,17 @@ PACKAGES = ("torch", "lightning", "transformers", "diffusers", "timm", "torchmet
 
 @dataclass(frozen=True)
 class Row:
-    """One figure.
+    """One metric.
 
     Args:
         what: was looked at.
-        figure: what was found, in words.
+        metric: what was found, in words.
         wanted: what it should be, in words; empty where there is nothing to compare with.
         ok: whether it is; None where nothing is wanted, or the machine cannot tell.
     """
 
     what: str
-    figure: str
+    metric: str
     wanted: str = ""
     ok: bool | None = None
 
@@ -35,8 +35,8 @@ class Row:
 def compared(what: str, ours: float, wanted: float, tolerance: float) -> Row:
     """Two numbers that should agree but for rounding."""
     difference = abs(ours - wanted) / max(abs(wanted), 1e-12)
-    figure = f"{ours:.6g}, {difference:.1e} from {wanted:.6g}"
-    return Row(what, figure, f"at most {tolerance:.0e}", bool(difference <= tolerance))
+    metric = f"{ours:.6g}, {difference:.1e} from {wanted:.6g}"
+    return Row(what, metric, f"at most {tolerance:.0e}", bool(difference <= tolerance))
 
 
 def machine() -> dict[str, str]:
@@ -90,6 +90,6 @@ class Report:
         for name, part in self.parts.items():
             for row in part["rows"]:
                 verdict = {True: "ok", False: "**FAILED**", None: ""}[row["ok"]]
-                cells = [name, row["what"], row["figure"], row["wanted"], verdict]
+                cells = [name, row["what"], row["metric"], row["wanted"], verdict]
                 lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
         return "\n".join(lines) + "\n"

@@ -36,8 +36,8 @@ def normalization(place: Place) -> list[Row]:
     ours = seconds(
         lambda: distillation_loss(student, teacher, mask, Normalization.HYBRID).sum().backward(), 5
     )
-    figure = f"{ours * 1e3:.1f} ms; the loop {theirs * 1e3:.1f} ms, {theirs / ours:.1f} times as long"
-    return [Row(f"hybrid of {' x '.join(map(str, student.shape))}", figure)]
+    metric = f"{ours * 1e3:.1f} ms; the loop {theirs * 1e3:.1f} ms, {theirs / ours:.1f} times as long"
+    return [Row(f"hybrid of {' x '.join(map(str, student.shape))}", metric)]
 
 
 @torch.inference_mode()
@@ -59,9 +59,9 @@ def inference(place: Place) -> list[Row]:
         half = torch.autocast(place.device.type, torch.bfloat16, enabled=not place.tiny)
         with half:
             taken = seconds(lambda n=network: n.predict(image), 3)
-        figure = f"{taken * 1e3:.1f} ms an image"
+        metric = f"{taken * 1e3:.1f} ms an image"
         if not place.tiny:
-            figure += f", peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
-        rows.append(Row(f"{name}, {side} px", figure))
+            metric += f", peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+        rows.append(Row(f"{name}, {side} px", metric))
         del network
     return rows

@@ -90,17 +90,17 @@ def measured(place: Place, case: Case) -> Row:
     if not place.tiny:
         torch.cuda.reset_peak_memory_stats()
     taken = seconds(lambda: step(ours), repeats)
-    figure = f"{count / taken:.3g} images/s ({taken * 1e3:.0f} ms)"
+    metric = f"{count / taken:.3g} images/s ({taken * 1e3:.0f} ms)"
     with FlopCounterMode(display=False) as counter:
         step(ours)
-    figure += f", {counter.get_total_flops() / taken / bf16_rate(place):.0%} of the matrix rate"
+    metric += f", {counter.get_total_flops() / taken / bf16_rate(place):.0%} of the matrix rate"
     if not place.tiny:
-        figure += f", peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+        metric += f", peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
     if case.plain is not None:
         plain = case.plain
         slower = seconds(lambda: step(plain), repeats)
-        figure += f"; the plain loop takes {slower / taken:.2f} times as long"
-    return Row(case.name, figure)
+        metric += f"; the plain loop takes {slower / taken:.2f} times as long"
+    return Row(case.name, metric)
 
 
 def photos(place: Place, batch: int, side: int, windows: int = 0) -> Batch:

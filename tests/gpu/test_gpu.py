@@ -37,9 +37,9 @@ def test_a_part_costs_no_other_part_its_rows(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "out/report.json").read_text())["parts"]
     assert list(written) == ["found", "fails", "hangs", "dies", "again"]
     assert [row["ok"] for row in written["again"]["rows"]] == [True, None]
-    assert written["fails"]["rows"][0]["figure"] == "ValueError: no such kernel"
-    assert written["hangs"]["rows"][0]["figure"] == "stopped after 1 s"
-    assert written["dies"]["rows"][0]["figure"] == "its process ended with status 7"
+    assert written["fails"]["rows"][0]["metric"] == "ValueError: no such kernel"
+    assert written["hangs"]["rows"][0]["metric"] == "stopped after 1 s"
+    assert written["dies"]["rows"][0]["metric"] == "its process ended with status 7"
     assert report.failed == ["fails: all of it", "hangs: all of it", "dies: all of it"]
     table = (tmp_path / "out/report.md").read_text()
     assert "| found | it | 1.001, 1.0e-03 from 1 | at most 1e-02 | ok |" in table
@@ -49,7 +49,7 @@ def test_a_part_costs_no_other_part_its_rows(tmp_path: Path) -> None:
 def test_what_the_time_does_not_suffice_for_is_a_row(tmp_path: Path) -> None:
     report = Report(tmp_path, {})
     run_parts([Part("late", found, 1.0)], Place(torch.device("cpu"), tmp_path), report, seconds=-1.0)
-    assert report.parts["late"]["rows"][0]["figure"] == "not begun: -1 s were over"
+    assert report.parts["late"]["rows"][0]["metric"] == "not begun: -1 s were over"
     assert report.failed == ["late: all of it"]
 
 

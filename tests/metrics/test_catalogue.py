@@ -4,7 +4,7 @@ import torch
 
 from depthkd.metrics import depth_metrics, output_magnitude, window_errors
 from depthkd.metrics.catalogue import BY_NAME, CATALOGUE, MetricSet, heading, higher_is_better, names_of
-from depthkd.report.table import figures_table
+from depthkd.report.table import metrics_table
 
 
 def test_names_are_unique_and_weights_are_counts() -> None:
@@ -24,7 +24,7 @@ def test_what_is_computed_has_an_entry() -> None:
 
 def test_every_headed_metric_is_shown_in_a_table() -> None:
     row = {entry.name: 0.5 for entry in CATALOGUE} | {"images": 1.0}
-    table = figures_table("b", "p", 1, {"model": row})
+    table = metrics_table("b", "p", 1, {"model": row})
     for entry in CATALOGUE:
         assert entry.column is None or f" {heading(entry.name)} |" in table
     assert "AbsRel ↓" in table and "δ1 ↑" in table and "| change |" in table

@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from depthkd.metrics import depth as metrics
 from depthkd.metrics.mean import MeanOverImages
-from tests.metrics.written_out import THRESHOLDS, numpy_figures
+from tests.metrics.written_out import THRESHOLDS, numpy_metrics
 
 fast = settings(deadline=None, derandomize=True, max_examples=30)
 seeds = st.integers(0, 2**31)
@@ -61,7 +61,7 @@ def maps(seed: int, batch: int = 3, unit: float = 1.0) -> tuple[torch.Tensor, to
 
 
 def naive(p: torch.Tensor, t: torch.Tensor, m: torch.Tensor) -> list[dict[str, float]]:
-    return [numpy_figures(p[i][m[i]].double().numpy(), t[i][m[i]].double().numpy()) for i in range(len(p))]
+    return [numpy_metrics(p[i][m[i]].double().numpy(), t[i][m[i]].double().numpy()) for i in range(len(p))]
 
 
 def agree(name: str, found: torch.Tensor, p: torch.Tensor, t: torch.Tensor, m: torch.Tensor) -> None:
@@ -102,7 +102,7 @@ CASES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 
 @pytest.mark.parametrize("pixels", [1, 2, 30, 9000])
 @pytest.mark.parametrize("case", CASES)
-def test_degenerate_predictions_have_the_figures_of_their_formulas(case: str, pixels: int) -> None:
+def test_degenerate_predictions_have_the_metrics_of_their_formulas(case: str, pixels: int) -> None:
     rng = np.random.default_rng(pixels)
     t = torch.tensor(rng.uniform(0.5, 10, (2, 100, 120))).float()
     p = CASES[case](t * 1.1, t)
@@ -144,16 +144,16 @@ def test_invalid_pixels_do_not_matter(seed: int) -> None:
 @given(seeds)
 def test_invariances(seed: int) -> None:
     p, t, m = maps(seed)
-    figures, flipped = metrics.depth_metrics(p, t, m), metrics.depth_metrics(p.flip(2), t.flip(2), m.flip(2))
+    found, flipped = metrics.depth_metrics(p, t, m), metrics.depth_metrics(p.flip(2), t.flip(2), m.flip(2))
     scaled, swapped = metrics.depth_metrics(4 * p, 4 * t, m), metrics.depth_metrics(t, p, m)
     double = metrics.depth_metrics(2 * p, t, m)
-    for name in figures:
-        torch.testing.assert_close(flipped[name], figures[name])
+    for name in found:
+        torch.testing.assert_close(flipped[name], found[name])
     for name in ("abs_rel", "rmse_log", "log10", "silog", "delta1", "delta2", "delta3"):
-        torch.testing.assert_close(scaled[name], figures[name], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(scaled[name], found[name], rtol=1e-4, atol=1e-4)
     for name in ("rmse", "rmse_log", "log10", "silog", "irmse", "delta1"):
-        torch.testing.assert_close(swapped[name], figures[name])
-    torch.testing.assert_close(double["silog"], figures["silog"], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(swapped[name], found[name])
+    torch.testing.assert_close(double["silog"], found["silog"], rtol=1e-3, atol=1e-3)
 
 
 def test_a_perfect_prediction() -> None:
@@ -229,7 +229,7 @@ def test_a_ratio_of_the_threshold_is_no_hit() -> None:
 
 @fast
 @given(seeds)
-def test_figures_of_the_inverse_are_those_of_inverted_maps(seed: int) -> None:
+def test_metrics_of_the_inverse_are_those_of_inverted_maps(seed: int) -> None:
     p, t, m = maps(seed)
     found = metrics.depth_metrics(p, t, m, inverse=True)
     for name, values in metrics.depth_metrics(1 / p, 1 / t, m).items():
@@ -245,9 +245,9 @@ def test_images_without_a_valid_pixel_are_skipped_and_counted() -> None:
     collection, single = metrics.DepthMetrics(), metrics.AbsoluteRelativeError()
     collection.update(p, t, m)
     single.update(p, t, m)
-    figures = collection.compute()
-    assert (figures["images"], figures["skipped"]) == (2, 1)
-    assert figures["abs_rel"] == single.compute() == values["abs_rel"].double()[[0, 2]].mean()
+    means = collection.compute()
+    assert (means["images"], means["skipped"]) == (2, 1)
+    assert means["abs_rel"] == single.compute() == values["abs_rel"].double()[[0, 2]].mean()
     single.reset()
     single.update(p[1:2], t[1:2], m[1:2])
     assert torch.isnan(single.compute())
@@ -262,7 +262,7 @@ def test_classes_are_means_over_images_whatever_the_batches(name: str) -> None:
         single.update(p[part], t[part], m[part])
         collection.update(p[part], t[part], m[part])
         from_scores.update(metrics.depth_metrics(p[part], t[part], m[part]))
-    expected = np.mean([figures[name] for figures in naive(p, t, m)])
+    expected = np.mean([metrics[name] for metrics in naive(p, t, m)])
     for value in (single.compute(), collection.compute()[name], from_scores.compute()[name]):
         assert value.item() == pytest.approx(expected, rel=1e-6)
 

@@ -78,7 +78,7 @@ def test_small_planes_and_images_without_planes_do_not_count() -> None:
 
 @settings(deadline=None, derandomize=True, max_examples=15)
 @given(st.integers(0, 2**31), st.lists(st.integers(0, 4), min_size=1, max_size=4))
-def test_the_figure_is_the_mean_over_all_planes_of_all_images(seed: int, counts: list[int]) -> None:
+def test_the_metric_is_the_mean_over_all_planes_of_all_images(seed: int, counts: list[int]) -> None:
     """`nanmean(pe_fla)` of the owners' loop, which gathers the planes of all images in one list."""
     rng = np.random.default_rng(seed)
     metric, flatness, orientation = PlanarityErrors(), [], []

@@ -1,4 +1,4 @@
-"""A protocol's fit, clipping and figures at full size, against the NumPy that our speed is measured with."""
+"""A protocol's fit, clipping and metrics at full size, against the NumPy that our speed is measured with."""
 
 import numpy as np
 import pytest

@@ -97,7 +97,7 @@ def test_the_class_is_the_mean_over_images() -> None:
     metric.update(p[:2], t[:2], m[:2])
     metric.update(p[2:], t[2:], m[2:])
     expected = [windows_oracle(p[i].numpy(), t[i].numpy(), m[i].numpy(), 3) for i in (1, 2)]
-    figures = metric.compute()
+    metrics = metric.compute()
     for name, value in zip(window_names((3,)), np.mean(expected, axis=0), strict=True):
-        assert figures[name].item() == pytest.approx(value, rel=1e-6, abs=1e-6)
-    assert (figures["images"], figures["skipped"]) == (2, 1)
+        assert metrics[name].item() == pytest.approx(value, rel=1e-6, abs=1e-6)
+    assert (metrics["images"], metrics["skipped"]) == (2, 1)

@@ -1,4 +1,4 @@
-"""The figures of depth as papers write them, in NumPy."""
+"""The metrics of depth as papers write them, in NumPy."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ THRESHOLDS = {
 }
 
 
-def numpy_figures(p: np.ndarray, t: np.ndarray) -> dict[str, float]:
+def numpy_metrics(p: np.ndarray, t: np.ndarray) -> dict[str, float]:
     """The formulas as papers write them, of the valid pixels of one image; also what our speed is against."""
     ratio = np.maximum(p / t, t / p)
     log_ratio = np.log(p) - np.log(t)

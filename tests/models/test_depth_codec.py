@@ -92,6 +92,6 @@ def test_the_truth_through_the_codec_is_nearly_the_truth() -> None:
         depth, mask = torch.tensor(sample.depth)[None], torch.tensor(sample.mask)[None]
         answer = network.of_truth(depth, mask, METRIC_DEPTH)
         assert answer.shape == depth.shape
-        figures = protocol.score(answer, AFFINE_DISPARITY, depth, METRIC_DEPTH, mask)
-        errors.append(float(figures["abs_rel"]))
+        metrics = protocol.score(answer, AFFINE_DISPARITY, depth, METRIC_DEPTH, mask)
+        errors.append(float(metrics["abs_rel"]))
     assert 0.001 < np.mean(errors) < 0.03

@@ -286,9 +286,9 @@ def test_the_command_line_tests_them_all(tmp_path: Path, command_line: CommandLi
         status, _, err = command_line(*words, "--out", out)
         assert status == 0, err
         results = json.loads(Path(out, "results.json").read_text())
-        figures = results["benchmarks"]["motorcycle"]["figures"]
-        assert set(options) <= set(figures)
-        assert len({figures[name]["abs_rel"] for name in options}) == 4
+        metrics = results["benchmarks"]["motorcycle"]["metrics"]
+        assert set(options) <= set(metrics)
+        assert len({metrics[name]["abs_rel"] for name in options}) == 4
         assert results["models"]["GenPercept"]["licence"] == "mine"
-        seen.append({name: figures[name] for name in options})
+        seen.append({name: metrics[name] for name in options})
     assert seen[0] == seen[1]  # the noise begins anew for every image

@@ -323,4 +323,4 @@ def test_the_command_line_tests_it(tmp_path: Path, command_line: CommandLine) ->
     assert status == 0, err
     results = json.loads(Path("out", "results.json").read_text())
     assert results["models"]["dpt"]["licence"] == "mine"
-    assert 0 < results["benchmarks"]["motorcycle"]["figures"]["dpt"]["abs_rel"] < 1
+    assert 0 < results["benchmarks"]["motorcycle"]["metrics"]["dpt"]["abs_rel"] < 1

@@ -217,7 +217,7 @@ def test_verbs_take_it_and_tables_say_it(tmp_path: Path, command_line: CommandLi
     assert found["run_at"]["theirs"] == "56 x 84, authors"
     assert found["run_at"]["hub"] == "42 x 56, transformers"
     assert results["models"]["theirs"]["preprocessing"] == "authors"
-    assert len({found["figures"][name]["abs_rel"] for name in models}) == 3
+    assert len({found["metrics"][name]["abs_rel"] for name in models}) == 3
     assert "|      56 x 84, authors |" in (tmp_path / "out/table.md").read_text()
     image = photograph(30, 40)
     (tmp_path / "a.png").write_bytes(encode_png(image))

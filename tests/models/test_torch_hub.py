@@ -346,7 +346,7 @@ def test_the_command_line_tests_them_all(tmp_path: Path, command_line: CommandLi
     status, _, err = command_line("test", "--config", config, "--photographs", "false", "--out", "out")
     assert status == 0, err
     results = json.loads(Path("out/results.json").read_text())
-    figures = results["benchmarks"]["floor"]["figures"]
-    assert set(figures) == set(options)
-    assert len({figures[name]["abs_rel"] for name in options}) == 4
+    metrics = results["benchmarks"]["floor"]["metrics"]
+    assert set(metrics) == set(options)
+    assert len({metrics[name]["abs_rel"] for name in options}) == 4
     assert results["models"]["DepthPro"]["licence"] == "apple-amlr"

@@ -22,11 +22,11 @@ def test_models_down_and_benchmarks_across() -> None:
     assert under == ["Protocol on kitti: marigold: as told.", "Protocol on nyuv2: depth_anything."]
 
 
-def test_figures_that_no_row_has_on_a_benchmark_get_no_column() -> None:
-    figures = {"sintel": {"student": {"boundary_f1": 0.3}}, "am2k": {"student": {"boundary_recall": 0.1}}}
+def test_metrics_that_no_row_has_on_a_benchmark_get_no_column() -> None:
+    metrics = {"sintel": {"student": {"boundary_f1": 0.3}}, "am2k": {"student": {"boundary_recall": 0.1}}}
     cells = [c for c in published("am2k") if c.row == "Depth Pro"]
     columns = ("pdbe_accuracy", "boundary_f1", "boundary_recall")
-    table = papers_table(figures, {"sintel": "raw", "am2k": "mattes"}, cells, columns).splitlines()
+    table = papers_table(metrics, {"sintel": "raw", "am2k": "mattes"}, cells, columns).splitlines()
     assert [c.strip() for c in table[0].strip("|").split("|")] == ["model", "sintel F1 ↑", "am2k recall ↑"]
     assert [c.strip() for c in table[3].strip("|").split("|")][1:] == ["-", "0.173 p"]
 
@@ -56,16 +56,16 @@ def test_benchmarks_that_share_a_protocol_share_a_line() -> None:
     assert text.endswith("\n\nProtocol on kitti, nyuv2: marigold.")
 
 
-def test_figures_without_a_protocol_are_refused() -> None:
+def test_metrics_without_a_protocol_are_refused() -> None:
     with pytest.raises(ValueError, match="benchmark 'nyuv2' has no protocol"):
         papers_table(FIGURES, {"kitti": "marigold"})
 
 
-def test_a_papers_own_layout_keeps_its_order_of_benchmarks_and_figures() -> None:
+def test_a_papers_own_layout_keeps_its_order_of_benchmarks_and_metrics() -> None:
     ours = {"silog": 7.0, "delta1": 0.9712, "abs_rel": 0.0613, "rmse": 2.5}
-    figures = {b: {"student": ours} for b in ("nyuv2", "kitti", "eth3d", "diode", "booster", "sintel")}
-    protocols = dict.fromkeys(figures, "metric: as told")
-    wide = papers_own_layout(figures, protocols, paper_table("SharpDepth, Table 1"))
+    metrics = {b: {"student": ours} for b in ("nyuv2", "kitti", "eth3d", "diode", "booster", "sintel")}
+    protocols = dict.fromkeys(metrics, "metric: as told")
+    wide = papers_own_layout(metrics, protocols, paper_table("SharpDepth, Table 1"))
     header, _, first, *rest = [[c.strip() for c in line.strip("|").split("|")] for line in wide.splitlines()]
     names = ["kitti", "nyuv2", "eth3d", "diode", "booster"]
     assert header == ["model", *(f"{n} {f}" for n in names for f in ("δ1 ↑", "AbsRel ↓"))]
@@ -73,7 +73,7 @@ def test_a_papers_own_layout_keeps_its_order_of_benchmarks_and_figures() -> None
     (paper,) = [row for row in rest if row[0] == "SharpDepth, Table 1: SharpDepth (ours)"]
     assert paper[1:5] == ["0.97", "0.06", "0.97", "0.06"] and paper[7].startswith("0.61")
     assert "nuscenes" not in wide and "sintel" not in wide
-    tall = papers_own_layout(figures, protocols, paper_table("SharpDepth, Table 6"))
+    tall = papers_own_layout(metrics, protocols, paper_table("SharpDepth, Table 6"))
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in tall.splitlines()]
     assert rows[0] == ["benchmark", "model", "AbsRel ↓", "RMSE ↓", "SIlog ↓", "δ1 ↑"]
     assert rows[2] == ["kitti", "student", "0.0613", "2.5000", "7.0000", "0.9712"]

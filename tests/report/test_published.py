@@ -3,9 +3,9 @@ import pytest
 from depthkd.benchmarks.protocol import PROTOCOLS
 from depthkd.metrics.catalogue import FORMULAS
 from depthkd.report.published import (
-    PublishedFigure,
-    _figures,
+    PublishedMetric,
     _lines,
+    _metrics,
     papers_rows,
     published,
     reproduced,
@@ -46,37 +46,37 @@ CELLS_OF_TABLES = {  # rows times columns, less the dashes
 }
 
 
-def cell(paper: str, table: str, row: str, benchmark: str, figure: str) -> PublishedFigure:
-    found = [c for c in published(benchmark, figure) if (c.paper, c.table, c.row) == (paper, table, row)]
+def cell(paper: str, table: str, row: str, benchmark: str, metric: str) -> PublishedMetric:
+    found = [c for c in published(benchmark, metric) if (c.paper, c.table, c.row) == (paper, table, row)]
     assert len(found) == 1, found
     return found[0]
 
 
 def test_every_cell_of_every_table_is_there_once() -> None:
-    cells = _figures()
+    cells = _metrics()
     assert {t: sum((c.paper, c.table) == t for c in cells) for t in CELLS_OF_TABLES} == CELLS_OF_TABLES
     assert len(cells) == sum(CELLS_OF_TABLES.values())
-    assert len({(c.source, c.benchmark, c.figure) for c in cells}) == len(cells)
+    assert len({(c.source, c.benchmark, c.metric) for c in cells}) == len(cells)
 
 
 def test_all_names_are_ours() -> None:
-    for c in _figures():
+    for c in _metrics():
         assert c.benchmark in BENCHMARKS, c
-        assert c.figure in {*FORMULAS, *PIXELS, *FRACTIONS}, c
+        assert c.metric in {*FORMULAS, *PIXELS, *FRACTIONS}, c
         assert c.protocol in {*PROTOCOLS, "none", "unknown"}, c
         assert c.mark in {"", "doubt", "erratum"}, c
         assert c.note or not c.mark, c
-    assert {c.benchmark for c in _figures()} == BENCHMARKS
+    assert {c.benchmark for c in _metrics()} == BENCHMARKS
 
 
 def test_values_are_in_range_and_fractions_are_not_percentages() -> None:
-    for c in _figures():
-        assert 2 <= c.decimals + 2 * (c.figure in PIXELS | {"rmse"}) <= 7, c
-        if c.figure in FRACTIONS:
+    for c in _metrics():
+        assert 2 <= c.decimals + 2 * (c.metric in PIXELS | {"rmse"}) <= 7, c
+        if c.metric in FRACTIONS:
             assert 0 < c.value <= 1, c
-        elif c.figure == "abs_rel":
+        elif c.metric == "abs_rel":
             assert 0.03 < c.value < 6, c
-        elif c.figure in ("pdbe_accuracy", "dbe_accuracy"):
+        elif c.metric in ("pdbe_accuracy", "dbe_accuracy"):
             assert 1 < c.value < 10, c  # truncated at 10 px
         else:
             assert 0 < c.value < 1000, c
@@ -121,21 +121,21 @@ def test_single_cells(where: tuple[str, str, str, str, str], value: float, proto
 def test_tables_that_print_the_same_model_agree() -> None:
     for size in "SBL":
         for benchmark in ("kitti", "nyuv2", "sintel", "eth3d", "diode_indoor"):
-            for figure in ("abs_rel", "delta1"):
-                one = cell("Depth Anything V2", "Table 2", f"Depth Anything V2 ViT-{size}", benchmark, figure)
-                other = cell("Depth Anything V2", "Table 5", f"ViT-{size}, D^u", benchmark, figure)
+            for metric in ("abs_rel", "delta1"):
+                one = cell("Depth Anything V2", "Table 2", f"Depth Anything V2 ViT-{size}", benchmark, metric)
+                other = cell("Depth Anything V2", "Table 5", f"ViT-{size}, D^u", benchmark, metric)
                 assert one.value == other.value
-    for c in _figures():
+    for c in _metrics():
         if (c.paper, c.table) == ("SharpDepth", "Table 1") and c.row not in (
             "BetterDepth",
             "SharpDepth (ours)",
         ):
-            precise = cell("SharpDepth", "Table 6", c.row, c.benchmark, c.figure)
+            precise = cell("SharpDepth", "Table 6", c.row, c.benchmark, c.metric)
             assert abs(c.value - precise.value) < 0.00501 or c.mark == "doubt", c
 
 
 def test_errata_are_marked() -> None:
-    assert {(c.row, c.benchmark, c.value) for c in _figures() if c.mark == "erratum"} == {
+    assert {(c.row, c.benchmark, c.value) for c in _metrics() if c.mark == "erratum"} == {
         ("BetterDepth", "kitti", 0.75),
         ("DepthFM", "p3m10k", 0.97),
         ("MiDaS", "scannet", 0.111),
@@ -145,7 +145,7 @@ def test_errata_are_marked() -> None:
 
 
 def test_every_model_points_at_rows_that_exist() -> None:
-    printed = {(c.paper, c.row) for c in _figures()}
+    printed = {(c.paper, c.row) for c in _metrics()}
     for line in _lines("published_models.csv"):
         assert (line["paper"], line["row"]) in printed, line
     assert ("Distill Any Depth", "Ours*") in rows_of("xingyang1/Distill-Any-Depth-Large-hf")
@@ -178,7 +178,7 @@ def test_reproduced_names_the_protocol_that_fits() -> None:
     assert said.endswith("the paper's protocol is thought to be depth_anything")
 
 
-def test_both_figures_have_to_be_near() -> None:
+def test_both_metrics_have_to_be_near() -> None:
     far = {"marigold": {"abs_rel": 0.043, "delta1": 0.960}}
     said = reproduced(far, "nyuv2", "Distill Any Depth", "Ours*")
     assert said.startswith("NOT REPRODUCED: ")

@@ -28,7 +28,7 @@ def box(label: Element) -> Box:
     return Box(left, bottom - 12, left + width, bottom)
 
 
-def test_higher_figures_lie_further_right_and_further_up() -> None:
+def test_higher_metrics_lie_further_right_and_further_up() -> None:
     rng = np.random.default_rng(0)
     values = rng.uniform(0.2, 900, (20, 2))
     placed = circles(drawn([Point(str(i), float(x), float(y)) for i, (x, y) in enumerate(values)]))
@@ -53,7 +53,7 @@ def test_few_or_equal_points(values: list[tuple[float, float]]) -> None:
     assert all(PLOT.left < u < PLOT.right and PLOT.top < v < PLOT.bottom for u, v in circles(root))
 
 
-def test_figures_that_are_not_finite_are_named_and_left_out() -> None:
+def test_metrics_that_are_not_finite_are_named_and_left_out() -> None:
     root = drawn([Point("a", nan, 1.0), Point("b", 0.5, inf), Point("c", 0.5, 1.0, (nan, inf), (0.5, inf))])
     assert len(circles(root)) == 1
     assert not [e for e in root.iter() if e.get("class") == "whisker"]

@@ -1,6 +1,6 @@
 from math import inf, nan
 
-from depthkd.report.table import figures_table, markdown_table, number
+from depthkd.report.table import markdown_table, metrics_table, number
 
 
 def test_columns_align_in_plain_text() -> None:
@@ -17,9 +17,9 @@ def test_numbers() -> None:
     assert [number(x) for x in (0.12345, 12.3456, nan, inf)] == ["0.1235", "12.35", "-", "inf"]
 
 
-def test_protocol_stands_beside_the_figures() -> None:
-    figures = {"student": {"delta1": 0.9, "abs_rel": 0.1, "images": 2.0, "seconds": 3.0}}
-    text = figures_table("kitti", "marigold: as told", 3, figures, ["One sample could not be read."])
+def test_protocol_stands_beside_the_metrics() -> None:
+    metrics = {"student": {"delta1": 0.9, "abs_rel": 0.1, "images": 2.0, "seconds": 3.0}}
+    text = metrics_table("kitti", "marigold: as told", 3, metrics, ["One sample could not be read."])
     lines = text.splitlines()
     assert lines[0] == "## kitti (3 samples)"
     assert lines[2] == "Protocol marigold: as told."

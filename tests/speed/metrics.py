@@ -20,7 +20,7 @@ import torch
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks import Protocol
-from tests.metrics.written_out import THRESHOLDS, numpy_figures
+from tests.metrics.written_out import THRESHOLDS, numpy_metrics
 
 IMAGES, BATCH, REPEATS = 32, 4, 9
 MARIGOLD = Protocol.named("marigold", max_depth=10.0)
@@ -54,7 +54,7 @@ def fitted_pixels(maps: Maps, dtype: type[np.floating] = np.float64) -> tuple[np
 
 
 def as_written(p: np.ndarray, t: np.ndarray) -> list[float]:
-    """As in the evaluation scripts that papers share: one line a figure."""
+    """As in the evaluation scripts that papers share: one line a metric."""
     ratio = np.maximum(p / t, t / p)
     return [
         np.mean(np.abs(p - t) / t),
@@ -73,7 +73,7 @@ def theirs(maps: Maps, dtype: type[np.floating] = np.float64) -> list[float]:
 
 
 def theirs_with_one_logarithm(maps: Maps) -> list[float]:
-    return list(numpy_figures(*fitted_pixels(maps)).values())
+    return list(numpy_metrics(*fitted_pixels(maps)).values())
 
 
 def ours(batch: Sequence[torch.Tensor]) -> np.ndarray:

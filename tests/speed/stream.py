@@ -83,14 +83,14 @@ def main() -> None:
         for workers in (0, 1, 2):
             # without workers the processor's time counts, which other programs do not disturb
             clock = time.perf_counter if workers else time.process_time
-            figures: dict[str, list[float]] = {"webdataset": [], "depthkd": []}
+            metrics: dict[str, list[float]] = {"webdataset": [], "depthkd": []}
             for _ in range(rounds):
                 for name, make in (("webdataset", usual), ("depthkd", ours)):
                     batches = make(tars, workers)
                     images_per_second(batches, clock)  # warm
-                    figures[name].append(images_per_second(batches, clock))
+                    metrics[name].append(images_per_second(batches, clock))
                     del batches
-            middle = {name: median(values) for name, values in figures.items()}
+            middle = {name: median(values) for name, values in metrics.items()}
             ratio = middle["depthkd"] / middle["webdataset"]
             rates = ", ".join(f"{name} {rate:.0f} images/s" for name, rate in middle.items())
             unit = "" if workers else " of processor time"

@@ -1,4 +1,4 @@
-"""How the owners of a network's code resize images and answers, where figures must be just theirs.
+"""How the owners of a network's code resize images and answers, where metrics must be just theirs.
 
 depthkd resizes bicubically, antialiased, and passes gradients. Depth Anything's authors and transformers
 do it otherwise, and the answers of one network then differ at the borders of things.

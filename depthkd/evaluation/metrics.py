@@ -1,4 +1,4 @@
-"""Which figures a set holds, how those that need a processor's time are computed, and their means."""
+"""Which metrics a set holds, how those that need a processor's time are computed, and their means."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,14 +21,14 @@ Image = Float32[np.ndarray, "height width"]
 Mask = Bool[np.ndarray, "height width"]
 
 DIVISIONS = (2, 4)
-FACTS = ("camera", "truth_low", "truth_high", *doubts.FACTS)  # beside the figures of a sample, not averaged
+FACTS = ("camera", "truth_low", "truth_high", *doubts.FACTS)  # beside the metrics of a sample, not averaged
 SLOW = (MetricSet.EDGES, MetricSet.ANNOTATED_EDGES, MetricSet.PLANES, MetricSet.MATTE)
 UNFITTED = (MetricSet.PAIRS, MetricSet.MATTE)  # can do without a truth
 
 
 @dataclass
 class SlowJob:
-    """What the figures of `SLOW` need of one image, to be sent to a worker process.
+    """What the metrics of `SLOW` need of one image, to be sent to a worker process.
 
     Args:
         sets: which of them.
@@ -48,47 +48,47 @@ class SlowJob:
     matte: Mask | None = None
 
 
-def slow_figures(job: SlowJob) -> dict[str, float]:
-    """The figures of a job; NaN where the sample lacks an annotation."""
-    figures = dict.fromkeys(names_of(job.sets), np.nan)
+def slow_metrics(job: SlowJob) -> dict[str, float]:
+    """The metrics of a job; NaN where the sample lacks an annotation."""
+    metrics = dict.fromkeys(names_of(job.sets), np.nan)
     if MetricSet.MATTE in job.sets and job.matte is not None:
-        figures["boundary_recall"] = boundary_recall(job.stand_in, job.matte)
+        metrics["boundary_recall"] = boundary_recall(job.stand_in, job.matte)
     if job.fitted is None:
-        return figures
+        return metrics
     prediction, truth, valid = job.fitted
     if MetricSet.EDGES in job.sets:
-        figures |= pseudo_boundary_errors(prediction, truth)
-        figures["boundary_f1"] = boundary_f1(job.stand_in, truth)
+        metrics |= pseudo_boundary_errors(prediction, truth)
+        metrics["boundary_f1"] = boundary_f1(job.stand_in, truth)
     if MetricSet.ANNOTATED_EDGES in job.sets and job.edges is not None:
-        figures |= boundary_errors(prediction, job.edges, "current")
+        metrics |= boundary_errors(prediction, job.edges, "current")
         older = boundary_errors(prediction, job.edges, "paper")
-        figures |= {name.replace("dbe_", "dbe_paper_"): value for name, value in older.items()}
+        metrics |= {name.replace("dbe_", "dbe_paper_"): value for name, value in older.items()}
     planes, normals, camera = job.planes, job.normals, job.intrinsics
     if MetricSet.PLANES in job.sets and planes is not None and normals is not None and camera is not None:
         errors = plane_errors(prediction, truth, valid, planes, normals, camera)
-        figures |= mean_plane_errors(errors) | {"planes": float(len(errors))}
-    return figures
+        metrics |= mean_plane_errors(errors) | {"planes": float(len(errors))}
+    return metrics
 
 
-def broken_figures(job: SlowJob) -> dict[str, float]:
-    """The figures of a job whose answer is not finite: the worst of those that its image has."""
+def broken_metrics(job: SlowJob) -> dict[str, float]:
+    """The metrics of a job whose answer is not finite: the worst of those that its image has."""
     fitted, planes = job.fitted, np.nan
     if fitted is not None:
         _, truth, valid = fitted
-        planes = slow_figures(replace(job, sets=(MetricSet.PLANES,), fitted=(truth, truth, valid)))["planes"]
+        planes = slow_metrics(replace(job, sets=(MetricSet.PLANES,), fitted=(truth, truth, valid)))["planes"]
     there = {
         MetricSet.MATTE: job.matte is not None,
         MetricSet.EDGES: fitted is not None,
         MetricSet.ANNOTATED_EDGES: fitted is not None and job.edges is not None and bool(job.edges.any()),
         MetricSet.PLANES: planes > 0,
     }
-    figures = {
+    metrics = {
         name: BY_NAME[name].worst if there[one] else np.nan for one in job.sets for name in names_of([one])
     }
-    return figures | ({"planes": planes} if MetricSet.PLANES in job.sets else {})
+    return metrics | ({"planes": planes} if MetricSet.PLANES in job.sets else {})
 
 
-def pair_figures(prediction: torch.Tensor, quantity: Quantity, sample: Sample) -> dict[str, float]:
+def pair_metrics(prediction: torch.Tensor, quantity: Quantity, sample: Sample) -> dict[str, float]:
     """The share of pairs that the raw prediction [height, width] orders rightly, and their number."""
     if not isinstance(sample, AnnotatedSample) or sample.pairs is None or not len(sample.pairs):
         return {"pair_accuracy": float("nan"), "pairs": 0.0}
@@ -98,7 +98,7 @@ def pair_figures(prediction: torch.Tensor, quantity: Quantity, sample: Sample) -
 
 
 def means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of every figure over the images that have it, and "images": over how many there is any.
+    """The mean of every metric over the images that have it, and "images": over how many there is any.
 
     Means over pairs and planes are weighted by their numbers, and these summed, so that all pairs and all
     planes count alike.
