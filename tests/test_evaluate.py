@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from depthkd import cli
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks import Benchmark, Motorcycle, Protocol, ShardBenchmark
-from depthkd.evaluation import contenders, evaluate
+from depthkd.evaluation import evaluate, rows
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.runs import named_models
 from depthkd.verbs.test import expand
@@ -63,7 +63,7 @@ def run(tmp_path: Path, shard: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(parents=True)
     validation = {"floor": {"class_path": "depthkd.benchmarks.ShardBenchmark", "init_args": {"urls": shard}}}
     (folder / "config.yaml").write_text(yaml.safe_dump({"data": {"validation": validation}}))
-    for place in (contenders, named_models):
+    for place in (rows, named_models):
         monkeypatch.setattr(place, "load_student", lambda _, fresh=False: Knower(power=5.0 if fresh else 1.0))
     return folder
 

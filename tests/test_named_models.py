@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from depthkd.evaluation.answers import image_tensor
 from depthkd.formats.images import decode_image
 from depthkd.models import DepthAnything, OnnxDepth
+from depthkd.models.inference import image_tensor
 from depthkd.models.model import DepthModel
 from tests.conftest import CommandLine
 from tests.models.graphs import mixer

@@ -1,10 +1,9 @@
 """All benchmarks side by side: a table like the papers' with their rows, what they reproduce, and plots."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from depthkd.benchmarks.public_benchmark import PublicBenchmark
-from depthkd.evaluation.outcomes import Metrics, Outcome
+from depthkd.evaluation.result import BenchmarkResult, Metrics
 from depthkd.metrics.catalogue import MetricSet
 from depthkd.report.layout import papers_own_layout, papers_table
 from depthkd.report.published import PublishedMetric, paper_table, published, reproduced, rows_of
@@ -27,70 +26,70 @@ TABLES = {
 ACCURACY = "kitti"  # SharpDepth's Figure 2 takes accuracy from there
 
 
-def _rows(outcome: Outcome) -> dict[str, Metrics]:
+def _rows(result: BenchmarkResult) -> dict[str, Metrics]:
     """The benchmark, as the papers call it, and its parts that have metrics in papers too."""
-    name = outcome.benchmark.name
-    parts = {f"{name}_{group}": metrics for group, metrics in outcome.groups.items()}
+    name = result.task.benchmark.name
+    parts = {f"{name}_{group}": metrics for group, metrics in result.groups.items()}
     renamed = {part.replace("indoors", "indoor"): metrics for part, metrics in parts.items()}
-    return {name: outcome.scored} | {part: f for part, f in renamed.items() if published(part)}
+    return {name: result.scored} | {part: f for part, f in renamed.items() if published(part)}
 
 
-def _public(outcome: Outcome) -> bool:
-    return outcome.benchmark.data_set is not None and bool(published(outcome.benchmark.name))
+def _public(result: BenchmarkResult) -> bool:
+    return result.task.benchmark.data_set is not None and bool(published(result.task.benchmark.name))
 
 
-def _part(outcome: Outcome) -> str:
+def _part(result: BenchmarkResult) -> str:
     """The sentence about a benchmark of which not all samples were scored, or others than the papers do."""
-    benchmark = outcome.benchmark
+    benchmark = result.task.benchmark
     if not isinstance(benchmark, PublicBenchmark) or benchmark.papers_samples:
         return ""
     return (
-        f"{outcome.title}: not the papers' samples but {len(benchmark)}, chosen by "
+        f"{result.task.title}: not the papers' samples but {len(benchmark)}, chosen by "
         f"split={benchmark.dataset.split} and limit={benchmark.limit}"
     )
 
 
-def overview(outcomes: Sequence[Outcome]) -> list[str]:
+def overview(results: Sequence[BenchmarkResult]) -> list[str]:
     """Markdown tables, one for each kind of metric and protocol: our rows, and under them the papers'."""
     tables = []
     for title, columns in TABLES.items():
-        for protocol in dict.fromkeys(o.protocol.name for o in outcomes):
-            shown = [o for o in outcomes if o.protocol.name == protocol and _has(o, columns)]
+        for protocol in dict.fromkeys(o.task.protocol.name for o in results):
+            shown = [o for o in results if o.task.protocol.name == protocol and _has(o, columns)]
             table = _overview(shown, columns)
             parts = [f"{sentence}." for o in shown if (sentence := _part(o))]
             if table:
                 table = "\n\n".join([table, *parts])
-                how = f" ({protocol})" if all(o.fitted for o in shown) else ""
+                how = f" ({protocol})" if all(o.task.fitted for o in shown) else ""
                 tables.append(f"## {title} on all benchmarks{how}\n\n{table}\n")
     return tables
 
 
-def _has(outcome: Outcome, columns: Sequence[str]) -> bool:
-    return any(column in metrics for metrics in outcome.scored.values() for column in columns)
+def _has(result: BenchmarkResult, columns: Sequence[str]) -> bool:
+    return any(column in metrics for metrics in result.scored.values() for column in columns)
 
 
-def _overview(outcomes: Sequence[Outcome], columns: Sequence[str]) -> str:
+def _overview(results: Sequence[BenchmarkResult], columns: Sequence[str]) -> str:
     """Empty where a benchmark's own table says as much."""
     metrics: dict[str, Metrics] = {}
     described: dict[str, str] = {}
     cells: list[PublishedMetric] = []
-    for outcome in outcomes:
-        public = _public(outcome)
-        for name, rows in (_rows(outcome) if public else {outcome.title: outcome.scored}).items():
-            metrics[name] = {outcome.label(row): values for row, values in rows.items()}
-            described[name] = outcome.how
+    for result in results:
+        public = _public(result)
+        for name, rows in (_rows(result) if public else {result.task.title: result.scored}).items():
+            metrics[name] = {result.label(row): values for row, values in rows.items()}
+            described[name] = result.task.description
             if public:
                 cells += [c for c in published(name) if (c.paper, c.table) in MAIN_TABLES]
     beside = any(cell.metric in columns for cell in cells)
     return papers_table(metrics, described, cells, columns) if len(metrics) > 1 or beside else ""
 
 
-def papers_own(wanted: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
+def papers_own(wanted: Sequence[str], results: Sequence[BenchmarkResult]) -> list[str]:
     """Tables of papers, each laid out as there, with our rows on the benchmarks that were tested.
 
     Args:
         wanted: such as "SharpDepth, Table 1".
-        outcomes: of all benchmarks; of one under several protocols, that counts which the paper's
+        results: of all benchmarks; of one under several protocols, that counts which the paper's
             cells are thought to be measured under.
 
     Raises:
@@ -102,57 +101,57 @@ def papers_own(wanted: Sequence[str], outcomes: Sequence[Outcome]) -> list[str]:
         known = {cell.protocol for cell in cells}
         metrics: dict[str, Metrics] = {}
         described: dict[str, str] = {}
-        for outcome in sorted(outcomes, key=lambda o: o.protocol.name in known):
-            for benchmark, rows in _rows(outcome).items() if _public(outcome) and outcome.scored else ():
-                metrics[benchmark] = {outcome.label(row): values for row, values in rows.items()}
-                described[benchmark] = outcome.how
-        parts = [f"{sentence}." for o in outcomes if (sentence := _part(o))]
+        for result in sorted(results, key=lambda o: o.task.protocol.name in known):
+            for benchmark, rows in _rows(result).items() if _public(result) and result.scored else ():
+                metrics[benchmark] = {result.label(row): values for row, values in rows.items()}
+                described[benchmark] = result.task.description
+        parts = [f"{sentence}." for o in results if (sentence := _part(o))]
         if metrics:
             table = "\n\n".join([papers_own_layout(metrics, described, cells), *parts])
             tables.append(f"## {name}, and ours\n\n{table}\n")
     return tables
 
 
-def reproductions(outcomes: Sequence[Outcome], about: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def reproductions(results: Sequence[BenchmarkResult]) -> list[str]:
     """For each tested model that a paper prints: under which protocol its metrics come out."""
     said = []
-    public = [o for o in outcomes if o.fitted and _public(o) and not _part(o)]
+    public = [o for o in results if o.task.fitted and _public(o) and not _part(o)]
     for name in dict.fromkeys(name for o in public for name in _rows(o)):
-        for model, facts in about.items():
-            found = {o.protocol.name: _rows(o).get(name, {}) for o in public}
-            ours = {protocol: rows[model] for protocol, rows in found.items() if model in rows}
-            for paper, row in rows_of(str(facts["source"])) if ours else []:
+        for model in public[0].models:
+            found = {o.task.protocol.name: _rows(o).get(name, {}) for o in public}
+            ours = {protocol: rows[model.name] for protocol, rows in found.items() if model.name in rows}
+            for paper, row in rows_of(str(model.about["source"])) if ours else []:
                 if any((c.paper, c.row) == (paper, row) for c in published(name)):
                     said.append(reproduced(ours, name, paper, row) + ".")
     return said
 
 
-def scatters(outcomes: Sequence[Outcome]) -> list[str]:
+def scatters(results: Sequence[BenchmarkResult]) -> list[str]:
     """Accuracy against sharpness, one inline SVG for each benchmark with edges (SharpDepth, Figure 2)."""
-    first: dict[str, Outcome] = {}
-    for outcome in outcomes:
-        first.setdefault(outcome.title, outcome)
-    fitted = [o for o in first.values() if o.fitted and o.scored]
-    sharp = [o for o in fitted if MetricSet.EDGES in o.benchmark.metrics]
+    first: dict[str, BenchmarkResult] = {}
+    for result in results:
+        first.setdefault(result.task.title, result)
+    fitted = [o for o in first.values() if o.task.fitted and o.scored]
+    sharp = [o for o in fitted if MetricSet.EDGES in o.task.benchmark.metrics]
     flat = [o for o in fitted if o not in sharp]
     plots = []
-    for outcome in sharp:
-        accurate = next((o for o in flat if o.benchmark.name == ACCURACY), (flat or [outcome])[0])
-        rows = [row for row, found in outcome.scored.items() if "pdbe_completeness" in found]
+    for result in sharp:
+        accurate = next((o for o in flat if o.task.benchmark.name == ACCURACY), (flat or [result])[0])
+        rows = [row for row, found in result.scored.items() if "pdbe_completeness" in found]
         rows = [row for row in rows if "delta1" in accurate.scored.get(row, {})]
-        points = [_point(row, accurate, outcome) for row in rows]
+        points = [_point(row, accurate, result) for row in rows]
         plots.append(
             scatter(
                 points,
                 f"δ1 on {accurate.name}",
-                f"PDBE completeness on {outcome.name}, px",
-                f"Accuracy on {accurate.name}, sharpness on {outcome.name}",
+                f"PDBE completeness on {result.name}, px",
+                f"Accuracy on {accurate.name}, sharpness on {result.name}",
             )
         )
     return plots
 
 
-def _point(row: str, accurate: Outcome, sharp: Outcome) -> Point:
+def _point(row: str, accurate: BenchmarkResult, sharp: BenchmarkResult) -> Point:
     interval = accurate.certainty.intervals.get(row, {}).get("delta1")
     return Point(
         row,

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isnan, nan
 from pathlib import Path
 
@@ -14,24 +14,20 @@ from tqdm import tqdm
 
 from depthkd.alignment import Fit
 from depthkd.benchmarks.protocol import Protocol
-from depthkd.evaluation.answers import (
-    Answers,
-    AnswersOfTruth,
-    Inference,
-    WrongAnswerError,
-    answers_folder,
-    says_nothing,
-)
 from depthkd.evaluation.doubts import doubts, fit_facts
-from depthkd.evaluation.metrics import DIVISIONS, broken_metrics, means, pair_metrics
-from depthkd.evaluation.outcomes import Outcome
+from depthkd.evaluation.image_metrics import broken_metrics, image_job
+from depthkd.evaluation.means import means
 from depthkd.evaluation.provenance import Provenance
-from depthkd.evaluation.records import Records, Row
-from depthkd.evaluation.scoring import Fitted, ahead, fitted, slow_job, study_windows
+from depthkd.evaluation.raw_predictions import RawPredictions, TruthThroughCodec, predictions_folder
+from depthkd.evaluation.reading import ahead
+from depthkd.evaluation.records import Records, SampleRecord
+from depthkd.evaluation.scoring import DIVISIONS, Fitted, fitted, pair_metrics, study_windows
+from depthkd.evaluation.task import Task
 from depthkd.evaluation.workers import Workers
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.metrics.catalogue import MetricSet
 from depthkd.metrics.magnitude import output_magnitude
+from depthkd.models.inference import Inference, WrongPredictionError, says_nothing
 from depthkd.models.model import DepthModel
 from depthkd.report.pictures import metrics_caption
 from depthkd.resolution import size_range
@@ -39,10 +35,11 @@ from depthkd.resolution import size_range
 WAITING = 4  # jobs a worker process may be behind
 
 Map = Float[Tensor, "1 height width"]
+Means = dict[str, float]  # metric -> mean over images
 
 
-@dataclass
-class Subject:
+@dataclass(frozen=True)
+class EvaluatedModel:
     """A model that is tested.
 
     Args:
@@ -52,7 +49,7 @@ class Subject:
         device: where it runs.
         provenance: what it was trained on.
         trivial: whether it is one of the rows that give the others their meaning.
-        knows_truth: whether it is asked what it would answer if it knew the truth.
+        knows_truth: whether it is asked what it would predict if it knew the truth.
     """
 
     name: str
@@ -63,32 +60,87 @@ class Subject:
     trivial: bool = False
     knows_truth: bool = False
 
-    def knowing_truth(self) -> "Subject":
-        """The row that no answer of this model can beat, because it passes an autoencoder."""
+    def knowing_truth(self) -> "EvaluatedModel":
+        """The row that no prediction of this model can beat, because it passes an autoencoder."""
         name, weights = f"{self.name}, given the truth", f"{self.weights} given the truth"
         return replace(self, name=name, weights=weights, trivial=True, knows_truth=True)
 
-    def answers(self, outcome: Outcome, seed: int, out: Path | None) -> Answers:
-        """Its answers to a benchmark's images; kept below `out`, if that is given."""
-        how = outcome.protocol
+    def predictions(self, task: Task, seed: int, out: Path | None) -> RawPredictions:
+        """Its raw predictions for a benchmark's images; kept below `out`, if that is given."""
+        how = task.protocol
         keep = out is not None and not self.trivial
-        kind = AnswersOfTruth if self.knows_truth else Answers
+        kind = TruthThroughCodec if self.knows_truth else RawPredictions
         return kind(
             self.model,
             Inference(how.resolution, how.scale, how.flip, seed),
             self.device,
-            answers_folder(out, outcome.title, self.name) if keep and out is not None else None,
-            f"model {self.weights}, data {outcome.data}",
+            predictions_folder(out, task.title, self.name) if keep and out is not None else None,
+            f"model {self.weights}, data {task.data}",
         )
+
+    def runs_at(self, task: Task, sample: Sample) -> tuple[int, int] | None:
+        """Height and width at which it runs on a sample; None: only it knows, or it looks at nothing."""
+        how, size = task.protocol, sample.image.shape
+        if self.knows_truth:
+            return None
+        return self.model.runs_at(int(size[0]), int(size[1]), how.resolution, how.scale)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model on one benchmark under one protocol, as tables want it.
+
+    Args:
+        metrics: their means over images, and "images": over how many.
+        groups: part of the benchmark -> the same over its images.
+        seconds: that it took, apart from what was measured before.
+        run_at: the sizes at which the model ran, and whose preprocessing it took, in words.
+        overlaps: sentences: why it is not zero-shot.
+        faults: sentences about predictions that say nothing.
+        doubts: sentences: whether its space is right.
+        cameras: of a model that takes cameras, whether each image has one; None of the others.
+        unreadable: index -> why a sample could not be read.
+        without_truth: index -> the sample, of those without valid truth.
+        ranges: index -> the depths of one of these, where all are outside of the protocol's range.
+    """
+
+    metrics: Means
+    groups: dict[str, Means]
+    seconds: float
+    run_at: str
+    overlaps: list[str]
+    faults: list[str]
+    doubts: list[str]
+    cameras: list[bool] | None
+    unreadable: dict[int, str]
+    without_truth: dict[int, str]
+    ranges: dict[int, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of asking a model about a benchmark's samples, apart from the records.
+
+    Args:
+        seconds: that it took.
+        known: how many samples had been measured before.
+        unreadable: index -> why a sample could not be read.
+        wrong: the sentence about a model that does not answer with maps.
+    """
+
+    seconds: float
+    known: int
+    unreadable: dict[int, str] = field(default_factory=dict)
+    wrong: str | None = None
 
 
 @dataclass
 class Pending:
     """A sample's metrics, of which some are still being computed."""
 
-    outcome: Outcome
+    task: Task
     index: int
-    row: Row
+    record: SampleRecord
     slow: "Future[dict[str, float]] | None"
 
     def ready(self) -> bool:
@@ -97,110 +149,118 @@ class Pending:
 
 
 def measure(
-    subject: Subject,
-    outcomes: list[Outcome],
+    model: EvaluatedModel,
+    tasks: list[Task],
     records: Records,
     workers: Workers,
     seed: int = 0,
     out: Path | None = None,
-) -> None:
+) -> list[Measured]:
     """Score a model on a benchmark, but for the samples that `records` has already.
 
     Args:
-        subject: the model.
-        outcomes: the benchmark's, one a protocol; they get the metrics.
-        records: of the folder of results.
+        model: which.
+        tasks: the benchmark's, one a protocol.
+        records: of the folder of results; it gets every sample's metrics.
         workers: for the metrics that take a processor's time.
         seed: of models that draw noise.
         out: keeps raw predictions below it, and takes up those that are there; None: neither.
+
+    Returns:
+        What was measured, in the order of the tasks.
     """
-    benchmark, name = outcomes[0].benchmark, subject.name
+    asked = _ask(model, tasks, records, workers, seed, out)
+    found = [_summed_up(model, task, records, asked) for task in tasks]
+    before = f", {asked.known} of them measured before" if asked.known else ""
+    for task, measured in zip(tasks, found, strict=True):
+        if measured.metrics["images"]:
+            caption = f"{metrics_caption(measured.metrics)}, {int(measured.metrics['images'])} images"
+            print(f"{model.name} on {task.name}: {caption} in {asked.seconds:.1f} s{before}")
+    return found
+
+
+def _ask(
+    model: EvaluatedModel,
+    tasks: list[Task],
+    records: Records,
+    workers: Workers,
+    seed: int,
+    out: Path | None,
+) -> Asked:
+    """Put what is missing into the records; arguments as in `measure`."""
+    benchmark, name = tasks[0].benchmark, model.name
     missing: dict[str, set[int]] = {}
-    for outcome in outcomes:
-        records.begin(outcome.name, name, f"{outcome.identity}; model {subject.weights}; seed {seed}")
-        missing[outcome.name] = set(range(len(benchmark))) - set(records.rows(outcome.name, name))
+    for task in tasks:
+        records.begin(task.name, name, f"{task.identity}; model {model.weights}; seed {seed}")
+        missing[task.name] = set(range(len(benchmark))) - set(records.rows(task.name, name))
     wanted = sorted(set().union(*missing.values()))
     known = len(benchmark) - len(wanted)
-    answers = subject.answers(outcomes[0], seed, out)
+    predictions = model.predictions(tasks[0], seed, out)
     pending: deque[Pending] = deque()
+    unreadable: dict[int, str] = {}
+    wrong = None
     start = time.perf_counter()
-    label = f"{name} on {outcomes[0].title}"
     samples = ahead(benchmark, wanted)
+    label = f"{name} on {tasks[0].title}"
     for index, sample in tqdm(
         samples, desc=label, total=len(benchmark), initial=known, unit="image", disable=None
     ):
         if isinstance(sample, BadSample):
-            for outcome in outcomes:
-                outcome.unreadable[index] = str(sample)
+            unreadable[index] = str(sample)
             continue
         try:
-            raw = answers(index, sample)
-        except WrongAnswerError as error:
-            said = f"{name} was not scored, because of '{sample.key}': {error}"
-            for outcome in outcomes:
-                outcome.faults.setdefault(name, []).append(said)
+            raw = predictions(index, sample)
+        except WrongPredictionError as error:
+            wrong = f"{name} was not scored, because of '{sample.key}': {error}"
             break
-        for outcome in outcomes:
-            if index in missing[outcome.name]:
-                pending.append(_judge(subject, outcome, index, sample, raw, workers))
+        for task in tasks:
+            if index in missing[task.name]:
+                pending.append(_judge(model, task, index, sample, raw, workers))
         while pending and (pending[0].ready() or len(pending) > WAITING * workers.count):
             _finish(pending.popleft(), name, records)
     while pending:
         _finish(pending.popleft(), name, records)
-    seconds = time.perf_counter() - start
-    for outcome in outcomes:
-        _sum_up(subject, outcome, records)
-        outcome.seconds[name] = seconds
-        before = f", {known} of them measured before" if known else ""
-        if outcome.metrics[name]["images"]:
-            metrics = outcome.metrics[name]
-            caption = f"{metrics_caption(metrics)}, {int(metrics['images'])} images"
-            print(f"{name} on {outcome.name}: {caption} in {seconds:.1f} s{before}")
+    return Asked(time.perf_counter() - start, known, unreadable, wrong)
 
 
 def _judge(
-    subject: Subject, outcome: Outcome, index: int, sample: Sample, raw: Map, workers: Workers
+    model: EvaluatedModel, task: Task, index: int, sample: Sample, raw: Map, workers: Workers
 ) -> Pending:
     """One sample under one protocol."""
-    benchmark, space = outcome.benchmark, subject.model.space
-    fault = "" if subject.trivial else _fault(subject.name, raw, sample, outcome.protocol)
+    benchmark, space = task.benchmark, model.model.space
+    fault = "" if model.trivial else _fault(model.name, raw, sample, task.protocol)
     values: dict[str, float] = {}
     slow = None
-    one = None if sample.depth is None else fitted(raw, space, sample, outcome.protocol)
+    one = None if sample.depth is None else fitted(raw, space, sample, task.protocol)
     if one is not None:
-        values |= one.metrics(outcome.protocol)
-        values |= _facts(subject, outcome, raw, one, scored=not isnan(values["abs_rel"]))
-        if MetricSet.WINDOWS in outcome.sets:
-            values |= study_windows(raw, space, one, outcome.protocol, DIVISIONS)
-    job = slow_job(one, raw, space, sample, benchmark, outcome.protocol)
+        values |= one.metrics(task.protocol)
+        values |= _facts(model, task, raw, one, scored=not isnan(values["abs_rel"]))
+        if MetricSet.WINDOWS in task.sets:
+            values |= study_windows(raw, space, one, task.protocol, DIVISIONS)
+    job = image_job(one, raw, space, sample, benchmark, task.protocol)
     if job is not None and bool(torch.isfinite(raw).all()):
         slow = workers.submit(job)
     elif job is not None:
         values |= broken_metrics(job)
-    if MetricSet.OUTPUT in outcome.sets:
+    if MetricSet.OUTPUT in task.sets:
         values |= {name: float(value) for name, value in output_magnitude(raw).items()}
     if MetricSet.PAIRS in benchmark.metrics:
         values |= pair_metrics(raw[0], space.quantity, sample)
-    if subject.model.takes_camera:
+    if model.model.takes_camera:
         values["camera"] = float(sample.intrinsics is not None)
-    row = Row(
+    record = SampleRecord(
         sample.key,
         values,
         benchmark.group(index) or "",
-        subject.provenance.saw(sample.digest),
+        model.provenance.saw(sample.digest),
         fault,
-        None if subject.knows_truth else _run_at(subject, outcome, sample),
+        model.runs_at(task, sample),
     )
-    return Pending(outcome, index, row, slow)
-
-
-def _run_at(subject: Subject, outcome: Outcome, sample: Sample) -> tuple[int, int] | None:
-    how, size = outcome.protocol, sample.image.shape
-    return subject.model.runs_at(int(size[0]), int(size[1]), how.resolution, how.scale)
+    return Pending(task, index, record, slow)
 
 
 def _fault(name: str, raw: Map, sample: Sample, protocol: Protocol) -> str:
-    """The sentence about an answer that says nothing; empty for one that does."""
+    """The sentence about a prediction that says nothing; empty for one that does."""
     nothing = says_nothing(raw)
     if nothing is None:
         return ""
@@ -212,52 +272,55 @@ def _fault(name: str, raw: Map, sample: Sample, protocol: Protocol) -> str:
     return f"{name} answers '{sample.key}' with {nothing}{costs}"
 
 
-def _facts(subject: Subject, outcome: Outcome, raw: Map, one: Fitted, scored: bool) -> dict[str, float]:
+def _facts(model: EvaluatedModel, task: Task, raw: Map, one: Fitted, scored: bool) -> dict[str, float]:
     """What has to be known of a sample for the remarks under the table."""
     if scored:
-        maps = (raw, subject.model.space, one.truth, one.space, one.mask)
-        return {} if subject.trivial else fit_facts(*maps, outcome.protocol)
+        maps = (raw, model.model.space, one.truth, one.space, one.mask)
+        return {} if model.trivial else fit_facts(*maps, task.protocol)
     depth = one.measured_depth()
     return {"truth_low": float(depth.min()), "truth_high": float(depth.max())} if depth.numel() else {}
 
 
 def _finish(pending: Pending, name: str, records: Records) -> None:
     if pending.slow is not None:
-        pending.row.values.update(pending.slow.result())
-    records.add(pending.outcome.name, name, pending.index, pending.row)
+        pending.record.values.update(pending.slow.result())
+    records.add(pending.task.name, name, pending.index, pending.record)
 
 
-def _sum_up(subject: Subject, outcome: Outcome, records: Records) -> None:
+def _summed_up(model: EvaluatedModel, task: Task, records: Records, asked: Asked) -> Measured:
     """Means over images, and what has to be said about some of them."""
-    name = subject.name
-    rows = records.rows(outcome.name, name)
-    outcome.metrics[name] = means(row.values for row in rows.values())
-    for group in dict.fromkeys(row.group for row in rows.values()):
-        if group:
-            part = means(row.values for row in rows.values() if row.group == group)
-            outcome.groups.setdefault(group, {})[name] = part
-    if subject.trivial:
-        outcome.trivial.append(name)
+    name = model.name
+    rows = records.rows(task.name, name)
+    values = [row.values for row in rows.values()]
     sizes = size_range(row.run_at for row in rows.values())
-    preprocessing = subject.model.preprocessing
+    preprocessing = model.model.preprocessing
     own = "" if preprocessing == DepthModel.preprocessing else f", {preprocessing}"
-    outcome.run_at[name] = "-" if subject.trivial and sizes == "own" else f"{sizes}{own}"
-    for index, row in rows.items():
-        if row.fault:
-            outcome.faults.setdefault(name, []).append(row.fault)
-        if outcome.fitted and isnan(row.values.get("abs_rel", nan)):
-            outcome.without_truth[index] = row.sample
-            if "truth_low" in row.values:
-                outcome.ranges[index] = row.values["truth_low"], row.values["truth_high"]
-    images = sum(row.trained_on for row in rows.values())
-    outcome.overlaps[name] = subject.provenance.sentences(name, outcome.benchmark.guarded_as, images)
-    if not subject.trivial:
-        _doubt(subject, outcome, [row.values for row in rows.values()])
-
-
-def _doubt(subject: Subject, outcome: Outcome, rows: list[dict[str, float]]) -> None:
-    """What is said of a model's space, and of the cameras that it was given."""
-    if outcome.fitted:
-        outcome.doubts[subject.name] = doubts(subject.name, rows, subject.model.space, outcome.protocol)
-    if subject.model.takes_camera:
-        outcome.cameras[subject.name] = [row.get("camera", 0.0) > 0 for row in rows]
+    untrue = {i: r for i, r in rows.items() if task.fitted and isnan(r.values.get("abs_rel", nan))}
+    doubtful = task.fitted and not model.trivial
+    return Measured(
+        metrics=means(values),
+        groups={
+            group: means(row.values for row in rows.values() if row.group == group)
+            for group in dict.fromkeys(row.group for row in rows.values())
+            if group
+        },
+        seconds=asked.seconds,
+        run_at="-" if model.trivial and sizes == "own" else f"{sizes}{own}",
+        overlaps=model.provenance.sentences(
+            name, task.benchmark.guarded_as, sum(row.trained_on for row in rows.values())
+        ),
+        faults=[*([asked.wrong] if asked.wrong else []), *(r.fault for r in rows.values() if r.fault)],
+        doubts=doubts(name, values, model.model.space, task.protocol) if doubtful else [],
+        cameras=(
+            [row.get("camera", 0.0) > 0 for row in values]
+            if model.model.takes_camera and not model.trivial
+            else None
+        ),
+        unreadable=asked.unreadable,
+        without_truth={index: row.sample for index, row in untrue.items()},
+        ranges={
+            index: (row.values["truth_low"], row.values["truth_high"])
+            for index, row in untrue.items()
+            if "truth_low" in row.values
+        },
+    )

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from depthkd.evaluation.metrics import FACTS
+from depthkd.evaluation.means import FACTS
 from depthkd.formats.whole_files import write_whole
 from depthkd.metrics.catalogue import MetricSet, names_of
 
@@ -16,7 +16,7 @@ Key = tuple[str, str]  # benchmark, model
 
 
 @dataclass(frozen=True)
-class Row:
+class SampleRecord:
     """What is known of one model on one sample.
 
     Args:
@@ -56,7 +56,7 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self.table, self.facts = folder / "per_sample.csv", folder / "per_sample.json"
         self.identities: dict[str, str] = {}
-        self._rows: dict[Key, dict[int, Row]] = {}
+        self._rows: dict[Key, dict[int, SampleRecord]] = {}
         if self.table.is_file() and self.facts.is_file():
             self.identities = json.loads(self.facts.read_text())
             self._read()
@@ -70,7 +70,7 @@ class Records:
                     fault = row["fault"]
                     key = row["benchmark"], row["model"]
                     trained_on, run_at = row["trained_on"] == "yes", _size(row["run_at"])
-                    found = Row(row["sample"], values, row["group"], trained_on, fault, run_at)
+                    found = SampleRecord(row["sample"], values, row["group"], trained_on, fault, run_at)
                 except (TypeError, ValueError, KeyError):
                     continue  # cut off, or of another version
                 self._rows.setdefault(key, {})[index] = found
@@ -96,14 +96,14 @@ class Records:
         write_whole(self.table, table.getvalue())
         write_whole(self.facts, json.dumps(self.identities, indent=2) + "\n")
 
-    def add(self, benchmark: str, model: str, index: int, row: Row) -> None:
+    def add(self, benchmark: str, model: str, index: int, row: SampleRecord) -> None:
         """Keep one sample's metrics; they are on disk when this returns."""
         key = benchmark, model
         self._rows.setdefault(key, {})[index] = row
         with self.table.open("a", newline="") as file:
             csv.writer(file).writerow([*key, index, *row.cells()])
 
-    def rows(self, benchmark: str, model: str) -> dict[int, Row]:
+    def rows(self, benchmark: str, model: str) -> dict[int, SampleRecord]:
         """Index -> row, in the samples' order."""
         return dict(sorted(self._rows.get((benchmark, model), {}).items()))
 

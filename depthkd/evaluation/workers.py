@@ -8,7 +8,7 @@ import cv2
 import torch
 
 from depthkd.cluster.processors import processors
-from depthkd.evaluation.metrics import SlowJob, slow_metrics
+from depthkd.evaluation.image_metrics import ImageJob, image_metrics
 from depthkd.processes import pool
 
 MOST = 8
@@ -34,15 +34,15 @@ class Workers:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def submit(self, job: SlowJob) -> "Future[dict[str, float]]":
-        """Compute `slow_metrics`; the future is ready at once where there are no processes."""
+    def submit(self, job: ImageJob) -> "Future[dict[str, float]]":
+        """Compute `image_metrics`; the future is ready at once where there are no processes."""
         if self.count == 0:
             done: Future[dict[str, float]] = Future()
-            done.set_result(slow_metrics(job))
+            done.set_result(image_metrics(job))
             return done
         if self._pool is None:
             self._pool = pool(self.count, _start)
-        return self._pool.submit(slow_metrics, job)
+        return self._pool.submit(image_metrics, job)
 
 
 def _start() -> None:

@@ -25,7 +25,7 @@ def parsed(
     Args:
         verb: such as "test".
         usage: what `--help` begins with.
-        function: whose parameters are the options.
+        function: a function, or a class, whose parameters are the options.
         arguments: the command line without the verb.
         words: the parameter that the words before the first option are for; None: there are none.
         several: parameters that take several words, as a shell makes them of one pattern.
@@ -40,7 +40,10 @@ def parsed(
         rest = [*first, *rest]
     parser = Parser(prog=f"depthkd {verb}", description=usage)
     parser.add_argument("--config", action="config", help="a YAML file of the options below")
-    parser.add_function_arguments(function)
+    if isinstance(function, type):
+        parser.add_class_arguments(function)
+    else:
+        parser.add_function_arguments(function)
     lists = {*several, *([] if words is None else [words])}
     options: Namespace = parser.instantiate(parser.parse_args([*config, *_gathered(rest, lists)]))
     del options["config"]

@@ -13,19 +13,19 @@ from tqdm import tqdm
 from depthkd.batch import METRIC_DEPTH
 from depthkd.cluster.processors import use_processors
 from depthkd.errors import UserError
-from depthkd.evaluation.answers import (
-    Answers,
-    Inference,
-    WrongAnswerError,
-    device_of,
-    image_tensor,
-    says_nothing,
-)
 from depthkd.formats.images import IMAGE_SUFFIXES, decode_image
 from depthkd.formats.ply import encode_ply
 from depthkd.formats.sample import BadSample, Sample, read_file
 from depthkd.formats.whole_files import whole_file
 from depthkd.geometry import back_project, focal_length, intrinsics_matrix
+from depthkd.models.inference import (
+    Inference,
+    WrongPredictionError,
+    device_of,
+    image_tensor,
+    predict_sample,
+    says_nothing,
+)
 from depthkd.models.model import DepthModel
 from depthkd.parsing import numbers
 from depthkd.paths import expand_paths, user_path
@@ -115,19 +115,19 @@ def predict(
     sizes: list[tuple[int, int] | None] = []
     left_out: list[str] = []
     empty: list[str] = []
-    answers = Answers(network, Inference(resolution, scale, flip, seed), place)
-    for index, (path, target) in enumerate(tqdm(targets, desc="predict", unit="image", disable=None)):
+    how = Inference(resolution, scale, flip, seed)
+    for path, target in tqdm(targets, desc="predict", unit="image", disable=None):
         try:
             image = decode_image(read_file(path), str(path))
             height, width = image.shape[:2]
             known = intrinsics_of(given, fov, height, width)
             camera = None if known is None else known.double().numpy()
-            depth = answers(index, Sample(str(path), image, intrinsics=camera))
+            depth = predict_sample(network, Sample(str(path), image, intrinsics=camera), how, place)
         except BadSample as error:
             left_out.append(str(error))
             print(f"left out: {error}")
             continue
-        except WrongAnswerError as error:
+        except WrongPredictionError as error:
             if len(targets) == 1:
                 raise UserError(f"{path}: {error}") from error
             left_out.append(f"{path}: {error}")

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from depthkd.benchmarks.roots import listing
-from depthkd.evaluation.evaluate import evaluate
+from depthkd.evaluation.evaluate import carried_out
+from depthkd.evaluation.request import EvaluationRequest
 from depthkd.paths import user_path
 from depthkd.runs.folder import Run
 from depthkd.runs.named_models import named_model
@@ -61,11 +62,13 @@ def main(command: Command) -> int:
     Raises:
         UserError, MissingFileError: a user's mistake, as a sentence.
     """
-    options = parsed("test", USAGE, evaluate, expand(command.arguments))
-    if options.root is not None and not options.models:
-        print(listing(user_path(options.root), options.only, options.splits), end="")
+    request = EvaluationRequest(
+        **parsed("test", USAGE, EvaluationRequest, expand(command.arguments)).as_dict()
+    )
+    if request.root is not None and not request.models:
+        print(listing(user_path(request.root), request.only, request.splits), end="")
         return 0
-    results = evaluate(**options.as_dict())
+    results = carried_out(request)
     found = results["benchmarks"].values()
     wrong = ("unreadable", "without_truth", "faults", "unscored")
     whole = not any(benchmark[what] for benchmark in found for what in wrong)

@@ -7,9 +7,10 @@ import torch
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH, SCALE_DISPARITY, DepthSpace
 from depthkd.benchmarks import Motorcycle
 from depthkd.benchmarks.trivial import BestConstant, MeanMap, TrivialModel, VerticalRamp, mean_disparity_map
-from depthkd.evaluation.answers import image_tensor
-from depthkd.evaluation.scoring import Fitted, fitted, truth_space
+from depthkd.evaluation.reading import truth_space
+from depthkd.evaluation.scoring import Fitted, fitted
 from depthkd.formats.sample import Sample
+from depthkd.models.inference import image_tensor
 from depthkd.models.model import DepthModel
 
 CPU = torch.device("cpu")

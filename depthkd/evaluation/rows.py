@@ -15,8 +15,8 @@ from depthkd.runs.student import load_student
 MEAN_MAP_SAMPLES = 500
 
 
-@dataclass
-class Contender:
+@dataclass(frozen=True)
+class Row:
     """A row: a model that is loaded when its turn comes.
 
     Args:
@@ -32,9 +32,9 @@ class Contender:
     run: Path | None = None
 
 
-def contenders(
+def rows(
     models: dict[str, str | DepthModel], mean_map: str | list[str] | None, untrained: bool
-) -> Iterator[Contender]:
+) -> Iterator[Row]:
     """All rows, the models first.
 
     Args:
@@ -44,20 +44,20 @@ def contenders(
     """
     for name, model in models.items():
         if isinstance(model, DepthModel):
-            yield Contender(name, partial(_itself, model))
+            yield Row(name, partial(_itself, model))
             continue
         named = named_model(model)
         if named.run is None:
-            yield Contender(name, named.load)
+            yield Row(name, named.load)
             continue
-        yield Contender(name, named.load, run=user_path(model))
+        yield Row(name, named.load, run=user_path(model))
         if untrained:
             fresh = partial(load_student, named.run.checkpoint, fresh=True)
-            yield Contender(f"{name}, untrained", fresh, trivial=True)
-    yield Contender("best constant per image", BestConstant, trivial=True)
-    yield Contender("vertical ramp", VerticalRamp, trivial=True)
+            yield Row(f"{name}, untrained", fresh, trivial=True)
+    yield Row("best constant per image", BestConstant, trivial=True)
+    yield Row("vertical ramp", VerticalRamp, trivial=True)
     if mean_map is not None:
-        yield Contender("mean training map", partial(_mean_map, mean_map), trivial=True)
+        yield Row("mean training map", partial(_mean_map, mean_map), trivial=True)
 
 
 def _mean_map(urls: str | list[str]) -> DepthModel:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from depthkd.evaluation.answers import Answers, Inference, answers_folder
 from depthkd.evaluation.evaluate import evaluate
+from depthkd.evaluation.raw_predictions import RawPredictions, predictions_folder
+from depthkd.models.inference import Inference
 from depthkd.models.model import DepthOutput
 from tests.evaluation.subjects import SIZE, Boxes, Seer
 
@@ -27,7 +28,7 @@ def test_scale_and_flip_reach_the_network() -> None:
             return super().forward(image)
 
     for how in (Inference(scale=2.0), Inference(resolution=20), Inference(20, 4.0), Inference(flip=True)):
-        assert Answers(Watcher(), how, CPU)(0, SAMPLE).shape == (1, *SIZE)
+        assert RawPredictions(Watcher(), how, CPU)(0, SAMPLE).shape == (1, *SIZE)
     assert sizes == [(80, 112), (20, 28), (80, 112), SIZE, SIZE]
 
 
@@ -36,17 +37,17 @@ def test_noise_begins_anew_with_every_image() -> None:
         def forward(self, image: Any) -> DepthOutput:
             return DepthOutput(torch.rand(len(image), *image.shape[-2:]))
 
-    first, again, other = (Answers(Noisy(), Inference(seed=s), CPU) for s in (1, 1, 2))
+    first, again, other = (RawPredictions(Noisy(), Inference(seed=s), CPU) for s in (1, 1, 2))
     assert torch.equal(first(0, SAMPLE), again(5, SAMPLE))
     assert not torch.equal(first(0, SAMPLE), other(0, SAMPLE))
 
 
 def test_kept_answers_are_at_the_networks_size_and_are_taken_up(tmp_path: Path) -> None:
-    answers = Answers(Seer(), Inference(resolution=20), CPU, tmp_path, "one")
+    answers = RawPredictions(Seer(), Inference(resolution=20), CPU, tmp_path, "one")
     first = answers(3, SAMPLE)
     assert np.load(tmp_path / "000003.npy").shape == (20, 28)
     Seer.asked = 0
-    again = Answers(Seer(), Inference(resolution=20), CPU, tmp_path, "one")
+    again = RawPredictions(Seer(), Inference(resolution=20), CPU, tmp_path, "one")
     assert torch.equal(again(3, SAMPLE), first) and Seer.asked == 0
 
 
@@ -61,17 +62,17 @@ def test_kept_answers_are_at_the_networks_size_and_are_taken_up(tmp_path: Path) 
     ],
 )
 def test_answers_of_another_model_or_run_are_not(tmp_path: Path, how: Inference) -> None:
-    Answers(Seer(), Inference(resolution=20), CPU, tmp_path, "one")(3, SAMPLE)
+    RawPredictions(Seer(), Inference(resolution=20), CPU, tmp_path, "one")(3, SAMPLE)
     Seer.asked = 0
-    Answers(Seer(), how, CPU, tmp_path, "one")(3, SAMPLE)
+    RawPredictions(Seer(), how, CPU, tmp_path, "one")(3, SAMPLE)
     assert Seer.asked >= 1
     Seer.asked = 0
-    Answers(Seer(), how, CPU, tmp_path, "two")(3, SAMPLE)
+    RawPredictions(Seer(), how, CPU, tmp_path, "two")(3, SAMPLE)
     assert Seer.asked >= 1
 
 
 def test_a_kept_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:
-    answers = Answers(Seer(), Inference(), CPU, tmp_path, "one")
+    answers = RawPredictions(Seer(), Inference(), CPU, tmp_path, "one")
     first = answers(3, SAMPLE)
     path = tmp_path / "000003.npy"
     path.write_bytes(path.read_bytes()[:200])
@@ -80,7 +81,7 @@ def test_a_kept_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> No
 
 
 def test_names_that_differ_in_odd_characters_do_not_share_a_folder(tmp_path: Path) -> None:
-    folders = {answers_folder(tmp_path, "b", name) for name in ("a b", "a_b", "a/b", "../b")}
+    folders = {predictions_folder(tmp_path, "b", name) for name in ("a b", "a_b", "a/b", "../b")}
     assert len(folders) == 4 and all(f.parent == tmp_path / "predictions" / "b" for f in folders)
 
 

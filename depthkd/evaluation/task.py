@@ -1,0 +1,98 @@
+"""One benchmark under one protocol."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from depthkd.batch import DepthSpace
+from depthkd.benchmarks.benchmark import Benchmark
+from depthkd.benchmarks.protocol import Protocol
+from depthkd.errors import UserError
+from depthkd.evaluation.identity import benchmark_fingerprint
+from depthkd.evaluation.reading import truth_space
+from depthkd.metrics.boundary import SMALLEST_DEPTH
+from depthkd.metrics.catalogue import MetricSet
+
+RATIOS_OF = {
+    "aligned": "the fitted depth",
+    "raw": f"the raw prediction (of disparity its inverse, clipped at {SMALLEST_DEPTH:g})",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is scored on, and how.
+
+    Args:
+        title: the benchmark's name.
+        benchmark: its samples.
+        protocol: how they are scored.
+        alone: whether the benchmark is scored under no other protocol.
+        studies: sets of metrics besides those of the benchmark.
+    """
+
+    title: str
+    benchmark: Benchmark
+    protocol: Protocol
+    alone: bool = True
+    studies: tuple[MetricSet, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What results and tables call it."""
+        return self.title if self.alone else f"{self.title} ({self.protocol.name})"
+
+    @cached_property
+    def data(self) -> str:
+        """The benchmark's fingerprint."""
+        return benchmark_fingerprint(self.benchmark)
+
+    @property
+    def identity(self) -> str:
+        """What metrics depend on, besides the model."""
+        return f"{self.protocol!r}; data {self.data}; metrics {', '.join(self.sets)}"
+
+    @property
+    def sets(self) -> tuple[MetricSet, ...]:
+        """All sets of metrics that are computed."""
+        suited = [s for s in self.studies if s is not MetricSet.WINDOWS or self.fitted]
+        return (*self.benchmark.metrics, *suited)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether predictions are fitted to a truth at all."""
+        return MetricSet.DEPTH in self.benchmark.metrics
+
+    @property
+    def description(self) -> str:
+        """What stands beside the metrics."""
+        sets, ratios_of = self.benchmark.metrics, RATIOS_OF[self.protocol.stand_in]
+        recall = f"boundary recall of {ratios_of}, foreground where alpha is above 0.1"
+        if self.fitted:
+            edges = {MetricSet.EDGES: f"boundary F1 of {ratios_of}", MetricSet.MATTE: recall}
+            return ", ".join([str(self.protocol), *(text for s, text in edges.items() if s in sets)])
+        unfitted = {
+            MetricSet.PAIRS: "pairs: the raw prediction at two points, no fit; a tie is wrong; the mean over "
+            "all pairs",
+            MetricSet.MATTE: f"mattes: {recall}, no fit",
+        }
+        return "; ".join([*(text for s, text in unfitted.items() if s in sets), self.protocol.run()])
+
+    def refusal(self, name: str, space: DepthSpace, optional: bool) -> str | None:
+        """The note about a model that the protocol cannot score, where that is optional; None: it can.
+
+        Raises:
+            UserError: it cannot, and the model is not optional.
+        """
+        if not self.fitted:
+            return None
+        try:
+            self.protocol.check(space, truth_space(self.benchmark))
+        except UserError as error:
+            if not optional:
+                raise UserError(f"model '{name}' on benchmark '{self.title}': {error}") from error
+            return f"No row for {name}: {error}."
+        return None
+
+    def has_truth(self) -> bool:
+        """Whether its samples have depth that can become any quantity."""
+        return self.fitted and truth_space(self.benchmark).invertible

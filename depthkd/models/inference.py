@@ -1,0 +1,105 @@
+"""Asking a model about one image: how it is run, on which device, and whether it answers with a map."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from depthkd.errors import UserError
+from depthkd.formats.sample import Sample
+from depthkd.models.model import DepthModel
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How a network is run, apart from what is then done with its prediction.
+
+    Args:
+        resolution: the size, see `Protocol`; None: the model's own.
+        scale: a further factor on it (Depth Anything V2's test-time scaling: 1, 2, 4).
+        flip: average with the mirrored image's prediction.
+        seed: of networks that draw noise; every image's draws begin anew from it.
+    """
+
+    resolution: int | str | None = None
+    scale: float = 1.0
+    flip: bool = False
+    seed: int = 0
+
+
+class WrongPredictionError(Exception):
+    """A network that does not answer an image with one map; the sentence says what it does instead."""
+
+
+def infer_sample(
+    model: DepthModel, sample: Sample, how: Inference, device: torch.device
+) -> Float[Tensor, "1 _ _"]:
+    """A model's raw prediction for a sample's image, float32, at the size that the network gives it.
+
+    Raises:
+        WrongPredictionError: it does not answer with one map.
+    """
+    torch.manual_seed(how.seed)
+    image, camera = image_tensor(sample.image, device), sample.intrinsics
+    intrinsics = None if camera is None else torch.tensor(camera, device=device)[None].float()
+    try:
+        depth = model.infer(image, how.resolution, how.scale, how.flip, intrinsics)
+    except UserError as error:  # it does not take an image as odd as this one
+        raise WrongPredictionError(str(error)) from error
+    if depth.ndim != 3 or len(depth) != 1 or 0 in depth.shape:
+        raise WrongPredictionError(
+            f"{type(model).__name__} answers an image of {sample.image.shape[0]} x "
+            f"{sample.image.shape[1]} pixels with {list(depth.shape)}; it would be [1, height, width]"
+        )
+    return depth
+
+
+def predict_sample(
+    model: DepthModel, sample: Sample, how: Inference, device: torch.device
+) -> Float[Tensor, "1 height width"]:
+    """`infer_sample` at the image's own size.
+
+    Raises:
+        WrongPredictionError: the model does not answer with one map.
+    """
+    size = int(sample.image.shape[0]), int(sample.image.shape[1])
+    return model.restore(infer_sample(model, sample, how, device), size)
+
+
+def says_nothing(prediction: Float[Tensor, "1 height width"]) -> str | None:
+    """What a prediction consists of, where that is not depth: numbers that are not finite, or one value; None
+    of one that says something."""
+    broken = int((~torch.isfinite(prediction)).sum())
+    if broken:
+        return f"{broken} numbers that are not finite, of {prediction.numel()}"
+    if prediction.numel() > 1 and bool(prediction.max() == prediction.min()):
+        return f"{float(prediction.max()):g} everywhere"
+    return None
+
+
+def device_of(name: str) -> torch.device:
+    """The device of that name; "auto" is a GPU where there is one.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device '{name}' does not exist; it would be auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device '{name}' is not there: torch sees {torch.cuda.device_count()} CUDA device(s)"
+        )
+    return device
+
+
+def image_tensor(
+    image: UInt8[np.ndarray, "height width 3"], device: torch.device
+) -> Float[Tensor, "1 3 height width"]:
+    """An image as models take it: a batch of one, RGB in [0, 1]."""
+    return torch.tensor(image).to(device).permute(2, 0, 1)[None].float() / 255.0
