@@ -1,1 +1,1 @@
-"""Distil monocular depth networks from other depth networks."""
+"""Distill monocular depth networks from other depth networks."""

@@ -142,7 +142,7 @@ def _solve_scale(
 
 
 def fit_scale_and_shift(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, PerImage]:
-    """Scale s and shift t that minimise the sum of (s * prediction + t - target)^2 over the mask.
+    """Scale s and shift t that minimize the sum of (s * prediction + t - target)^2 over the mask.
 
     A constant prediction gets scale 0 and the target's mean; an empty mask gets 0 and 0.
     """
@@ -151,7 +151,7 @@ def fit_scale_and_shift(prediction: Map, target: Map, mask: Mask) -> tuple[PerIm
 
 
 def fit_scale(prediction: Map, target: Map, mask: Mask) -> PerImage:
-    """Scale s that minimises the sum of (s * prediction - target)^2 over the mask; 0 if that is all zeros."""
+    """Scale s that minimizes the sum of (s * prediction - target)^2 over the mask; 0 if that is all zeros."""
     return _solve_scale(*_moments(prediction, target, mask))[0].to(prediction.dtype)
 
 

@@ -20,7 +20,7 @@ class Quantity(StrEnum):
 
 
 class Ambiguity(StrEnum):
-    """What must still be known before the numbers are metres (or 1/metres)."""
+    """What must still be known before the numbers are meters (or 1/meters)."""
 
     METRIC = "metric"  # nothing
     SCALE = "scale"  # one factor per image
@@ -31,7 +31,7 @@ class Ambiguity(StrEnum):
 class DepthSpace:
     """The space that a depth map lives in, such as "affine disparity" or "metric depth".
 
-    Every model and every owner of a depth tensor declares one; alignment, losses, metrics, colour
+    Every model and every owner of a depth tensor declares one; alignment, losses, metrics, color
     maps and file formats read it.
     """
 
@@ -86,8 +86,8 @@ class Batch:
     """Samples of one source, of one size and one depth space.
 
     Workers emit uint8 images; `images()` gives the floats that models want. `depth` is in `space`
-    (z-depth in metres, where it is metric depth), `mask` is true where it is valid, `intrinsics`
-    are in pixels with the centre of the top-left pixel at (0, 0), and `positions` are the samples'
+    (z-depth in meters, where it is metric depth), `mask` is true where it is valid, `intrinsics`
+    are in pixels with the center of the top-left pixel at (0, 0), and `positions` are the samples'
     places in the stream, from which every random choice about them is drawn. `windows` are further
     views of parts of the image, and `boxes` says where each lies in it: (top, left, height, width)
     as fractions of the image. `skipped` has a sentence for every bad sample that was passed over,

@@ -1,6 +1,6 @@
 """Pinhole cameras: intrinsics that follow crops, resizes and flips; distance <-> z; back-projection.
 
-Pixel coordinates put the *centre* of the top-left pixel at (0, 0), as OpenCV and KITTI do. Where a
+Pixel coordinates put the *center* of the top-left pixel at (0, 0), as OpenCV and KITTI do. Where a
 data set puts the image's corner there (Hypersim), subtract 0.5 from its principal point first.
 """
 
@@ -42,7 +42,7 @@ def crop_intrinsics(intrinsics: Intrinsics, top: float | int, left: float | int)
 def resize_intrinsics(intrinsics: Intrinsics, scale_y: float | int, scale_x: float | int) -> Intrinsics:
     """The camera after a resize by `scale_y` (new height / old) and `scale_x`.
 
-    The image's corner stays where it is, so pixel centres move by half a pixel.
+    The image's corner stays where it is, so pixel centers move by half a pixel.
     """
     resized = intrinsics.clone()
     resized[..., 0, 0] *= scale_x
@@ -70,12 +70,12 @@ def pixel_rays(intrinsics: Intrinsics, height: int, width: int) -> Float[Tensor,
 
 
 def distance_to_z(distance: Map, intrinsics: Intrinsics) -> Map:
-    """Distance from the camera's centre (Hypersim's "depth") -> z, both in the same unit."""
+    """Distance from the camera's center (Hypersim's "depth") -> z, both in the same unit."""
     return distance / _ray_length(intrinsics, distance)
 
 
 def z_to_distance(z: Map, intrinsics: Intrinsics) -> Map:
-    """z -> distance from the camera's centre, both in the same unit."""
+    """z -> distance from the camera's center, both in the same unit."""
     return z * _ray_length(intrinsics, z)
 
 

@@ -33,7 +33,7 @@ class Knower(DepthModel):
         super().__init__()
         self.space = {str(s): s for s in (AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH)}[space]
         self.power = power
-        self.source, self.licence = f"knower of {power}", "MIT"
+        self.source, self.license = f"knower of {power}", "MIT"
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> DepthOutput:
         rows = torch.linspace(0.1, 1, image.shape[-2])[None, :, None]
@@ -82,7 +82,7 @@ def test_a_run_folder_alone_is_tested_on_its_own_validation(
     assert floor["protocol"] == str(Protocol.named("marigold", min_depth=1e-3, max_depth=80.0))
     assert floor["samples"] == 5 and floor["unreadable"] == []
     about = results["models"]["foo"]
-    assert (about["source"], about["licence"], about["space"]) == ("knower of 1.0", "MIT", "affine disparity")
+    assert (about["source"], about["license"], about["space"]) == ("knower of 1.0", "MIT", "affine disparity")
     assert about["weights"] != results["models"]["foo, untrained"]["weights"]
     low, high = floor["intervals"]["foo"]["abs_rel"]
     assert low <= errors["foo"] <= high

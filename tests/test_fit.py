@@ -48,7 +48,7 @@ def test_a_teacher_and_its_student_end_to_end(home: Path, command_line: CommandL
     parts = ("student.", "feature_projection.")  # and no teacher
     assert all(key.startswith(parts) for key in content["state_dict"])
     assert content["depthkd"]["teachers"] == {
-        "teacher": {"source": "runs/tiny/teacher", "licence": "unknown", "training_sets": None}
+        "teacher": {"source": "runs/tiny/teacher", "license": "unknown", "training_sets": None}
     }
     assert content["depthkd"]["space"] == "affine disparity"
     assert content["ShardDataModule"]["processed"] == 3

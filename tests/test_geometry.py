@@ -78,7 +78,7 @@ def test_a_flipped_map_back_projects_to_mirrored_points(camera: torch.Tensor, z:
 
 
 def test_a_halved_image_sees_the_mean_of_two_by_two_points(camera: torch.Tensor) -> None:
-    """A plane at z = 2: a half-size pixel's centre lies amid the four that it covers."""
+    """A plane at z = 2: a half-size pixel's center lies amid the four that it covers."""
     plane = torch.full((HEIGHT, WIDTH), 2.0, dtype=torch.float64)
     full = back_project(plane, camera)
     half = back_project(plane[::2, ::2], resize_intrinsics(camera, 0.5, 0.5))

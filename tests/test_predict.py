@@ -189,7 +189,7 @@ class Answers(DepthModel):
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.kind = kind
-        self.source, self.licence = kind, "MIT"
+        self.source, self.license = kind, "MIT"
 
     def forward(self, image: Image) -> DepthOutput:
         depth = 3.0 + image.mean(1)

@@ -33,7 +33,7 @@ def photos(folder: Path, names: list[str]) -> list[Path]:
 
 
 def depths(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
-    """16-bit millimetres, 0 and 65535 invalid."""
+    """16-bit millimeters, 0 and 65535 invalid."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
     maps = {name: rng.integers(500, 9000, SIZE, dtype=np.uint16) for name in names}

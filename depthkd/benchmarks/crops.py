@@ -13,7 +13,7 @@ from depthkd.geometry import crop_intrinsics
 Crop = Literal["eigen", "garg", "none"]
 
 NYU_EIGEN = np.s_[45:471, 41:601]  # of 480 x 640; outside it Kinect's depth was never projected
-KB_CROP = (352, 1216)  # height, width: bottom and centre, of image and truth
+KB_CROP = (352, 1216)  # height, width: bottom and center, of image and truth
 CROPS: dict[Crop, tuple[float, float, float, float]] = {  # rows and columns that are scored, as fractions
     "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),
     "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),

@@ -49,11 +49,11 @@ class Protocol:
         fit_quantity: where the fit happens; None: in the model's own quantity.
         score_quantity: where the fitted prediction and the truth are compared.
         min_depth, max_depth: a pixel is valid strictly between them, and the fitted prediction is
-            clipped to them; in the truth's unit (metres, where it is metric). None: no bound.
+            clipped to them; in the truth's unit (meters, where it is metric). None: no bound.
         clip_only: the range clips predictions, but leaves no pixel out.
         clip_predictions: whether it clips predictions, as Marigold's and ZoeDepth's evaluations do;
             SharpDepth's does not. A fitted disparity is raised to `min_disparity` either way.
-        fit_side: the fit sees maps whose sides are at most so many pixels, by nearest neighbour;
+        fit_side: the fit sees maps whose sides are at most so many pixels, by nearest neighbor;
             None: the whole maps.
         min_disparity: a fitted disparity is raised to it before it is inverted, in 1 / the truth's unit.
         skip_zeros: leave pixels whose predicted disparity is exactly 0 out of the fit (not out of

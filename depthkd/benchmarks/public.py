@@ -185,7 +185,7 @@ class IBims1(PublicBenchmark):
     """100 indoor images with annotated edges and planes; .005 to 25 m, as UniDepth has it; others stop at 10.
 
     Args:
-        max_depth: the end of the valid range, in metres; None: no end.
+        max_depth: the end of the valid range, in meters; None: no end.
         unmeasured: see `Benchmark`; Depth Pro's script knows no mask, so that holes have edges.
         root, settings: see `PublicBenchmark`.
     """

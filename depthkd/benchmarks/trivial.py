@@ -26,7 +26,7 @@ class TrivialModel(DepthModel):
     """A DepthModel without parameters."""
 
     space = AFFINE_DISPARITY
-    licence = "none"
+    license = "none"
 
     def runs_at(self, height: int, width: int, resolution: Asked = None, scale: float = 1.0) -> None:
         """At no size."""
@@ -93,7 +93,7 @@ def mean_disparity_map(
     for sample in samples:
         if sample.depth is None or sample.mask is None or not sample.mask.any():
             continue
-        disparity = np.where(sample.mask, _normalised_disparity(sample), 0.0)
+        disparity = np.where(sample.mask, _normalized_disparity(sample), 0.0)
         size = (width, height)
         weight = cv2.resize(sample.mask.astype(np.float64), size, interpolation=cv2.INTER_AREA)
         total += cv2.resize(disparity, size, interpolation=cv2.INTER_AREA)
@@ -111,7 +111,7 @@ def spread(benchmark: Benchmark, limit: int) -> Iterator[Sample]:
     return (benchmark.sample(i * len(benchmark) // number) for i in range(number))
 
 
-def _normalised_disparity(sample: Sample) -> Float[np.ndarray, "height width"]:
+def _normalized_disparity(sample: Sample) -> Float[np.ndarray, "height width"]:
     assert sample.depth is not None and sample.mask is not None
     if sample.space is None:
         raise UserError(f"sample '{sample.key}' has a depth map, but no space says what it holds")

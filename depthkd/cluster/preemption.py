@@ -1,4 +1,4 @@
-"""Preemption: a signal asks, all ranks agree at an optimiser step, and the run is saved and left."""
+"""Preemption: a signal asks, all ranks agree at an optimizer step, and the run is saved and left."""
 
 import signal
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Preemption(Callback):
     """Saves and leaves after SIGTERM, SIGUSR1 or Ctrl-C, on the same optimizer step on every rank.
 
     The handler notes a number and nothing else: whatever saves, logs or talks to other ranks inside a
-    handler can interrupt the very call that it needs. At each optimiser step the ranks start a vote
+    handler can interrupt the very call that it needs. At each optimizer step the ranks start a vote
     among processors, which costs the devices nothing, and read the one before it: every rank sees
     the same outcome at the same step, and none waits for it.
 

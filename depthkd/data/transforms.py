@@ -123,7 +123,7 @@ class CrossContextCrop(SquareCrop):
         window: a window's side.
         placement: "random", uniform inside the region; or "grid", from edge to edge: k x k windows,
             which cover the region where k * window reaches its side.
-        overlap: with "grid": the region's full grid, whose neighbours share at least this part of a
+        overlap: with "grid": the region's full grid, whose neighbors share at least this part of a
             window's side, of which `windows` are drawn (again and again, where it has fewer). None:
             the grid has `windows` of them.
         flip: probability of mirroring the region together with its windows.

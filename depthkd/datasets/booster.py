@@ -14,14 +14,14 @@ from depthkd.formats.depth import read_depth_npy
 from depthkd.formats.images import decode_image
 from depthkd.formats.sample import BadSample
 
-MILLIMETRE = 1e-3  # m, the unit of the calibration's baseline
+MILLIMETER = 1e-3  # m, the unit of the calibration's baseline
 IMAGE = re.compile(r"(?P<scene>(?:.*/)?)camera_(?P<camera>00|02)/im\d+\.png")
 NODES = {"00": "proj_matL", "02": "proj_matR"}
 CALIBRATION = "calib_00-02.xml"
 
 
 def read_calibration(data: bytes, node: str, name: str) -> tuple[Float64[np.ndarray, "3 3"], float]:
-    """A camera's matrix, in pixels, and the baseline in metres, from a scene's calib_00-02.xml.
+    """A camera's matrix, in pixels, and the baseline in meters, from a scene's calib_00-02.xml.
 
     Raises:
         BadSample: it is no such file.
@@ -34,7 +34,7 @@ def read_calibration(data: bytes, node: str, name: str) -> tuple[Float64[np.ndar
         raise BadSample(f"{name} is no XML file that OpenCV wrote: {error}") from error
     if camera is None or camera.shape[0] < 3 or camera.shape[1] < 3 or not baseline > 0:
         raise BadSample(f"{name} lacks the matrix {node} or a baselineLR above 0")
-    return np.asarray(camera[:3, :3], np.float64), baseline * MILLIMETRE
+    return np.asarray(camera[:3, :3], np.float64), baseline * MILLIMETER
 
 
 class Booster(DepthDataset):

@@ -1,6 +1,6 @@
 """Readers for the files in which depth data sets ship their cameras.
 
-Each gives a 3x3 matrix in pixels with the centre of the top-left pixel at (0, 0), whatever the file's own
+Each gives a 3x3 matrix in pixels with the center of the top-left pixel at (0, 0), whatever the file's own
 convention.
 """
 
@@ -26,7 +26,7 @@ COLMAP_FOCALS = {  # models of COLMAP -> how many focal lengths their parameters
 def read_cam(data: bytes, name: str) -> Matrix:
     """MPI Sintel's .cam, as `cam_read` of its sdk reads it: a magic number, and the matrices in float64.
 
-    Its principal points are half a pixel less than half the image's size (511.5 of 1024), so that the centre
+    Its principal points are half a pixel less than half the image's size (511.5 of 1024), so that the center
     of the top-left pixel is at (0, 0).
 
     Raises:

@@ -259,7 +259,7 @@ class DepthDataset(ListedDataset):
 
     @abstractmethod
     def decode(self, line: list[str]) -> Decoded:
-        """One line of the list: image, depth in metres, and where it was measured."""
+        """One line of the list: image, depth in meters, and where it was measured."""
 
 
 def dataset_class(name: str) -> type[ListedDataset]:

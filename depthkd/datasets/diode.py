@@ -23,7 +23,7 @@ CAMERA = (886.81, 927.06, 512 - 0.5, 384 - 0.5)
 
 
 class DIODE(DepthDataset):
-    """Lines `rgb depth mask`; arrays in metres, with masks of their own.
+    """Lines `rgb depth mask`; arrays in meters, with masks of their own.
 
     Args:
         part: "all", "indoor" or "outdoor".

@@ -40,7 +40,7 @@ def rendered(depth: np.ndarray, known: np.ndarray | bool = True) -> tuple[Depth,
 
 
 def read_raw_float32(data: bytes, height: int, width: int, name: str) -> tuple[Depth, Mask]:
-    """ETH3D: row after row of little-endian float32, metres, infinite where nothing was measured.
+    """ETH3D: row after row of little-endian float32, meters, infinite where nothing was measured.
 
     Raises:
         BadSample: it has another number of bytes.
@@ -54,7 +54,7 @@ def read_raw_float32(data: bytes, height: int, width: int, name: str) -> tuple[D
 
 
 def read_dpt(data: bytes, name: str) -> tuple[Depth, Mask]:
-    """MPI Sintel's .dpt: a magic number, width, height, and float32 metres.
+    """MPI Sintel's .dpt: a magic number, width, height, and float32 meters.
 
     Raises:
         BadSample: it is no such file, or is truncated.

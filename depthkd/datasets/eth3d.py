@@ -13,7 +13,7 @@ from depthkd.formats.images import decode_image
 
 
 class ETH3D(DepthDataset):
-    """Lines `rgb depth`; raw float32 metres, infinite where nothing was measured.
+    """Lines `rgb depth`; raw float32 meters, infinite where nothing was measured.
 
     Cameras are read from the owners' `rgb/<scene>/dslr_calibration_jpg/{cameras,images}.txt`, where they are
     there; Marigold's tar has none. The images are distorted, and the matrix is that of their middle.

@@ -36,8 +36,8 @@ class FolderDataset(Dataset):
         space: what their values are.
         scale, offset: value = number * scale + offset.
         invalid: numbers that mean "not measured".
-        max_depth: values farther than this are not valid: metres in a metric space.
-        intrinsics: fx, fy, cx, cy of all images in pixels, top-left pixel's centre at (0, 0); or a file that
+        max_depth: values farther than this are not valid: meters in a metric space.
+        intrinsics: fx, fy, cx, cy of all images in pixels, top-left pixel's center at (0, 0); or a file that
             has them for each: a CSV with the columns image, fx, fy, cx and cy, or a JSON {image: [fx, fy, cx,
             cy]}. There an image goes by its name, or by the end of its path.
         pair: whether depth files belong to images by "name", or in their "order".

@@ -25,7 +25,7 @@ SHIPPED = re.compile(r"(?P<stem>.*/images/scene_[^/]+)_final_preview/(?P<frame>f
 def intrinsics(height: int = 768, width: int = 1024) -> Float64[np.ndarray, "3 3"]:
     """The camera that Marigold and Depth Anything V2 take all of Hypersim's images to have.
 
-    The principal point is the image's centre, which in our pixels is half a pixel less than half the
+    The principal point is the image's center, which in our pixels is half a pixel less than half the
     size. A few scenes have other, tilted cameras; those two ignore it.
     """
     focal = FOCAL * width / 1024
@@ -33,7 +33,7 @@ def intrinsics(height: int = 768, width: int = 1024) -> Float64[np.ndarray, "3 3
 
 
 def read_distance(data: bytes, name: str) -> tuple[Depth, Mask]:
-    """frame.NNNN.depth_meters.hdf5: metres *to the camera's centre*, NaN where nothing is; as z.
+    """frame.NNNN.depth_meters.hdf5: meters *to the camera's center*, NaN where nothing is; as z.
 
     Raises:
         BadSample: it is no such file.
@@ -75,9 +75,9 @@ class Hypersim(DepthDataset):
 
     Of the owners' files, tone-mapped previews and depth_meters.hdf5, metadata_images_split_scene_v1.csv
     says which belong to a split: 7386 to "val", on which Depth Anything V2's metric models are validated.
-    Marigold's tars have rgb_*.png beside depth_plane_*.png in millimetres; where several of them are unpacked
+    Marigold's tars have rgb_*.png beside depth_plane_*.png in millimeters; where several of them are unpacked
     beside each other, the folders train/, val/ and test/ say the split. The owners' distances to the camera's
-    centre become z.
+    center become z.
 
     Args:
         root: the folder, tar or zip.

@@ -50,7 +50,7 @@ class IBims1(ListedDataset):
     """Lines are names of images; `<name>.mat` holds all that is known of one.
 
     Each file has a struct `data`, as the owners' evaluate_ibims.py reads it: `rgb`; `depth` in
-    metres, 0 not measured; `mask_invalid` and `mask_transp`, 0 where a pixel does not count; `edges`;
+    meters, 0 not measured; `mask_invalid` and `mask_transp`, 0 where a pixel does not count; `edges`;
     `calib`, the camera matrix transposed, for pixels that are counted from 1; and the planes' masks
     and parameters.
 

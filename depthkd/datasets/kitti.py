@@ -12,7 +12,7 @@ from depthkd.formats.images import decode_image
 from depthkd.geometry import camera_matrix
 
 DATE = re.compile(r"20\d\d_\d\d_\d\d")
-CAMERAS = {  # fx = fy, cx and cy in px of P_rect_02, whole images, top-left pixel's centre at (0, 0)
+CAMERAS = {  # fx = fy, cx and cy in px of P_rect_02, whole images, top-left pixel's center at (0, 0)
     "2011_09_26": (721.5377, 609.5593, 172.8540),
     "2011_09_28": (707.0493, 604.0814, 180.5066),
     "2011_09_29": (718.3351, 600.3891, 181.5122),
@@ -22,7 +22,7 @@ CAMERAS = {  # fx = fy, cx and cy in px of P_rect_02, whole images, top-left pix
 
 
 class KITTI(DepthDataset):
-    """Lines `rgb depth focal`; PNGs in 1/256 metre, 0 not measured.
+    """Lines `rgb depth focal`; PNGs in 1/256 meter, 0 not measured.
 
     Args:
         root, split: see `ListedDataset`.

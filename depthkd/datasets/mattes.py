@@ -27,7 +27,7 @@ def read_matte(data: bytes, size: tuple[int, ...], name: str) -> Bool[np.ndarray
     """Where a matte shows the foreground: where its first channel is above a tenth of white.
 
     Args:
-        data: the bytes of a PNG, grey or of several channels that are alike.
+        data: the bytes of a PNG, gray or of several channels that are alike.
         size: the image's height and width.
         name: the matte's file.
 

@@ -18,7 +18,7 @@ CAMERAS = "intrinsics.json"
 
 
 class NuScenes(DepthDataset):
-    """Images below `samples/`, and below `depth/` a PNG for each in 1/256 metre.
+    """Images below `samples/`, and below `depth/` a PNG for each in 1/256 meter.
 
     nuScenes ships LiDAR points and not depth: `depth/CAM_FRONT/<name>.png` is what is drawn from them,
     0 where no point fell, as UniDepth has it. A file intrinsics.json, {camera: [fx, fy, cx, cy]}, is

@@ -21,8 +21,8 @@ CAMERA = (518.8579, 519.4696, 325.5824, 253.7362)  # px: the toolbox's camera_pa
 class NYUv2(DepthDataset):
     """Lines `rgb depth filled`.
 
-    In Marigold's export the files are PNGs in millimetres, 0 where nothing was measured. In the owners'
-    nyu_depth_v2_labeled.mat, read in its place, they are frames in metres: see `LabelledMat`.
+    In Marigold's export the files are PNGs in millimeters, 0 where nothing was measured. In the owners'
+    nyu_depth_v2_labeled.mat, read in its place, they are frames in meters: see `LabelledMat`.
 
     Args:
         truth: "raw" is what Kinect measured, which papers score; "filled" its inpainting.
@@ -63,7 +63,7 @@ class NYUv2(DepthDataset):
         return [line[0], line[1 if self.truth == "raw" else 2]]
 
     def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"]:
-        """The Kinect's, of which all images are; calibrated with the top-left pixel's centre at (0, 0)."""
+        """The Kinect's, of which all images are; calibrated with the top-left pixel's center at (0, 0)."""
         return camera_matrix(*CAMERA)
 
     def decode(self, line: list[str]) -> Decoded:

@@ -24,7 +24,7 @@ class LabelledMat(Archive):
 
     `test/<scene>/rgb_NNNN.png` is frame NNNN, counted from 1 over the whole file, as the owners' list of test
     images counts. `images` is [frames, 3, width, height] as HDF5 has it, because MATLAB stores columns first;
-    `rawDepths` is what Kinect measured and `depths` its inpainting, both in metres, [frames, width, height].
+    `rawDepths` is what Kinect measured and `depths` its inpainting, both in meters, [frames, width, height].
 
     Args:
         root: the file.
@@ -69,7 +69,7 @@ class LabelledMat(Archive):
         return self.array(path)
 
     def depth(self, path: str) -> Float32[np.ndarray, "height width"]:
-        """Metres, 0 where nothing was measured, behind a depth's or a filled depth's path.
+        """Meters, 0 where nothing was measured, behind a depth's or a filled depth's path.
 
         Raises:
             BadSample: see `array`.

@@ -9,7 +9,7 @@ import numpy as np
 from depthkd.batch import METRIC_DEPTH, SCALE_DISPARITY, DepthSpace, Quantity
 from depthkd.errors import UserError
 from depthkd.formats.depth import Depth, Mask, Number, read_npy, scaled
-from depthkd.formats.images import decode_grey_png
+from depthkd.formats.images import decode_gray_png
 from depthkd.formats.sample import BadSample, read_file
 
 CLOSE = 1.0  # m: 8 bits that end before have a scale that was meant for 16
@@ -20,7 +20,7 @@ class RawDepth:
     """What the numbers in a raw dataset's depth files mean: value = number * scale + offset.
 
     Numbers in `invalid` were not measured; nor were those that are not finite or too large for float32,
-    or, in a metric or scale space, not positive. What lies farther than `max_depth` is invalid, too: metres
+    or, in a metric or scale space, not positive. What lies farther than `max_depth` is invalid, too: meters
     in a metric space, the values' own unit in scale depth.
 
     Raises:
@@ -87,7 +87,7 @@ class RawDepth:
         if suffix == ".npy":
             return read_npy(data, str(path))
         try:
-            return decode_grey_png(data, str(path))
+            return decode_gray_png(data, str(path))
         except BadSample as error:
             if suffix == ".png":
                 raise

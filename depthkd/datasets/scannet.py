@@ -8,7 +8,7 @@ from depthkd.formats.images import decode_image
 
 
 class ScanNet(DepthDataset):
-    """Lines `rgb depth`; PNGs in millimetres, 0 not measured."""
+    """Lines `rgb depth`; PNGs in millimeters, 0 not measured."""
 
     name = "scannet"
     title = "ScanNet"

@@ -18,7 +18,7 @@ SKY = 655.35  # m
 
 
 class VirtualKITTI2(DepthDataset):
-    """Images of 1242 x 375 with PNGs in centimetres; the sky keeps its 655.35 m, but is not valid.
+    """Images of 1242 x 375 with PNGs in centimeters; the sky keeps its 655.35 m, but is not valid.
 
     Marigold's splits, without fog, rain and the turns by 30 degrees, are regular enough to be counted off:
     "val" has the 5,364 images of Scene01, and "train" the 20,148 of the other four scenes.

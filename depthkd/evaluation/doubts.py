@@ -65,9 +65,9 @@ def fit_facts(
 def _fitted(answer: Values, depth: Values, quantity: Quantity, protocol: Protocol) -> tuple[float, float]:
     """Correlation with the truth in a quantity, and AbsRel of depth after the fit there."""
     truth = depth if quantity is Quantity.DEPTH else 1.0 / depth
-    centred, deviation = answer - answer.mean(), truth - truth.mean()
-    product, variance = (centred * deviation).sum(), (centred**2).sum()  # BLAS would start threads
-    fitted = centred * (product / variance) + truth.mean()
+    centerd, deviation = answer - answer.mean(), truth - truth.mean()
+    product, variance = (centerd * deviation).sum(), (centerd**2).sum()  # BLAS would start threads
+    fitted = centerd * (product / variance) + truth.mean()
     if quantity is Quantity.DISPARITY:
         fitted = 1.0 / np.maximum(fitted, protocol.min_disparity)
     fitted = np.clip(fitted, protocol.min_depth, protocol.max_depth)

@@ -93,7 +93,9 @@ def _evaluated(row: Row, device: torch.device) -> list[EvaluatedModel]:
     use_processors(model, device)
     known = provenance(row.name, model, row.run)
     evaluated = EvaluatedModel(row.name, model, model.identity(), device, known, row.trivial)
-    return [evaluated, evaluated.knowing_truth()] if model.through_codec and not row.trivial else [evaluated]
+    return (
+        [evaluated, evaluated.knowing_truth()] if model.decodes_latents and not row.trivial else [evaluated]
+    )
 
 
 def _unfinished(row: Row) -> list[str]:
@@ -153,7 +155,7 @@ def _about(evaluated: EvaluatedModel) -> dict[str, Any]:
     model = evaluated.model
     return {
         "source": model.source,
-        "licence": model.licence,
+        "license": model.license,
         "space": str(model.space),
         "preprocessing": model.preprocessing,
         "weights": evaluated.weights,

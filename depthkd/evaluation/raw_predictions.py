@@ -53,7 +53,7 @@ class RawPredictions:
             WrongPredictionError: it does not answer with one map.
         """
         size = int(sample.image.shape[0]), int(sample.image.shape[1])
-        return self.model.restore(self._at_network_size(index, sample), size)
+        return self.model.resize_to(self._at_network_size(index, sample), size)
 
     def _at_network_size(self, index: int, sample: Sample) -> Float[Tensor, "1 _ _"]:
         path = None if self.folder is None else self.folder / f"{index:06}.npy"
@@ -68,7 +68,8 @@ class RawPredictions:
 
 
 class TruthThroughCodec(RawPredictions):
-    """What a model could predict at best, because it does through an autoencoder: `DepthModel.of_truth`."""
+    """What a model could predict at best, because an autoencoder makes its predictions: see
+    `DepthModel.encode_decode_truth`."""
 
     def __call__(self, index: int, sample: Sample) -> Float[Tensor, "1 height width"]:
         """The truth, encoded and decoded.
@@ -79,7 +80,7 @@ class TruthThroughCodec(RawPredictions):
         if sample.depth is None or sample.mask is None or sample.space is None:
             raise ValueError(f"sample '{sample.key}' has no truth")
         depth, mask = (torch.tensor(x, device=self.device)[None] for x in (sample.depth, sample.mask))
-        return self.model.of_truth(depth, mask, sample.space)
+        return self.model.encode_decode_truth(depth, mask, sample.space)
 
 
 def _kept(path: Path) -> Float[Tensor, "1 _ _"] | None:

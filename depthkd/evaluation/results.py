@@ -154,7 +154,7 @@ def report_header(results: Mapping[str, Any]) -> dict[str, str]:
     header |= {"device": results["device"], "seed": str(results["seed"])}
     for name, model in results["models"].items():
         header[name] = (
-            f"{model['source']}; predicts {model['space']}; licence {model['licence']}; "
+            f"{model['source']}; predicts {model['space']}; license {model['license']}; "
             f"weights {model['weights']}; {model['parameters']:,} parameters"
         )
     return header

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float32
 from numpy.lib import format as npy_format
 
 from depthkd.errors import UserError
-from depthkd.formats.images import MAX_PIXELS, decode_grey_png, encode_png
+from depthkd.formats.images import MAX_PIXELS, decode_gray_png, encode_png
 from depthkd.formats.sample import BadSample
 
 CODECS = {"png16": "depth.png", "npy": "depth.npy", "log16": "depth.png"}  # codec -> suffix of the member
@@ -86,7 +86,7 @@ def decode_depth(data: bytes, meta: Mapping[str, Any], name: str) -> tuple[Depth
         depth, mask = read_depth_npy(data, name=name)
     elif codec in ("png16", "log16"):
         low, high = _range(meta.get("range"), codec, name)
-        codes = decode_grey_png(data, name)
+        codes = decode_gray_png(data, name)
         if codes.dtype != np.uint16:
             raise BadSample(f"{name} has 8 bits; codec {codec} has 16")
         mask = codes > 0
@@ -185,7 +185,7 @@ def read_depth_png(
     Raises:
         BadSample: it is no such PNG.
     """
-    return scaled(decode_grey_png(data, name), scale, offset, invalid)
+    return scaled(decode_gray_png(data, name), scale, offset, invalid)
 
 
 def read_depth_npy(

@@ -42,7 +42,7 @@ OTHERS = {  # first bytes of what is no photograph that can be read
 BRANDS = {b"avif": "an AVIF image", b"avis": "an AVIF image", b"crx ": "a camera raw image"}
 
 RGB = UInt8[np.ndarray, "height width 3"]
-Grey = UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"]
+Gray = UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"]
 
 
 def image_format(data: bytes, name: str) -> str:
@@ -90,12 +90,12 @@ def decode_image(
 ) -> RGB:
     """RGB values 0..255 of a JPEG, PNG or WebP image, turned the way its EXIF orientation says.
 
-    Grey is repeated, 16 bits keep their upper 8, and alpha is dropped. With
+    Gray is repeated, 16 bits keep their upper 8, and alpha is dropped. With
     `shorter_side_at_least` a JPEG may come out at 1/2, 1/4 or 1/8 of its size, straight from its DCT
     coefficients, as long as its shorter side still has that many pixels.
 
     Raises:
-        BadSample: `name` is broken, cut short (it is never filled up with grey), of another format,
+        BadSample: `name` is broken, cut short (it is never filled up with gray), of another format,
             or claims more than `max_pixels` pixels, which is checked before anything is decoded.
     """
     height, width = image_size(data, name)
@@ -126,7 +126,7 @@ def open_image(data: bytes, name: str) -> ImageFile.ImageFile:
             return WebPImageFile(io.BytesIO(data))
 
 
-def decode_grey_png(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Grey:
+def decode_gray_png(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Gray:
     """The numbers in a one-channel PNG of 8 or 16 bits, as they are.
 
     Raises:
@@ -153,7 +153,7 @@ def encode_jpeg(image: RGB, quality: int = 95) -> bytes:
     return bytes(data)
 
 
-def encode_png(image: RGB | Grey) -> bytes:
+def encode_png(image: RGB | Gray) -> bytes:
     """PNG of RGB or of one channel, with the array's own 8 or 16 bits; lossless."""
     pixels = image if image.ndim == 2 else image[:, :, ::-1]
     done, data = cv2.imencode(".png", np.ascontiguousarray(pixels))
@@ -171,7 +171,7 @@ def _broken(name: str) -> Iterator[None]:
 
 
 def _jpeg_header(data: bytes) -> tuple[int, int, str] | None:
-    """Height, width and colour space; None where only Pillow can tell (rare chroma subsampling)."""
+    """Height, width and color space; None where only Pillow can tell (rare chroma subsampling)."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -192,8 +192,8 @@ def _decode_jpeg(data: bytes, name: str, size: tuple[int, int], shorter_side_at_
 
 def _rgb(image: ImageFile.ImageFile) -> RGB:
     if image.mode in ("I;16", "I"):
-        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        gray = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode == "P":
         return np.asarray(image.convert("RGBA").convert("RGB"))  # Pillow warns at some palettes otherwise
     return np.asarray(image.convert("RGB"))

@@ -21,8 +21,8 @@ class BadSample(UserError):  # noqa: N818 - it is what it says: a sample, and ba
 class Sample:
     """An image with what is known about it, as arrays in memory.
 
-    `depth` is in `space` (metres for metric depth), `mask` is true where it is valid, `intrinsics`
-    are a 3x3 matrix in pixels with the centre of the top-left pixel at (0, 0). `windows` are
+    `depth` is in `space` (meters for metric depth), `mask` is true where it is valid, `intrinsics`
+    are a 3x3 matrix in pixels with the center of the top-left pixel at (0, 0). `windows` are
     further views of parts of `image`, all of one size, and `boxes` says where each lies in it:
     (top, left, height, width) as fractions of the image. `digest` tells the image's file from others,
     and `data_set` is what papers call the public data set that it is of, where that is known.

@@ -32,7 +32,7 @@ from depthkd.formats.depth import (
 )
 from depthkd.formats.images import (
     IMAGE_SUFFIXES,
-    decode_grey_png,
+    decode_gray_png,
     decode_image,
     encode_jpeg,
     encode_png,
@@ -211,7 +211,7 @@ def _decode_label(
         raise BadSample(f"{name} has no .{suffix}, which its .json promises")
     depth, mask = decode_depth(members[suffix], meta, f"{name}, its .{suffix},")
     if "mask.png" in members:
-        extra = decode_grey_png(members["mask.png"], f"{name}, its .mask.png,")
+        extra = decode_gray_png(members["mask.png"], f"{name}, its .mask.png,")
         if extra.shape != depth.shape:
             raise BadSample(f"{name} has a mask of shape {extra.shape} and depth of shape {depth.shape}")
         mask = mask & (extra > 0)

@@ -19,7 +19,7 @@ def magnitude_anchor(student: Map, mask: Mask, target: float = 1.0) -> PerImage:
     A loss that does not see scale and shift (Distill Any Depth, Eqs. 1 to 5) has a gradient at
     right angles to the output, so that each step makes the output larger and nothing makes it
     smaller. This holds the mean absolute deviation from the median (Eq. 1's denominator); the
-    median stays free, and what minimises those losses stays a minimum. The term is ours.
+    median stays free, and what minimizes those losses stays a minimum. The term is ours.
 
     A deviation under 1e-6 counts as 1e-6, with gradient 0; an image without valid pixels has
     loss 0.

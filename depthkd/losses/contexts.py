@@ -1,4 +1,4 @@
-"""Normalisation within many sets of pixels at once: N_u of Distill Any Depth, Eq. 3.
+"""Normalization within many sets of pixels at once: N_u of Distill Any Depth, Eq. 3.
 
 A partition gives each pixel the number of its segment, 0 to F - 1; invalid pixels get F. On each
 level, segments join to contexts: `joined[l, f, g]` says whether segments f and g are one context of
@@ -58,7 +58,7 @@ class Sorted:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What contexts are normalised with.
+    """What contexts are normalized with.
 
     Args:
         median: of the context's pixels, the lower one of two middles.
@@ -76,14 +76,14 @@ class Statistics:
 
 
 def joined_ranges(segments: int, levels: tuple[int, ...], device: torch.device) -> Joined:
-    """`segments` ranges, of which each level joins neighbours to so many contexts."""
+    """`segments` ranges, of which each level joins neighbors to so many contexts."""
     segment = torch.arange(segments, device=device)
     contexts = torch.stack([segment * level // segments for level in levels])
     return contexts[:, :, None] == contexts[:, None]
 
 
 def joined_cells(side: int, levels: tuple[int, ...], device: torch.device) -> Joined:
-    """`side` x `side` cells, row by row, of which each level joins neighbours to a grid of so many a side."""
+    """`side` x `side` cells, row by row, of which each level joins neighbors to a grid of so many a side."""
     ranges = joined_ranges(side, levels, device)
     return (ranges[:, :, None, :, None] & ranges[:, None, :, None]).flatten(3, 4).flatten(1, 2)
 
@@ -219,9 +219,9 @@ class NormalizedDifference(torch.autograd.Function):
             return torch.nn.functional.pad(table[:, level], (0, 1)).gather(1, partition)
 
         for level in range(len(joined)):
-            centred = student - spread(ours.median, level)
+            centerd = student - spread(ours.median, level)
             inverse = spread(ours.inverse, level)
-            normalized = centred * inverse
+            normalized = centerd * inverse
             difference = spread(theirs.median, level).sub_(teacher).mul_(spread(theirs.inverse, level))
             difference.add_(normalized)
             if not ctx.needs_input_grad[0]:
@@ -234,7 +234,7 @@ class NormalizedDifference(torch.autograd.Function):
             pulled, signs = (pool(x, joined[here]).to(student.dtype) for x in sums)
             size = pool((stop - start)[:, None], joined[here]).clamp(min=1)
             pull = pulled * ours.inverse[:, here] * ours.free[:, here] / size
-            gradient.add_(sign.mul_(inverse).sub_(centred.sign_().mul_(spread(pull, 0))))
+            gradient.add_(sign.mul_(inverse).sub_(centerd.sign_().mul_(spread(pull, 0))))
             moved = ours.side[:, here] * pull - signs * ours.inverse[:, here]
             share = moved / joined[level].sum(-1)  # each segment of a context adds as much
             gradient.scatter_add_(1, ours.pixel[:, level], share[:, 0])

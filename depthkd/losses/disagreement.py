@@ -63,7 +63,7 @@ def agreement_weighted_mean(
 
     Distill Any Depth's averaging strategy (section 4.2 and Table 4, "Avg."), which the paper does
     not write down; the formula is ours. Each assistant is fitted to the primary teacher by least
-    squares, for which it does not matter whether Eq. 1 has normalised the two. Assistant k then has
+    squares, for which it does not matter whether Eq. 1 has normalized the two. Assistant k then has
     weight w_k (1 - r_k) at a pixel, r_k being its `relative_disagreement` with the primary, which
     has what is left of 1: so they are equals where they agree fully, and the primary stands alone
     where they differ most. It needs no floor: where two maps agree up to rounding, so do all their means.

@@ -12,7 +12,7 @@ PerImage = Float[Tensor, " batch"]
 
 
 def gradient_difference(residual: Map, mask: Mask) -> PerImage:
-    """Sum of |dR/dx| + |dR/dy| by forward differences of valid neighbours, over the count of valid pixels."""
+    """Sum of |dR/dx| + |dR/dy| by forward differences of valid neighbors, over the count of valid pixels."""
     across = (residual[:, :, 1:] - residual[:, :, :-1]).abs()
     down = (residual[:, 1:] - residual[:, :-1]).abs()
     across = torch.where(mask[:, :, 1:] & mask[:, :, :-1], across, 0)
@@ -33,6 +33,6 @@ def gradient_matching(student: Map, teacher: Map, mask: Mask, scales: int = 4) -
 
 
 def normalized_gradient_matching(student: Map, teacher: Map, mask: Mask, scales: int = 4) -> PerImage:
-    """Gradient matching on the globally normalised pair (Distill Any Depth, Eq. 1)."""
+    """Gradient matching on the globally normalized pair (Distill Any Depth, Eq. 1)."""
     normalized_student = global_normalization(student, mask)
     return gradient_matching(normalized_student, global_normalization(teacher, mask), mask, scales)

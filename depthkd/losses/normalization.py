@@ -1,4 +1,4 @@
-"""Depth normalisations of Distill Any Depth, section 3.1 (Eqs. 1 to 6), and the loss on each.
+"""Depth normalizations of Distill Any Depth, section 3.1 (Eqs. 1 to 6), and the loss on each.
 
 Every loss here is the mean over the valid pixels of one image, `[batch]`; the caller takes the
 mean over images, so that the number of ranks does not matter. An image without valid pixels has
@@ -28,7 +28,7 @@ PerImage = Float[Tensor, " batch"]
 
 
 class Normalization(StrEnum):
-    """Which pixels a depth value is normalised with."""
+    """Which pixels a depth value is normalized with."""
 
     GLOBAL = "global"  # Eq. 1: the whole map
     HYBRID = "hybrid"  # Eq. 3: 1, 2 and 4 segments of the depth range; DR of HDN
@@ -58,7 +58,7 @@ def global_normalization(depth: Map, mask: Mask) -> Map:
 
 
 def global_loss(student: Map, teacher: Map, mask: Mask) -> PerImage:
-    """Distill Any Depth, Eq. 2: mean absolute difference of the globally normalised maps.
+    """Distill Any Depth, Eq. 2: mean absolute difference of the globally normalized maps.
 
     Also the scale-and-shift-invariant loss of MiDaS and Depth Anything.
     """
@@ -119,7 +119,7 @@ def valid_order(teacher: Map, mask: Mask) -> Sorted:
 def context_loss(student: Map, teacher: Map, mask: Mask, normalization: Normalization) -> PerImage:
     """Distill Any Depth, Eqs. 3 and 4 (2 and 5, with one level): mean over contexts, then over pixels.
 
-    Contexts come from the teacher; the student is normalised over the same sets of pixels. Every
+    Contexts come from the teacher; the student is normalized over the same sets of pixels. Every
     valid pixel is in one context of each level, so |U_i| is the number of levels. The segments of
     a level are unions of the next one's.
     """
@@ -144,7 +144,7 @@ def raw_loss(student: Map, teacher: Map, mask: Mask) -> PerImage:
 
 
 def distillation_loss(student: Map, teacher: Map, mask: Mask, normalization: Normalization) -> PerImage:
-    """L_Dis of Distill Any Depth under the named normalisation, one value an image.
+    """L_Dis of Distill Any Depth under the named normalization, one value an image.
 
     What stands at invalid pixels, NaN included, touches neither the loss nor its gradient.
     """

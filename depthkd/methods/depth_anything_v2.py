@@ -14,7 +14,7 @@ from depthkd.losses.normalization import Normalization, NormalizationName, disti
 from depthkd.losses.scale_invariant_log import SMALLEST, scale_invariant_log_loss
 from depthkd.methods.method import Method
 from depthkd.methods.optimization import Optimization
-from depthkd.methods.perturbation import ColourPerturbation
+from depthkd.methods.perturbation import ColorPerturbation
 from depthkd.models.model import DepthModel
 
 
@@ -34,9 +34,9 @@ class SupervisedDepth(Method):
     Args:
         student: the network that learns.
         weights: of the two terms.
-        optimization: optimiser, schedule and moving average.
+        optimization: optimizer, schedule and moving average.
         normalization: of the scale-and-shift-invariant term. The paper's is "global"; "hybrid" (hierarchical
-            depth normalisation) minds what is far away too, where disparities are small.
+            depth normalization) minds what is far away too, where disparities are small.
         scales: of gradient matching.
         perturbation: of the student's input; the paper's first stage has none.
         seed: of everything random in training.
@@ -52,7 +52,7 @@ class SupervisedDepth(Method):
         optimization: Optimization = Optimization(),
         normalization: NormalizationName = "global",
         scales: int = 4,
-        perturbation: ColourPerturbation | None = None,
+        perturbation: ColorPerturbation | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(student, optimization, weights, {}, seed)
@@ -99,9 +99,9 @@ class MetricFineTune(Method):
 
     Args:
         student: a network of metric depth, such as a DepthAnything with `metric_max_depth`.
-        optimization: optimiser, schedule and moving average; the released code's are the defaults.
+        optimization: optimizer, schedule and moving average; the released code's are the defaults.
         variance_focus: lambda of the loss.
-        max_depth: the largest depth that counts, in metres; the student's own `max_depth` where None, and
+        max_depth: the largest depth that counts, in meters; the student's own `max_depth` where None, and
             any depth where that is not known either.
         seed: of everything random in training.
 

@@ -115,8 +115,8 @@ class CrossContext(Method):
         weights: of the terms of Eq. 9; 0 switches one off, and its teacher passes with it.
         shared_context_normalization: of Eq. 7 (Table 1: hybrid is best).
         local_global_normalization: of Eq. 8 (Table 1: hybrid is best).
-        optimization: optimiser, schedule and moving average.
-        scales: of the gradient term, which compares the globally normalised pair.
+        optimization: optimizer, schedule and moving average.
+        scales: of the gradient term, which compares the globally normalized pair.
         feature_margin: tokens whose cosine is above it are near enough (Depth Anything V1: .85).
         feature_encoder: a frozen network for the feature term alone, whichever teacher is drawn: a
             `Dinov2Features`, because Depth Anything V2 (section 5.2) keeps the semantics of *pre-trained
@@ -316,11 +316,11 @@ class AssistantGuided(CrossContext):
         probabilities: name -> how often it is drawn; the paper draws the primary teacher 7 times of 10.
         strategy: "select" draws one teacher for each iteration; "average" takes the mean of all labels,
             weighted by how far they agree (Table 4; its formula is ours).
-        mixed_scales: allow losses without normalisation although the teachers' scales differ.
+        mixed_scales: allow losses without normalization although the teachers' scales differ.
         settings: see `CrossContext`.
 
     Raises:
-        UserError: probabilities and teachers do not go together, or a loss without normalisation
+        UserError: probabilities and teachers do not go together, or a loss without normalization
             would mix the scales of several teachers.
     """
 
@@ -361,7 +361,7 @@ class AssistantGuided(CrossContext):
             raise UserError(
                 f"model.init_args.{raw[0]}_normalization is 'none', but the teachers' scales have nothing to "
                 f"do with each other ({', '.join(f'{n}: {self.teachers[n].space}' for n in loose)}): take "
-                "another normalisation, one teacher, or set mixed_scales to true"
+                "another normalization, one teacher, or set mixed_scales to true"
             )
 
     def _ambiguous(self, name: str) -> bool:
@@ -384,5 +384,5 @@ class AssistantGuided(CrossContext):
         return f"the average of {', '.join(self.probabilities)}"
 
     def drawn(self) -> str:
-        """The name of this optimiser step's teacher."""
+        """The name of this optimizer step's teacher."""
         return drawn_teacher(self.probabilities, self.seed, self.global_step)

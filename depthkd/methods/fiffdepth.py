@@ -107,7 +107,7 @@ class FiffDepthFeedForward(Method):
         gamma: the image's part of the blended latent; 1 is Figure 7's "image only".
         real_step: where the teacher's labels are; -1, or 0 for Figure 7's "DINO supervision at d0".
         percentiles: of a label's valid values, which become -1 and 1.
-        optimization: optimiser, schedule and moving average. The paper does not say; Marigold's 3e-5.
+        optimization: optimizer, schedule and moving average. The paper does not say; Marigold's 3e-5.
         seed: of everything random in training.
 
     Raises:

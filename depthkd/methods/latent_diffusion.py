@@ -35,7 +35,7 @@ class LatentDiffusion(Method):
         student: a Lotus or a Marigold that takes noise.
         weights: of the two terms; a Marigold has the first alone.
         percentiles: of a label's valid values, which become -1 and 1.
-        optimization: optimiser, schedule and moving average. Both papers' learning rate is 3e-5.
+        optimization: optimizer, schedule and moving average. Both papers' learning rate is 3e-5.
         seed: of everything random in training.
 
     Raises:

@@ -47,7 +47,7 @@ class Method(LightningModule):
 
     Args:
         student: the network that learns.
-        optimization: optimiser, schedule and moving average.
+        optimization: optimizer, schedule and moving average.
         term_weights: a dataclass with one weight for each term that `losses` can return; 0 switches it off.
         teachers: name -> how to build it; they are never part of a checkpoint.
         seed: of everything random in training.
@@ -346,7 +346,7 @@ class Method(LightningModule):
             "teachers": {
                 name: {
                     "source": model.source,
-                    "licence": model.licence,
+                    "license": model.license,
                     "training_sets": None if (sets := model.training_sets) is None else list(sets),
                 }
                 for name, model in self.taught_by().items()

@@ -42,11 +42,11 @@ class Optimization:
         weight_decay: of AdamW; 0 for norms, biases and other vectors.
         schedule: of both groups, from the first step to `trainer.max_steps`.
         power: of the polynomial schedule.
-        warmup_steps: optimiser steps of linear warm-up before it.
+        warmup_steps: optimizer steps of linear warm-up before it.
         ema_decay: keep an exponential moving average of the student's weights, if given; it is
             then what validation, tests and exports use, unless the method says otherwise.
-        ema_after: optimiser steps in which the average is but a copy.
-        ema_every: optimiser steps from one update of the average to the next.
+        ema_after: optimizer steps in which the average is but a copy.
+        ema_every: optimizer steps from one update of the average to the next.
         ema_power: of a decay that comes near `ema_decay` slowly: 1 - (1 + steps after `ema_after`)^-power.
 
     Raises:
@@ -74,7 +74,7 @@ class Optimization:
                 raise UserError(f"model.init_args.optimization.{name} must be {to}, not {found}")
 
     def average_decay(self, step: int) -> float | None:
-        """The decay with which the average is updated after so many optimiser steps; None: not then."""
+        """The decay with which the average is updated after so many optimizer steps; None: not then."""
         if self.ema_decay is None or step % self.ema_every:
             return None
         if step <= self.ema_after:
@@ -99,7 +99,7 @@ class Optimization:
         return AdamW(groups, lr=self.learning_rate, betas=self.betas)
 
     def factor(self, max_steps: int) -> Callable[[int], float]:
-        """Learning-rate factor after so many optimiser steps."""
+        """Learning-rate factor after so many optimizer steps."""
         decaying = max(1, max_steps - self.warmup_steps)
 
         def at(step: int) -> float:

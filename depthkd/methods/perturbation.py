@@ -1,4 +1,4 @@
-"""Strong colour perturbations of the student's input: colour jitter, blur and noise, batched, on the device.
+"""Strong color perturbations of the student's input: color jitter, blur and noise, batched, on the device.
 
 Depth Anything V1, section 3.2, perturbs unlabelled images so; V2's author found it unnecessary for
 small students of a strong teacher, so every method has it off unless asked.
@@ -20,7 +20,7 @@ PerImage = Float[Tensor, " batch"]
 LUMINANCE = (0.299, 0.587, 0.114)
 
 
-class ColourPerturbation:
+class ColorPerturbation:
     """Draws, for each image on its own, gain, contrast, saturation, tint, gamma, blur and noise.
 
     Args:

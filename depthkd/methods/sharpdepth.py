@@ -131,9 +131,9 @@ class SharpDepthRefiner(Method):
         timesteps: the first and the last t that Eq. 5 draws; None: those that f_G is good at, which is
             999 alone for a Lotus, and 20 to 980 for a Marigold.
         timestep_weight: w_t of Eq. 5: "variance" is 1 - abar_t, as in DreamFusion; or "one".
-        initialise: start from "teacher", f_G's weights, or from the "student"'s own.
+        initialize: start from "teacher", f_G's weights, or from the "student"'s own.
         weights: of the two terms; 0 switches one off. Released: 0.4 for the reconstruction.
-        optimization: optimiser, schedule and moving average. Paper: Adam at a constant 1e-6. Released: AdamW
+        optimization: optimizer, schedule and moving average. Paper: Adam at a constant 1e-6. Released: AdamW
             at 1.6e-5 with decay 0.01, cosine after 200 steps of warm-up. The average's constants are
             the released code's in both; the paper gives none.
         pure_noise: the share of images whose sharpener is given noise alone. Paper: 0; released: 0.2.
@@ -155,7 +155,7 @@ class SharpDepthRefiner(Method):
         difference_source: Literal["ema", "frozen", "student"] = "ema",
         timesteps: tuple[int, int] | None = None,
         timestep_weight: Literal["variance", "one"] = "variance",
-        initialise: Literal["teacher", "student"] = "teacher",
+        initialize: Literal["teacher", "student"] = "teacher",
         weights: SharpDepthWeights | None = None,
         optimization: Optimization | None = None,
         pure_noise: float | None = None,
@@ -184,7 +184,7 @@ class SharpDepthRefiner(Method):
             )
         self.difference_source = difference_source
         self.timesteps, self.timestep_weight = timesteps, timestep_weight
-        self.initialise = initialise
+        self.initialize = initialize
         self.pure_noise = reading.pure_noise if pure_noise is None else pure_noise
         self.over_difference = (reconstruction or reading.reconstruction) == "over_difference"
 
@@ -208,7 +208,7 @@ class SharpDepthRefiner(Method):
             return
         self.network.metric = self.teachers["metric"]
         self._check_diffusion()
-        if self.initialise == "teacher":
+        if self.initialize == "teacher":
             self.network.unet.load_state_dict(self.diffusion.unet.state_dict())
             if self.optimization.ema_decay is not None:
                 self.student_average.load_state_dict(self.student.state_dict())
@@ -268,7 +268,7 @@ class SharpDepthRefiner(Method):
         _, told = self.usable(name, part, f"the answer to noise of {self.named('diffusion')}", whole.mean(1))
         first = torch.where(told[:, None], first, 0.0)
         known = known & told.flatten(1).any(1)[:, None, None]
-        unit = network.normalised(metric, known)
+        unit = network.normalized(metric, known)
         latent, difference = network.look(unit, first, self.noise(rgb, draws), known)
         if self.pure_noise:
             chosen = torch.cat([torch.rand(1, generator=g) for g in draws]).to(rgb.device) < self.pure_noise

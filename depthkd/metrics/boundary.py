@@ -1,7 +1,7 @@
 """Sharpness of occlusion boundaries as Depth Pro measures it (arXiv 2410.02073, section 3.2 and appendix).
 
-NumPy on one image at a time. Inputs are depth: the ratios of neighbours mean nothing for an affine
-map, so a protocol says what stands in for depth. A pair of neighbours is a boundary at threshold t
+NumPy on one image at a time. Inputs are depth: the ratios of neighbors mean nothing for an affine
+map, so a protocol says what stands in for depth. A pair of neighbors is a boundary at threshold t
 where the ratio of their depths exceeds t; each of the four directions of "farther" counts alone.
 """
 
@@ -32,8 +32,8 @@ def inverse_depth(depth: Image) -> Image:
     return inverse
 
 
-def neighbours(values: Values) -> list[tuple[Values, Values]]:
-    """Each pixel and its right, left, lower and upper neighbour."""
+def neighbors(values: Values) -> list[tuple[Values, Values]]:
+    """Each pixel and its right, left, lower and upper neighbor."""
     return [
         (values[:, :-1], values[:, 1:]),
         (values[:, 1:], values[:, :-1]),
@@ -57,7 +57,7 @@ def boundary_f1(prediction: Image, target: Image) -> float:
     """
     precision, recall = np.zeros(len(THRESHOLDS)), np.zeros(len(THRESHOLDS))
     maps = [np.clip(depth, SMALLEST_DEPTH, None) for depth in (prediction, target)]
-    for pairs in zip(*(neighbours(depth) for depth in maps), strict=True):
+    for pairs in zip(*(neighbors(depth) for depth in maps), strict=True):
         masks = [far > near * LOWEST for near, far in pairs]
         ours, theirs = (ratios(near[m], far[m]) for (near, far), m in zip(pairs, masks, strict=True))
         both = masks[0] & masks[1]
@@ -95,7 +95,7 @@ def boundary_recall(prediction: Image, foreground: Matte) -> float:
     the four directions, at which the thinned prediction has one too; weighted over thresholds.
     """
     recall = np.zeros(len(THRESHOLDS))
-    pairs = zip(neighbours(inverse_depth(prediction)), neighbours(foreground), strict=True)
+    pairs = zip(neighbors(inverse_depth(prediction)), neighbors(foreground), strict=True)
     for direction, ((near, far), (near_matte, far_matte)) in enumerate(pairs):
         exceed, true = near / far, near_matte & ~far_matte
         if direction >= 2:  # runs go along the direction

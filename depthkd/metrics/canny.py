@@ -61,7 +61,7 @@ def _sobel(padded: Unsized) -> Unsized:
 def _is_ridge(
     places: np.ndarray, down: Values, right: Values, magnitude: Values, width: int
 ) -> Bool[np.ndarray, " places"]:
-    """Whether each place is no smaller than its two neighbours along the gradient, interpolated."""
+    """Whether each place is no smaller than its two neighbors along the gradient, interpolated."""
     i, j, here = down[places], right[places], magnitude[places]
     steep = np.abs(i) > np.abs(j)
     larger = np.where(steep, np.abs(i), np.abs(j))

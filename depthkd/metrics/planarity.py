@@ -1,6 +1,6 @@
 """Planarity errors of iBims-1 (Koch et al. 2018, section 4.2): walls, tables and floors should come out flat.
 
-NumPy on one image at a time. Depth is in metres; each plane comes with its mask and true normal.
+NumPy on one image at a time. Depth is in meters; each plane comes with its mask and true normal.
 """
 
 from typing import Any
@@ -34,9 +34,9 @@ def back_project(depth: Image, mask: Bool[np.ndarray, "height width"], intrinsic
 
 def fitted_plane(points: Points) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, " points"]]:
     """Unit normal of the plane of least squares, and every point's signed distance to it."""
-    centred = points - points.mean(0)
-    normal = np.linalg.eigh(centred.T @ centred)[1][:, 0]
-    return normal, centred @ normal
+    centerd = points - points.mean(0)
+    normal = np.linalg.eigh(centerd.T @ centerd)[1][:, 0]
+    return normal, centerd @ normal
 
 
 def plane_errors(
@@ -55,7 +55,7 @@ def plane_errors(
         valid: where both count.
         planes: one mask a plane.
         normals: their true normals, in the axes of `back_project`.
-        intrinsics: the camera matrix in pixels, the centre of the top-left pixel at (0, 0).
+        intrinsics: the camera matrix in pixels, the center of the top-left pixel at (0, 0).
     """
     errors = []
     for plane, true_normal in zip(planes, normals, strict=True):

@@ -1,6 +1,6 @@
 """Error in windows, fitted over the whole image or inside each alone (Distill Any Depth, Figure 2).
 
-The gap between the two is what a normalisation over the whole map costs in small regions. The maps
+The gap between the two is what a normalization over the whole map costs in small regions. The maps
 are `[batch, height, width]` in one quantity, disparity or depth; the prediction may be affine, the
 truth is positive. Fits are least squares of scale and shift, over the mask.
 """

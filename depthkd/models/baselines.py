@@ -9,7 +9,7 @@ from torchvision.transforms.v2.functional import gaussian_blur  # type: ignore[i
 from depthkd.alignment import Fit, align
 from depthkd.batch import METRIC_DEPTH, Quantity
 from depthkd.errors import UserError
-from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
+from depthkd.models.model import Cameras, DepthModel, DepthOutput, Image, RawPrediction
 from depthkd.resolution import Asked, Resolution, checked
 
 SMALLEST_DEPTH = 1e-3  # m
@@ -23,7 +23,7 @@ class AlignedDepth(DepthModel):
     Args:
         relative: the model of unknown scale and shift, whose details are wanted; it runs at the size that
             is asked for.
-        metric: the model whose metres are wanted.
+        metric: the model whose meters are wanted.
         metric_resolution: the size at which that runs, see `DepthModel.infer`; None: its own default.
         intrinsics: whether known cameras reach the metric model.
 
@@ -31,7 +31,7 @@ class AlignedDepth(DepthModel):
         UserError: `metric` is not metric.
     """
 
-    own_size = True
+    chooses_size = True
     space = METRIC_DEPTH
 
     def __init__(
@@ -48,7 +48,7 @@ class AlignedDepth(DepthModel):
         self.metric_resolution = checked(metric_resolution, "metric_resolution")
         self.takes_camera = intrinsics and metric.takes_camera
         self.source = f"{relative.source} aligned to {metric.source}"
-        self.licence = ", ".join(dict.fromkeys((relative.licence, metric.licence)))
+        self.license = ", ".join(dict.fromkeys((relative.license, metric.license)))
         sets = (relative.training_sets, metric.training_sets)
         self.training_sets = None if None in sets else tuple(name for known in sets for name in known or ())
 
@@ -63,18 +63,18 @@ class AlignedDepth(DepthModel):
         return self.relative.runs_at(height, width, resolution, scale)
 
     def forward(self, image: Image) -> DepthOutput:
-        """RGB in [0, 1] -> depth in metres at the image's size."""
-        return DepthOutput(self.answer(image))
+        """RGB in [0, 1] -> depth in meters at the image's size."""
+        return DepthOutput(self.predict_raw(image))
 
-    def answer(self, image: Image) -> Answer:
-        """Depth in metres at the image's size."""
+    def predict_raw(self, image: Image) -> RawPrediction:
+        """Depth in meters at the image's size."""
         return self._aligned(image, None)
 
-    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
-        """`answer`, whose metric model knows the cameras."""
+    def predict_raw_with_camera(self, image: Image, intrinsics: Cameras) -> RawPrediction:
+        """`predict_raw`, whose metric model knows the cameras."""
         return self._aligned(image, intrinsics)
 
-    def _aligned(self, image: Image, intrinsics: Cameras | None) -> Answer:
+    def _aligned(self, image: Image, intrinsics: Cameras | None) -> RawPrediction:
         metric = self.metric.predict(image, self.metric_resolution, intrinsics=intrinsics)
         relative, space = self.relative.predict(image, self._request), self.relative.space
         everywhere = torch.ones_like(metric, dtype=torch.bool)
@@ -103,7 +103,7 @@ class UnsharpMask(DepthModel):
         UserError: `model` is not metric, or `radius` or `amount` is not above 0.
     """
 
-    own_size = True
+    chooses_size = True
     space = METRIC_DEPTH
 
     def __init__(
@@ -122,22 +122,22 @@ class UnsharpMask(DepthModel):
         self.resolution = checked(resolution)
         self.takes_camera = model.takes_camera
         self.source = f"{model.source}, unsharp mask {radius:g} {amount:g}"
-        self.licence, self.training_sets = model.licence, model.training_sets
+        self.license, self.training_sets = model.license, model.training_sets
 
     def companions(self) -> list[DepthModel]:
         """The other model."""
         return [self.model]
 
     def forward(self, image: Image) -> DepthOutput:
-        """RGB in [0, 1] -> depth in metres at the image's size."""
-        return DepthOutput(self.answer(image))
+        """RGB in [0, 1] -> depth in meters at the image's size."""
+        return DepthOutput(self.predict_raw(image))
 
-    def answer(self, image: Image) -> Answer:
-        """Depth in metres at the image's size."""
+    def predict_raw(self, image: Image) -> RawPrediction:
+        """Depth in meters at the image's size."""
         return self._sharper(self.model.predict(image, self._at(self._request)))
 
-    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
-        """`answer`, whose model knows the cameras."""
+    def predict_raw_with_camera(self, image: Image, intrinsics: Cameras) -> RawPrediction:
+        """`predict_raw`, whose model knows the cameras."""
         at = self._at(self._request)
         return self._sharper(self.model.predict(image, at, intrinsics=intrinsics))
 
@@ -153,7 +153,7 @@ class UnsharpMask(DepthModel):
             return Resolution.parse(self.resolution).times(1.0 if asked is None else asked.scale)
         return asked
 
-    def _sharper(self, depth: Answer) -> Answer:
+    def _sharper(self, depth: RawPrediction) -> RawPrediction:
         sigma = self.radius * max(depth.shape[-2:])
         side = min(2 * int(3 * sigma) + 1, 2 * min(depth.shape[-2:]) - 1)
         blurred: torch.Tensor = gaussian_blur(depth[:, None], [side, side], [sigma, sigma])[:, 0]

@@ -8,7 +8,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from depthkd.errors import UserError
 from depthkd.models.dpt.dpt import IMAGENET_MEAN, IMAGENET_STD
-from depthkd.models.hub import load_safetensors, read_config, read_licence
+from depthkd.models.hub import load_safetensors, read_config, read_license
 from depthkd.models.model import FeatureModel, Image, resize_image
 
 KIND = "dinov2"
@@ -27,14 +27,14 @@ class Dinov2Features(FeatureModel):
         config: a transformers configuration of model_type dinov2 instead of a source; the weights are then
             random.
         revision: branch, tag or commit on the hub.
-        licence: of the weights; what their card says where None.
+        license: of the weights; what their card says where None.
 
     Raises:
         MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
         UserError: it holds another model, or the weights are pickled or do not fit.
     """
 
-    half_but_head = True  # the final LayerNorm is in float32 under autocast
+    keeps_head_fp32 = True  # the final LayerNorm is in float32 under autocast
     training_sets = ()  # of depth: none
 
     def __init__(
@@ -42,7 +42,7 @@ class Dinov2Features(FeatureModel):
         source: str | None = None,
         config: dict[str, Any] | None = None,
         revision: str | None = None,
-        licence: str | None = None,
+        license: str | None = None,
     ) -> None:
         super().__init__()
         if (source is None) == (config is None):
@@ -57,10 +57,10 @@ class Dinov2Features(FeatureModel):
         if source is None:
             network_class: Any = Dinov2Model
             self.network = network_class(Dinov2Config.from_dict(described))
-            self.source, self.licence = f"random {KIND}", licence or "unknown"
+            self.source, self.license = f"random {KIND}", license or "unknown"
         else:
             self.network = load_safetensors(Dinov2Model, source, revision)
-            self.source, self.licence = source, licence or read_licence(source, revision)
+            self.source, self.license = source, license or read_license(source, revision)
         self.patch = int(self.network.config.patch_size)
 
     def features(self, image: Image) -> Float[Tensor, "batch tokens channels"]:

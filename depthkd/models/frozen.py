@@ -27,7 +27,7 @@ class FrozenNetwork(Generic[Network]):
         dtype: of its weights.
         compiled: whether to compile it.
         autocast: a half precision for what is not its head, if the network keeps its head in float32 then
-            (`half_but_head`); labels in half precision would come in steps.
+            (`keeps_head_fp32`); labels in half precision would come in steps.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class FrozenNetwork(Generic[Network]):
     ) -> None:
         self.model: Network = factory().eval().requires_grad_(False).to(device=device, dtype=dtype)
         self.dtype = dtype
-        self.autocast = autocast if self.model.half_but_head else None
+        self.autocast = autocast if self.model.keeps_head_fp32 else None
         if compiled:
             self.model.compile()
 

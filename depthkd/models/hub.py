@@ -15,7 +15,7 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from depthkd.errors import MissingFileError, UserError
-from depthkd.models.provenance import LICENCES, hub_id
+from depthkd.models.provenance import LICENSES, hub_id
 from depthkd.models.weights import read_json_file, refuse_broken, refuse_run, renamed, why_unreadable
 from depthkd.paths import local_or_hub
 
@@ -132,10 +132,10 @@ def read_json(source: str, name: str, revision: str | None = None) -> dict[str, 
     return read_json_file(path) if path else {}
 
 
-def read_licence(source: str, revision: str | None = None) -> str:
-    """The licence that the model card names, or "unknown"."""
-    if hub_id(source) in LICENCES:
-        return LICENCES[hub_id(source)]
+def read_license(source: str, revision: str | None = None) -> str:
+    """The license that the model card names, or "unknown"."""
+    if hub_id(source) in LICENSES:
+        return LICENSES[hub_id(source)]
     card = _optional_file(source, "README.md", revision)
     parts = card.read_text(encoding="utf-8").split("---", 2) if card else []
     if len(parts) < 3 or parts[0].strip():

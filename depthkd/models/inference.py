@@ -65,7 +65,7 @@ def predict_sample(
         WrongPredictionError: the model does not answer with one map.
     """
     size = int(sample.image.shape[0]), int(sample.image.shape[1])
-    return model.restore(infer_sample(model, sample, how, device), size)
+    return model.resize_to(infer_sample(model, sample, how, device), size)
 
 
 def says_nothing(prediction: Float[Tensor, "1 height width"]) -> str | None:

@@ -16,12 +16,13 @@ from depthkd.errors import UserError
 from depthkd.geometry import flip_intrinsics, resize_intrinsics
 from depthkd.models.arguments import check, named
 from depthkd.models.identity import identity_of
+from depthkd.models.renamed import RenamedNames
 from depthkd.resolution import NATIVE, Asked, Resolution
 
 Image = Float[Tensor, "batch 3 height width"]
 Cameras = Float[Tensor, "batch 3 3"]
 Resized = Float[Tensor, "batch 3 new_height new_width"]
-Answer = Float[Tensor, "batch answer_height answer_width"]
+RawPrediction = Float[Tensor, "batch raw_height raw_width"]
 
 
 class DepthOutput(NamedTuple):
@@ -32,11 +33,11 @@ class DepthOutput(NamedTuple):
     features: Float[Tensor, "batch tokens channels"] | None = None
 
 
-class FeatureModel(nn.Module):
+class FeatureModel(RenamedNames, nn.Module):
     """A network whose encoder makes patch features of RGB in [0, 1]; a `DepthModel` also tells the depth."""
 
-    half_but_head: bool = False  # whether autocast leaves the head, or the decoder, in float32
-    licence: str = "unknown"
+    keeps_head_fp32: bool = False  # whether autocast leaves the head, or the decoder, in float32
+    license: str = "unknown"
     source: str = "unnamed"  # hub id, path or class: what reports and checkpoints call it
     training_sets: tuple[str, ...] | None = None  # the data sets it has learned from; None: not known
 
@@ -59,25 +60,28 @@ class FeatureModel(nn.Module):
 class DepthModel(FeatureModel):
     """A network from RGB in [0, 1] to a depth map in a declared space.
 
-    The model owns its normalisation. `forward` runs at the size that it is given, rounded to the
-    nearest `multiple` (or at `fixed_size`, where the network knows only one), and answers at the
-    size that it ran at; `predict` restores the size. It is `infer`, which runs the network, and
-    `restore`, which brings a kept answer to an image's size. They run at the size that
-    they are asked for, else at `default_resolution`; networks that choose their size always at that.
+    The model owns its normalization. `forward` runs at the size that it is given, rounded to the nearest
+    `multiple` (or at `fixed_size`, where the network takes only one), and returns depth of the size that it
+    ran at. `predict` returns depth of the image's size: it is `infer`, which gives the raw prediction at
+    network resolution, and `resize_to`, which brings that to the image's size. Both run at the resolution
+    that they are asked for, else at `default_resolution`; networks that choose their size always at that.
+
+    Names of version 0.1 that a subclass overrides (`answer`, `restore`, `license`, ...) still work, with a
+    warning: see `depthkd.models.renamed`.
     """
 
     space: DepthSpace
     multiple: int = 1
     fixed_size: tuple[int, int] | None = None
-    own_size: bool = False  # whether forward itself brings every image to the size that it runs at
+    chooses_size: bool = False  # whether forward itself brings every image to the size that it runs at
     resizes: bool = False  # whether it does so at the size that `infer` is asked for, in its own way
     longest: int | None = None  # the longer side at which it runs where nobody asks for another
     trained_at: tuple[int, int] | None = None  # height and width of the images a run's student learned from
     preprocessing: str = "depthkd"  # whose way of resizing images and answers it takes
-    through_codec: bool = False  # whether it answers through an autoencoder, which has an error of its own
-    takes_camera: bool = False  # whether its answer depends on the intrinsics, where they are known
-    max_depth: float | None = None  # the largest depth it can answer, in metres; None: any, or not metric
-    caches: tuple[str, ...] = ()  # attributes that change while it runs, without changing its answers
+    decodes_latents: bool = False  # whether an autoencoder makes the prediction, with an error of its own
+    takes_camera: bool = False  # whether its prediction depends on the intrinsics, where they are known
+    max_depth: float | None = None  # the largest depth it can predict, in meters; None: any, or not metric
+    caches: tuple[str, ...] = ()  # attributes that change while it runs, without changing its predictions
     _request: Resolution | None = None  # what `infer` is asked for, while it runs
 
     def __new__(cls, *arguments: object, **options: object) -> Any:
@@ -137,7 +141,7 @@ class DepthModel(FeatureModel):
         """
         if self.fixed_size is not None:
             return self.fixed_size
-        if self.own_size and not self.resizes:
+        if self.chooses_size and not self.resizes:
             return None
         size = self.resolve(Resolution.parse(resolution).times(scale)).size(height, width)
         return self.rounded(*size)
@@ -154,33 +158,36 @@ class DepthModel(FeatureModel):
         size = self.rounded(*image.shape[-2:])
         return image if tuple(image.shape[-2:]) == size else resize_image(image, size)
 
-    def answer(self, image: Image) -> Answer:
-        """What the network says of an image of the size at which it runs; `restore` reads it.
+    def predict_raw(self, image: Image) -> RawPrediction:
+        """Raw prediction at network resolution; `resize_to` brings it to the image's size.
 
         It is depth in `self.space`, unless the model overrides both methods.
+
+        Args:
+            image: of the size at which the network runs.
         """
         output: DepthOutput = self(image)
         return output.depth.float()
 
-    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
-        """`answer` to images from known cameras, in pixels of them; of a network that `takes_camera`."""
-        return self.answer(image)
+    def predict_raw_with_camera(self, image: Image, intrinsics: Cameras) -> RawPrediction:
+        """`predict_raw` for images of known cameras, in their pixels; of a network that `takes_camera`."""
+        return self.predict_raw(image)
 
     def companions(self) -> "list[DepthModel]":
-        """Networks that are no part of this one, and without which it would answer otherwise."""
+        """Networks that are not part of this one, but on which its predictions depend."""
         return []
 
     def files(self) -> list[Path]:
-        """Files that it reads besides its weights, without which it would answer otherwise."""
+        """Files besides its weights on which its predictions depend."""
         return []
 
     @final
     def identity(self) -> str:
-        """What its answers depend on, in 16 hexadecimal digits; kept metrics and answers go by it.
+        """What its predictions depend on, in 16 hexadecimal digits; kept metrics and predictions go by it.
 
-        Two models have one identity only if they answer alike: if class and source code, all arguments,
+        Two models have one identity only if they predict alike: if class and source code, all arguments,
         attributes, tensors and `files`, and the identities of all `companions` are the same. What it
-        is called by (`source`, `licence`, `training_sets`) and its `caches` do not count. Where a part
+        is called by (`source`, `license`, `training_sets`) and its `caches` do not count. Where a part
         cannot be told again in another process, such as a lambda that builds no companion, a handle, or
         a class without a source file, no two calls agree. It reads every tensor: about two seconds
         a gigabyte.
@@ -207,9 +214,9 @@ class DepthModel(FeatureModel):
             "HuggingFaceDepth and DepthAnything can"
         )
 
-    def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
-        """Depth in `self.space` at the size (height, width) of the image that `infer` was given."""
-        return resize_map(answer, size)
+    def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+        """A raw prediction of `infer` as depth in `self.space`, resized to (height, width)."""
+        return resize_map(raw, size)
 
     @torch.no_grad()
     def infer(
@@ -219,8 +226,8 @@ class DepthModel(FeatureModel):
         scale: float = 1.0,
         flip: bool = False,
         intrinsics: Cameras | None = None,
-    ) -> Answer:
-        """Run the network, in eval mode; float32, at the size that it answers, for `restore`.
+    ) -> RawPrediction:
+        """Run the network, in eval mode; its raw prediction, float32, at network resolution, for `resize_to`.
 
         Args:
             image: RGB in [0, 1].
@@ -230,8 +237,8 @@ class DepthModel(FeatureModel):
                 that chooses its size itself runs at that.
             scale: multiplies the sides. Depth Anything V2 runs at two and four times the side it was
                 trained at, for finer detail.
-            flip: the mean with the answer for the mirrored image, mirrored back.
-            intrinsics: of the cameras, in the image's pixels with the top-left one's centre at (0, 0);
+            flip: the mean with the prediction for the mirrored image, mirrored back.
+            intrinsics: of the cameras, in the image's pixels with the top-left one's center at (0, 0);
                 None, where they are not known. Only networks that take them hear of them.
 
         Raises:
@@ -244,33 +251,33 @@ class DepthModel(FeatureModel):
         self._request = asked
         try:
             size = self.runs_at(height, width, asked)
-            by_itself = self.own_size or self.resizes or self.fixed_size is not None
+            by_itself = self.chooses_size or self.resizes or self.fixed_size is not None
             if size is not None and size != (height, width) and not by_itself:
                 image = resize_image(image, size)
                 if intrinsics is not None:
                     intrinsics = resize_intrinsics(intrinsics, size[0] / height, size[1] / width)
-            answer = self._ask(image, intrinsics)
+            raw = self._ask(image, intrinsics)
             if flip:
                 mirrored = None if intrinsics is None else flip_intrinsics(intrinsics, image.shape[-1])
-                answer = (answer + self._ask(image.flip(-1), mirrored).flip(-1)) / 2
+                raw = (raw + self._ask(image.flip(-1), mirrored).flip(-1)) / 2
         finally:
             vars(self).pop("_request")
             self.train(was_training)
-        return answer
+        return raw
 
-    def _ask(self, image: Image, intrinsics: Cameras | None) -> Answer:
+    def _ask(self, image: Image, intrinsics: Cameras | None) -> RawPrediction:
         if intrinsics is None or not self.takes_camera:
-            return self.answer(image)
-        return self.answer_with_camera(image, intrinsics)
+            return self.predict_raw(image)
+        return self.predict_raw_with_camera(image, intrinsics)
 
-    def of_truth(
+    def encode_decode_truth(
         self,
         depth: Float[Tensor, "batch height width"],
         mask: Bool[Tensor, "batch height width"],
         space: DepthSpace,
     ) -> Float[Tensor, "batch height width"]:
-        """What the network would answer if it knew the truth: the truth in its quantity, unless
-        `through_codec`.
+        """What the network would predict if it knew the truth: the truth in its quantity, unless
+        `decodes_latents`.
 
         Args:
             depth: the truth, metric or up to scale.
@@ -290,7 +297,7 @@ class DepthModel(FeatureModel):
     ) -> Float[Tensor, "batch height width"]:
         """Depth in `self.space` at the image's own size, float32, in eval mode; arguments as in `infer`."""
         height, width = image.shape[-2:]
-        return self.restore(self.infer(image, resolution, scale, flip, intrinsics), (height, width))
+        return self.resize_to(self.infer(image, resolution, scale, flip, intrinsics), (height, width))
 
 
 def resize_image(image: Image, size: tuple[int, int]) -> Resized:

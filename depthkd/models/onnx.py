@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
 from depthkd.errors import MissingFileError, UserError
-from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized, resize_image
+from depthkd.models.model import DepthModel, DepthOutput, Image, RawPrediction, Resized, resize_image
 from depthkd.models.weights import sign_of
 from depthkd.paths import user_path
 
@@ -55,7 +55,7 @@ class OnnxDepth(DepthModel):
             than stretch it; the depth is then cropped to the image.
         output: the name of the depth output, [batch, height, width] or with one channel, or of a single
             image [height, width]; the graph's first where None.
-        licence: of the weights.
+        license: of the weights.
         threads: of onnxruntime on the CPU; as many as torch's where None.
         training_sets: the data sets that the network has learned from; not known where None.
 
@@ -79,14 +79,14 @@ class OnnxDepth(DepthModel):
         multiple: int = 1,
         keep_aspect: bool = False,
         output: str | None = None,
-        licence: str = "unknown",
+        license: str = "unknown",
         threads: int | None = None,
         training_sets: list[str] | None = None,
     ) -> None:
         super().__init__()
         path = str(user_path(path))
         check_file(Path(path))
-        self.path, self.source, self.licence = path, path, licence
+        self.path, self.source, self.license = path, path, license
         self.training_sets = None if training_sets is None else tuple(training_sets)
         self.space = DepthSpace.parse(space)
         self.input_range, self.mean, self.std = input_range, mean or (0.0,) * 3, std or (1.0,) * 3
@@ -138,14 +138,14 @@ class OnnxDepth(DepthModel):
         """None: nothing here can be trained."""
         return iter(())
 
-    def _run_all(self, pixels: Float[Tensor, "batch 3 height width"]) -> Answer:
+    def _run_all(self, pixels: Float[Tensor, "batch 3 height width"]) -> RawPrediction:
         """Any number of images, as many at a time as the graph takes."""
         if self.batch_size is None and self._batches is None and len(pixels) > 1:
             return self._try_batch(pixels)
         count = self.batch_size or (len(pixels) if self._batches else 1)
         return torch.cat([self._run(part) for part in torch.split(pixels, max(1, count))])
 
-    def _try_batch(self, pixels: Float[Tensor, "batch 3 height width"]) -> Answer:
+    def _try_batch(self, pixels: Float[Tensor, "batch 3 height width"]) -> RawPrediction:
         """The answer to each image alone; and find out whether the graph takes several at a time.
 
         A batch size that is built in may end in an error, in one map, or in maps that mix the images.
@@ -165,7 +165,7 @@ class OnnxDepth(DepthModel):
             self._batches = bool(largest <= SAME * (alone.max() - alone.min()))
         return alone
 
-    def _run(self, pixels: Float[Tensor, "batch 3 height width"]) -> Answer:
+    def _run(self, pixels: Float[Tensor, "batch 3 height width"]) -> RawPrediction:
         on_gpu = pixels.is_cuda and "CUDAExecutionProvider" in reasons.get_available_providers()
         session = self._open("CUDAExecutionProvider" if on_gpu else "CPUExecutionProvider")
         entry = session.get_inputs()[0]

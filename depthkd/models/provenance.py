@@ -1,4 +1,4 @@
-"""What is publicly known of checkpoints: the data sets that they have learned from, and licences.
+"""What is publicly known of checkpoints: the data sets that they have learned from, and licenses.
 
 A model that has seen a benchmark's data set is not tested zero-shot on it. Named are the sets of the
 depth training, labelled or pseudo-labelled, by the names that their benchmarks use; what backbones
@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-LICENCES = {  # of checkpoints whose card is not at hand offline
+LICENSES = {  # of checkpoints whose card is not at hand offline
     "depth-anything/Depth-Anything-V2-Small-hf": "apache-2.0",
     "depth-anything/Depth-Anything-V2-Base-hf": "cc-by-nc-4.0",
     "depth-anything/Depth-Anything-V2-Large-hf": "cc-by-nc-4.0",

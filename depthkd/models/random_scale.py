@@ -49,10 +49,14 @@ class RandomScaleShift(DepthModel):
             )
         self.model, self.scale, self.shift, self.seed = model, scale, shift, seed
         self.space = DepthSpace(model.space.quantity, Ambiguity.AFFINE)
-        self.multiple, self.fixed_size, self.own_size = model.multiple, model.fixed_size, model.own_size
-        self.half_but_head = model.half_but_head
+        self.multiple, self.fixed_size, self.chooses_size = (
+            model.multiple,
+            model.fixed_size,
+            model.chooses_size,
+        )
+        self.keeps_head_fp32 = model.keeps_head_fp32
         self.source = f"{model.source}, each answer of a random scale and shift"
-        self.licence, self.training_sets = model.licence, model.training_sets
+        self.license, self.training_sets = model.license, model.training_sets
 
     def companions(self) -> list[DepthModel]:
         """The other model."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from depthkd.batch import METRIC_DEPTH
 from depthkd.errors import MissingFileError, UserError
 from depthkd.geometry import crop_intrinsics, focal_length, intrinsics_matrix
-from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image
+from depthkd.models.model import Cameras, DepthModel, DepthOutput, Image, RawPrediction
 from depthkd.models.provenance import stated_or_known
 from depthkd.models.weights import bare_names, read_weights
 from depthkd.paths import user_path
@@ -31,7 +31,7 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 class HubDepth(DepthModel):
     """What the two share: a network that a clone's hubconf.py builds, with weights from a file."""
 
-    own_size = True
+    chooses_size = True
     takes_camera = True
     space = METRIC_DEPTH
 
@@ -48,8 +48,8 @@ class HubDepth(DepthModel):
         return sorted(file for suffix in CODE for file in self._clone.rglob(f"*{suffix}"))
 
     def forward(self, image: Image) -> DepthOutput:
-        """RGB in [0, 1] -> depth in metres at the image's size; it passes no gradients."""
-        return DepthOutput(self.restore(self.answer(image), (image.shape[-2], image.shape[-1])))
+        """RGB in [0, 1] -> depth in meters at the image's size; it passes no gradients."""
+        return DepthOutput(self.resize_to(self.predict_raw(image), (image.shape[-2], image.shape[-1])))
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """All: nothing here is trained."""
@@ -69,10 +69,10 @@ class UniDepth(HubDepth):
             lpiccinelli/unidepth-v2-vitl14, for example.
         version: "v1", "v2" or "v2old".
         backbone: "vitl14", "vitb14", "vits14", or V1's "cnvnxtl".
-        focal_length: of the images at their own size, in pixels; their centre is the principal point.
+        focal_length: of the images at their own size, in pixels; their center is the principal point.
         resolution_level: of V2, 0 (fewest pixels) to 9; its own default where None.
         trust: run code that torch.hub has cached.
-        licence: of the weights.
+        license: of the weights.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
     Raises:
@@ -90,7 +90,7 @@ class UniDepth(HubDepth):
         focal_length: float | None = None,
         resolution_level: int | None = None,
         trust: bool = False,
-        licence: str = "cc-by-nc-4.0",
+        license: str = "cc-by-nc-4.0",
         training_sets: list[str] | None = None,
     ) -> None:
         options = {"version": version, "backbone": backbone, "pretrained": False}
@@ -100,22 +100,22 @@ class UniDepth(HubDepth):
         if resolution_level is not None:
             self.network.resolution_level = resolution_level
         self.focal_length, self.resolution_level = focal_length, resolution_level
-        self.licence = licence
+        self.license = license
         self.training_sets = stated_or_known(training_sets, f"lpiccinelli/unidepth-{version}-{backbone}")
 
-    def answer(self, image: Image) -> Answer:
-        """Depth in metres at the image's size; the network resizes by itself."""
+    def predict_raw(self, image: Image) -> RawPrediction:
+        """Depth in meters at the image's size; the network resizes by itself."""
         if self.focal_length is None:
             return self._infer(image, None)
         height, width = image.shape[-2:]
         camera = intrinsics_matrix(self.focal_length, self.focal_length, width / 2 - 0.5, height / 2 - 0.5)
         return self._infer(image, camera.to(image.device).expand(len(image), -1, -1))
 
-    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
-        """`answer`, by the images' own cameras and not by `focal_length`."""
+    def predict_raw_with_camera(self, image: Image, intrinsics: Cameras) -> RawPrediction:
+        """`predict_raw`, by the images' own cameras and not by `focal_length`."""
         return self._infer(image, intrinsics)
 
-    def _infer(self, image: Image, intrinsics: Cameras | None) -> Answer:
+    def _infer(self, image: Image, intrinsics: Cameras | None) -> RawPrediction:
         height, width = image.shape[-2:]
         # Bytes: of floats, V1 guesses the range from the brightest pixel.
         pixels = (image.float() * 255).round().clamp(0, 255).to(torch.uint8)
@@ -150,7 +150,7 @@ class Metric3D(HubDepth):
         fov: instead, the horizontal field of view, in degrees.
         size: [height, width] at which the network runs; [616, 1064], or [544, 1216] for ConvNeXt.
         trust: run code that torch.hub has cached.
-        licence: of the weights.
+        license: of the weights.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
     Raises:
@@ -169,7 +169,7 @@ class Metric3D(HubDepth):
         fov: float | None = None,
         size: list[int] | None = None,
         trust: bool = False,
-        licence: str = "unknown",
+        license: str = "unknown",
         training_sets: list[str] | None = None,
     ) -> None:
         if focal_length is not None and fov is not None:
@@ -180,25 +180,25 @@ class Metric3D(HubDepth):
         height, width = size or ((544, 1216) if "convnext" in entry else (616, 1064))
         self.fixed_size = (int(height), int(width))
         self.focal_length, self.fov = focal_length, fov
-        self.licence = licence
+        self.license = license
         self.training_sets = stated_or_known(training_sets, f"yvanyin/metric3d/{entry}")
 
-    def answer(self, image: Image) -> Answer:
-        """Depth in metres, at the size that the image has inside the network's."""
+    def predict_raw(self, image: Image) -> RawPrediction:
+        """Depth in meters, at the size that the image has inside the network's."""
         return self._scaled(image, torch.tensor(self._focal_length(image.shape[-1]), device=image.device))
 
-    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
-        """`answer`, by the images' own cameras and not by `focal_length` or `fov`."""
+    def predict_raw_with_camera(self, image: Image, intrinsics: Cameras) -> RawPrediction:
+        """`predict_raw`, by the images' own cameras and not by `focal_length` or `fov`."""
         return self._scaled(image, intrinsics[:, 0, 0, None, None])
 
-    def _scaled(self, image: Image, focal_length: Tensor) -> Answer:
+    def _scaled(self, image: Image, focal_length: Tensor) -> RawPrediction:
         scale, (height, width) = self._inside(*image.shape[-2:])
         pixels = F.interpolate(image.float() * 255, (height, width), mode="bilinear", align_corners=False)
         mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
         whole_height, whole_width = self._size()
         top, left = (whole_height - height) // 2, (whole_width - width) // 2
         borders = (left, whole_width - width - left, top, whole_height - height - top)
-        pixels = F.pad((pixels - mean) / std, borders)  # the mean colour is zero by now
+        pixels = F.pad((pixels - mean) / std, borders)  # the mean color is zero by now
         pixels = pixels.to(next(self.network.parameters()).dtype)
         depth: Tensor = self.network.inference({"input": pixels})[0].float()
         if depth.numel() != len(image) * whole_height * whole_width:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
-from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image, Resized
+from depthkd.models.model import Cameras, DepthModel, DepthOutput, Image, RawPrediction, Resized
 from depthkd.resolution import Asked, Resolution
 
 
@@ -77,17 +77,17 @@ class Wrapper(DepthModel):
         """As the other's."""
         return self.network.fit_input(image)
 
-    def answer(self, image: Image) -> Answer:
+    def predict_raw(self, image: Image) -> RawPrediction:
         """As the other's."""
-        return self.network.answer(image)
+        return self.network.predict_raw(image)
 
-    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
+    def predict_raw_with_camera(self, image: Image, intrinsics: Cameras) -> RawPrediction:
         """As the other's."""
-        return self.network.answer_with_camera(image, intrinsics)
+        return self.network.predict_raw_with_camera(image, intrinsics)
 
-    def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+    def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
         """As the other's."""
-        return self.network.restore(answer, size)
+        return self.network.resize_to(raw, size)
 
     def infer(
         self,
@@ -96,7 +96,7 @@ class Wrapper(DepthModel):
         scale: float = 1.0,
         flip: bool = False,
         intrinsics: Cameras | None = None,
-    ) -> Answer:
+    ) -> RawPrediction:
         """As the other's."""
         return self.network.infer(image, resolution, scale, flip, intrinsics)
 
@@ -111,14 +111,14 @@ class Wrapper(DepthModel):
         """As the other's."""
         return self.network.predict(image, resolution, scale, flip, intrinsics)
 
-    def of_truth(
+    def encode_decode_truth(
         self,
         depth: Float[Tensor, "batch height width"],
         mask: Bool[Tensor, "batch height width"],
         space: DepthSpace,
     ) -> Float[Tensor, "batch height width"]:
         """As the other's."""
-        return self.network.of_truth(depth, mask, space)
+        return self.network.encode_decode_truth(depth, mask, space)
 
     def companions(self) -> list[DepthModel]:
         """The other's."""

@@ -13,8 +13,8 @@ from transformers import DepthProForDepthEstimation, ZoeDepthForDepthEstimation
 
 from depthkd.batch import METRIC_DEPTH, Ambiguity, DepthSpace, Quantity
 from depthkd.errors import UserError
-from depthkd.models.hub import load_safetensors, read_config, read_json, read_licence
-from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized, resize_map
+from depthkd.models.hub import load_safetensors, read_config, read_json, read_license
+from depthkd.models.model import DepthModel, DepthOutput, Image, RawPrediction, Resized, resize_map
 from depthkd.models.provenance import stated_or_known
 from depthkd.resolution import Asked
 
@@ -25,7 +25,7 @@ FARTHEST, NEAREST = 1e-4, 1e4  # limits of Depth Pro's inverse depth, in 1/m
 class MetricDepth(DepthModel):
     """What ZoeDepth and DepthPro share: the transformers network, its files and its own size."""
 
-    own_size = True
+    chooses_size = True
     space = METRIC_DEPTH
     model_type: str
     network_class: Any
@@ -33,7 +33,7 @@ class MetricDepth(DepthModel):
     def __init__(
         self,
         source: str,
-        licence: str | None = None,
+        license: str | None = None,
         revision: str | None = None,
         training_sets: list[str] | None = None,
     ) -> None:
@@ -45,7 +45,7 @@ class MetricDepth(DepthModel):
             )
         self.network = load_safetensors(self.network_class, source, revision)
         self.source = source
-        self.licence = licence or read_licence(source, revision)
+        self.license = license or read_license(source, revision)
         self.training_sets = stated_or_known(training_sets, source)
         stored = read_json(source, "preprocessor_config.json", revision)
         self.mean = tuple(stored.get("image_mean") or HALF)
@@ -58,9 +58,9 @@ class MetricDepth(DepthModel):
 
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> depth in `self.space` at the image's size."""
-        return DepthOutput(self.restore(self.answer(image), (image.shape[-2], image.shape[-1])))
+        return DepthOutput(self.resize_to(self.predict_raw(image), (image.shape[-2], image.shape[-1])))
 
-    def normalised(self, pixels: Resized) -> Resized:
+    def normalized(self, pixels: Resized) -> Resized:
         """With the stored mean and standard deviation, in the network's precision."""
         mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
         return ((pixels - mean) / std).to(next(self.network.parameters()).dtype)
@@ -75,7 +75,7 @@ class ZoeDepth(MetricDepth):
 
     Args:
         source: hub id or local folder (config.json, preprocessor_config.json and safetensors).
-        licence: of the weights; what their card says where None.
+        license: of the weights; what their card says where None.
         revision: branch, tag or commit on the hub.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
@@ -94,22 +94,22 @@ class ZoeDepth(MetricDepth):
         self.keep_aspect = bool(stored.get("keep_aspect_ratio", True))
         self.padded = bool(stored.get("do_pad", True))
 
-    def answer(self, image: Image) -> Answer:
-        """Metric depth, in metres, with the border, at the size that the network ran at."""
+    def predict_raw(self, image: Image) -> RawPrediction:
+        """Metric depth, in meters, with the border, at the size that the network ran at."""
         rows, columns = self.border(*image.shape[-2:])
         pixels = F.pad(image.float(), (columns, columns, rows, rows), mode="reflect")
         size = self.network_size(*pixels.shape[-2:])
         pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=True)
         # A network for indoors and outdoors takes one vote on the whole batch.
         several = len(self.network.config.bin_configurations) > 1
-        parts = torch.split(self.normalised(pixels), 1 if several else len(pixels))
+        parts = torch.split(self.normalized(pixels), 1 if several else len(pixels))
         return torch.cat([self.network(part).predicted_depth for part in parts]).float()
 
-    def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+    def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
         """The answer at the padded image's size, bicubic, without the border."""
         (height, width), (rows, columns) = size, self.border(*size)
         padded = (height + 2 * rows, width + 2 * columns)
-        depth = F.interpolate(answer[:, None], padded, mode="bicubic", align_corners=False)[:, 0]
+        depth = F.interpolate(raw[:, None], padded, mode="bicubic", align_corners=False)[:, 0]
         return depth[:, rows : rows + height, columns : columns + width]
 
     def runs_at(
@@ -147,7 +147,7 @@ class DepthPro(MetricDepth):
 
     Args:
         source: hub id or local folder (config.json, preprocessor_config.json and safetensors).
-        licence: of the weights; what their card says where None.
+        license: of the weights; what their card says where None.
         revision: branch, tag or commit on the hub.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
@@ -167,9 +167,9 @@ class DepthPro(MetricDepth):
         size = stored.get("size") or {"height": side, "width": side}
         self.fixed_size = (int(size["height"]), int(size["width"]))
 
-    def answer(self, image: Image) -> Answer:
+    def predict_raw(self, image: Image) -> RawPrediction:
         """Disparity, in 1/m, at the size that the network ran at."""
-        pixels = self.normalised(image.float())
+        pixels = self.normalized(image.float())
         output = self.network(F.interpolate(pixels, self.fixed_size, mode="bilinear", align_corners=False))
         disparity: Tensor = output.predicted_depth.float()
         if output.field_of_view is None:
@@ -178,9 +178,9 @@ class DepthPro(MetricDepth):
         factor = 2 * torch.tan(torch.deg2rad(output.field_of_view.float()) / 2)
         return disparity * factor.view(-1, 1, 1)
 
-    def restore(self, answer: Answer, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
+    def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
         """Depth at the image's size: disparity is resized, then inverted; 0.1 mm to 10 km."""
-        return 1 / resize_map(answer, size).clamp(FARTHEST, NEAREST)
+        return 1 / resize_map(raw, size).clamp(FARTHEST, NEAREST)
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """Those of the encoders of patches, image and field of view."""

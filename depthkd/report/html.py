@@ -76,7 +76,7 @@ def write_report(
     Args:
         path: of the file.
         title: of the page.
-        facts: what stands under the title: versions, device, models and their licences.
+        facts: what stands under the title: versions, device, models and their licenses.
         sections: one for each benchmark.
         overview: Markdown of tables, headings and sentences about all benchmarks together.
         plots: inline SVGs.
@@ -150,7 +150,7 @@ def _legend() -> str:
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[None], 12, axis=0)
     turbo = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     return (
-        "<p class=note>Depth: bright is near; grey: no truth. Error, |prediction - truth| / truth, from 0 to "
+        "<p class=note>Depth: bright is near; gray: no truth. Error, |prediction - truth| / truth, from 0 to "
         f"{LARGEST_ERROR:g} and more: <img class=scale alt='blue to red' src='{_source(turbo)}'>"
         "Edges: Canny edges of depth and of its inverse, those of the truth in green, of the model in red, "
         "shared ones in yellow."

@@ -1,6 +1,6 @@
-"""Depth maps as colours, and sheets of pictures to look at.
+"""Depth maps as colors, and sheets of pictures to look at.
 
-Maps are float arrays; pixels that are not finite are unknown, and drawn grey. Near is bright.
+Maps are float arrays; pixels that are not finite are unknown, and drawn gray. Near is bright.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Map = Float[np.ndarray, "height width"]
 Picture = UInt8[np.ndarray, "height width 3"]
 Cell = tuple[UInt8[np.ndarray, "_ _ 3"], str] | None  # a picture of any size, and its caption
 
-UNKNOWN = 128  # grey
+UNKNOWN = 128  # gray
 LARGEST_ERROR = 0.5  # of the truth, at which an error map saturates
 WIDTH, GAP = 240, 6  # of a sheet's cells, px
 TITLE, CAPTION = 15, 12  # letters, px
@@ -64,19 +64,19 @@ def limits(values: Map) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def colours(values: Map, between: tuple[float, float] | None = None) -> Picture:
+def colors(values: Map, between: tuple[float, float] | None = None) -> Picture:
     """Inferno, bright for what is near; `between` is (farthest, nearest), by default its `limits`."""
     low, high = limits(values) if between is None else between
-    return _colour_map((values - low) / max(high - low, 1e-12), cv2.COLORMAP_INFERNO)
+    return _color_map((values - low) / max(high - low, 1e-12), cv2.COLORMAP_INFERNO)
 
 
-def error_colours(prediction: Map, truth: Map) -> Picture:
+def error_colors(prediction: Map, truth: Map) -> Picture:
     """Turbo of |prediction - truth| / truth: blue for 0, red from `LARGEST_ERROR` on."""
     error = np.abs(prediction - truth) / np.where(truth > 0, truth, np.nan)
-    return _colour_map(error / LARGEST_ERROR, cv2.COLORMAP_TURBO)
+    return _color_map(error / LARGEST_ERROR, cv2.COLORMAP_TURBO)
 
 
-def edge_colours(prediction: Map, truth: Map) -> Picture:
+def edge_colors(prediction: Map, truth: Map) -> Picture:
     """Edges of depth: the truth's in green, the prediction's in red, shared ones in yellow."""
     known = np.isfinite(truth)
     filled = np.where(known, truth, truth[known].max() if known.any() else 1.0)
@@ -92,20 +92,20 @@ def panel(
 ) -> UInt8[np.ndarray, "height all_widths 3"]:
     """The image (RGB in [0, 1]) and its maps side by side, each on its own scale; for training logs.
 
-    Maps are resized to the image. NaN where nothing is known, which is drawn grey.
+    Maps are resized to the image. NaN where nothing is known, which is drawn gray.
     """
     cells = [(image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()]
     height, width = cells[0].shape[:2]
     for values, space in maps:
         near = nearness(values.detach().float().cpu().numpy(), space)
-        cells.append(cv2.resize(colours(near), (width, height), interpolation=cv2.INTER_AREA))
+        cells.append(cv2.resize(colors(near), (width, height), interpolation=cv2.INTER_AREA))
     return np.concatenate(cells, axis=1)
 
 
 def picture_sheet(rows: Sequence[SheetRow], models: Sequence[str], path: Path) -> None:
     """Write a sheet: image, truth, and each model's depth; its error too, if any row has a truth.
 
-    Rows with a truth share its colour scale, rows without have a scale for each model.
+    Rows with a truth share its color scale, rows without have a scale for each model.
     """
     if not rows:
         raise ValueError(f"{path}: a picture sheet needs at least one row")
@@ -113,7 +113,7 @@ def picture_sheet(rows: Sequence[SheetRow], models: Sequence[str], path: Path) -
     columns = ["image", *(["truth"] if errors else [])]
     for model in models:
         columns += [model, f"error of {model}"] if errors else [model]
-    legend = "Depth: bright is near. Grey: no truth."
+    legend = "Depth: bright is near. Gray: no truth."
     if errors:
         legend += f" Error: |prediction - truth| / truth, blue 0 to red {LARGEST_ERROR:g} and more."
     cells = [row_cells(row, models, errors) for row in rows]
@@ -127,7 +127,7 @@ def row_cells(row: SheetRow, models: Sequence[str], errors: bool, edges: bool = 
     if row.truth is not None:
         near = nearness(row.truth, METRIC_DEPTH)
         scale = limits(near)
-        cells.append((colours(near, scale), _depth_range(row.truth)))
+        cells.append((colors(near, scale), _depth_range(row.truth)))
     elif errors:
         cells.append(None)
     for model in models:
@@ -137,11 +137,11 @@ def row_cells(row: SheetRow, models: Sequence[str], errors: bool, edges: bool = 
             continue
         caption = row.captions.get(model, "")
         near = nearness(prediction, METRIC_DEPTH if row.truth is not None else row.spaces[model])
-        cells.append((colours(near, scale), caption))
+        cells.append((colors(near, scale), caption))
         if errors:
-            cells.append(None if row.truth is None else (error_colours(prediction, row.truth), ""))
+            cells.append(None if row.truth is None else (error_colors(prediction, row.truth), ""))
         if edges:
-            cells.append(None if row.truth is None else (edge_colours(prediction, row.truth), ""))
+            cells.append(None if row.truth is None else (edge_colors(prediction, row.truth), ""))
     return cells
 
 
@@ -197,10 +197,10 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) ->
     return text + "…"
 
 
-def _colour_map(unit: Map, colour_map: int) -> Picture:
+def _color_map(unit: Map, color_map: int) -> Picture:
     known = np.isfinite(unit)
     levels = np.where(known, unit, 0.0).clip(0.0, 1.0) * 255.0
-    picture = cv2.cvtColor(cv2.applyColorMap(levels.astype(np.uint8), colour_map), cv2.COLOR_BGR2RGB)
+    picture = cv2.cvtColor(cv2.applyColorMap(levels.astype(np.uint8), color_map), cv2.COLOR_BGR2RGB)
     picture[~known] = UNKNOWN
     return np.asarray(picture, np.uint8)
 

@@ -2,7 +2,7 @@
 
 `published.csv` holds one cell of a paper's table a line, with the protocol behind it as far as that
 is known; `published_models.csv` says which rows are about which weights. Accuracies are fractions,
-and lengths are metres or pixels, as in our own tables.
+and lengths are meters or pixels, as in our own tables.
 """
 
 import csv

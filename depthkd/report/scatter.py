@@ -23,7 +23,7 @@ class Point:
         label: its name.
         x, y: the metrics.
         x_interval, y_interval: low and high ends of their 95 % intervals.
-        trivial: it is no model, and is drawn in grey.
+        trivial: it is no model, and is drawn in gray.
     """
 
     label: str
@@ -164,16 +164,16 @@ def _named(values: list[float]) -> list[tuple[float, str]]:
 
 
 def _axis_labels(x_label: str, y_label: str, x_higher: bool, y_higher: bool) -> Iterator[str]:
-    centre, middle = (PLOT.left + PLOT.right) / 2, (PLOT.top + PLOT.bottom) / 2
+    center, middle = (PLOT.left + PLOT.right) / 2, (PLOT.top + PLOT.bottom) / 2
     named = [
         f"{_text(label)} ({'better →' if higher else '← better'})"
         for label, higher in ((x_label, x_higher), (y_label, y_higher))  # turned, → points up
     ]
-    yield f'<text x="{centre}" y="{PLOT.bottom + 38}" text-anchor="middle">{named[0]}</text>'
+    yield f'<text x="{center}" y="{PLOT.bottom + 38}" text-anchor="middle">{named[0]}</text>'
     yield f'<text transform="translate(20 {middle}) rotate(-90)" text-anchor="middle">{named[1]}</text>'
 
 
-def _colour(point: Point) -> str:
+def _color(point: Point) -> str:
     return TRIVIAL if point.trivial else MODEL
 
 
@@ -181,7 +181,7 @@ def _dot(point: Point, x: Axis, y: Axis) -> str:
     told = _text(f"{point.label}: {point.x:.4g}, {point.y:.4g}")
     return (
         f'<circle cx="{x.place(point.x):.1f}" cy="{y.place(point.y):.1f}" r="{RADIUS}" '
-        f'fill="{_colour(point)}"><title>{told}</title></circle>'
+        f'fill="{_color(point)}"><title>{told}</title></circle>'
     )
 
 
@@ -199,7 +199,7 @@ def _whiskers(point: Point, x: Axis, y: Axis) -> Iterator[str]:
     for x1, y1, x2, y2 in _spans(point, x, y):
         yield (
             f'<line class="whisker" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
-            f'stroke="{_colour(point)}" stroke-opacity=".6"/>'
+            f'stroke="{_color(point)}" stroke-opacity=".6"/>'
         )
 
 
@@ -233,13 +233,13 @@ def _places(u: float, v: float, width: float) -> Iterator[tuple[Box, float]]:
     for reach in (RADIUS + 3, 20.0, 36.0, 54.0, 76.0, 100.0):
         for eighths in (0, 4, 7, 1, 5, 3, 6, 2):
             right, down = cos(eighths * pi / 4), -sin(eighths * pi / 4)
-            centre_u = u + right * reach + (0.0 if abs(right) < 0.1 else width / 2 * (1 if right > 0 else -1))
-            centre_v = v + down * (reach + height / 2)
-            yield _box(centre_u, centre_v, width, height), reach
+            center_u = u + right * reach + (0.0 if abs(right) < 0.1 else width / 2 * (1 if right > 0 else -1))
+            center_v = v + down * (reach + height / 2)
+            yield _box(center_u, center_v, width, height), reach
 
 
-def _box(centre_u: float, centre_v: float, width: float, height: float) -> Box:
-    return Box(centre_u - width / 2, centre_v - height / 2, centre_u + width / 2, centre_v + height / 2)
+def _box(center_u: float, center_v: float, width: float, height: float) -> Box:
+    return Box(center_u - width / 2, center_v - height / 2, center_u + width / 2, center_v + height / 2)
 
 
 def _cost(place: Box, taken: Sequence[Box]) -> float:

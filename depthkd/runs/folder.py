@@ -10,6 +10,7 @@ import yaml
 from depthkd.errors import MissingFileError, UserError
 from depthkd.in_use import InUse
 from depthkd.models.weights import read_content, refuse_broken
+from depthkd.old_names import modern, modern_teacher
 from depthkd.paths import user_path
 
 CONFIG = "config.yaml"
@@ -100,7 +101,7 @@ class Run:
             raise UserError(f"{self.config} is not valid YAML: {str(error).splitlines()[0]}") from error
         if not isinstance(tree, dict):
             raise UserError(f"{self.config} holds no config; it would have keys such as 'model:'")
-        return tree
+        return dict(modern(tree))
 
     def progress(self) -> Progress | None:
         """How far its checkpoint is; None where it has none. Reads no weights.
@@ -120,14 +121,12 @@ class Run:
         return Progress(steps, int(asked))
 
     def teachers(self) -> dict[str, dict[str, Any]]:
-        """Name -> source, licence and training sets of those that taught its student; none without a
+        """Name -> source, license and training sets of those that taught its student; none without a
         checkpoint."""
         if not self.checkpoint.is_file():
             return {}
-        teachers: dict[str, dict[str, Any]] = read_checkpoint(self.checkpoint, lazily=True)["depthkd"][
-            "teachers"
-        ]
-        return teachers
+        facts = read_checkpoint(self.checkpoint, lazily=True)["depthkd"]
+        return {name: modern_teacher(teacher) for name, teacher in facts["teachers"].items()}
 
     def _asked(self) -> int | None:
         """The steps that its config asks for, which was written when training last began: a run that goes on

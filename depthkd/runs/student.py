@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from depthkd.errors import UserError, mistake_or_fault
 from depthkd.models.model import DepthModel
 from depthkd.models.wrapper import Wrapper
+from depthkd.old_names import modern_teacher
 from depthkd.parsing import innermost
 from depthkd.runs.folder import Run, read_checkpoint
 
@@ -58,8 +59,8 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
     if progress is not None and not progress.finished:
         log.warning("%s is unfinished, at %s: its student is not what it will be", run.folder, progress)
     student.source = str(path)
-    licences = [t["licence"] for t in content["depthkd"]["teachers"].values()]
-    student.licence = ", ".join(sorted({*licences, student.licence} - {"unknown"})) or "unknown"
+    licenses = [modern_teacher(t)["license"] for t in content["depthkd"]["teachers"].values()]
+    student.license = ", ".join(sorted({*licenses, student.license} - {"unknown"})) or "unknown"
     return student.eval()
 
 

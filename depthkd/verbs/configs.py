@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from depthkd.errors import MissingFileError, UserError
+from depthkd.old_names import modern, modern_option
 from depthkd.paths import user_path
 
 Tree = dict[str, Any]
@@ -63,6 +64,7 @@ def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
         raise UserError(
             f"the config {path} holds {type(tree).__name__}, but it should hold keys such as 'model:'"
         )
+    tree = dict(modern(tree))
     base = tree.pop("base", None)
     if base is None:
         return tree
@@ -102,7 +104,7 @@ def compose(arguments: list[str]) -> Command:
     for word in words:
         flag, equals, value = word.partition("=")
         if flag not in ("--config", "-c"):
-            rest.append(word)
+            rest.append(modern_option(word))
             continue
         value = value if equals else next(words, "")
         if not value:

@@ -66,20 +66,20 @@ def predict(
 ) -> Predictions:
     """Predict depth; for photo.jpg, write photo.npy, photo.png and, of metric depth, photo.ply below `out`.
 
-    The array holds what the model says, float32, at the image's size: metres, where its space is metric
+    The array holds what the model says, float32, at the image's size: meters, where its space is metric
     depth. The picture shows it beside the image, near things bright. The point cloud has each pixel
-    where the camera sees it, with its colour.
+    where the camera sees it, with its color.
 
     Args:
         images: files, folders or patterns such as 'photos/*.jpg'.
         model: a run folder, one of its checkpoints, an .onnx file, a folder or hub id of transformers, or any
             DepthModel.
         out: the folder for results.
-        intrinsics: fx,fy,cx,cy of the camera of all images in pixels, top-left pixel's centre at (0, 0).
+        intrinsics: fx,fy,cx,cy of the camera of all images in pixels, top-left pixel's center at (0, 0).
         fov: instead, their horizontal field of view in degrees.
         points: whether to write point clouds; by default where depth is metric. Without intrinsics or
             fov, a field of view of 60 degrees is assumed, and the model hears nothing of it.
-        farthest: metres beyond which a pixel is no point.
+        farthest: meters beyond which a pixel is no point.
         resolution: the size at which the model runs: the shorter side in pixels; "longer 756", the longer
             side; "native", the image's own size. None: a student's shorter side in training, where its run
             says that; a size of the model's own; or the image's.

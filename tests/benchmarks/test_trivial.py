@@ -29,7 +29,7 @@ def flat(key: str, values: list[list[float]], space: DepthSpace, hidden: float |
     return Sample(key, np.zeros((*depth.shape, 3), np.uint8), depth, mask, None, space)
 
 
-def test_mean_map_normalises_each_disparity_by_its_median() -> None:
+def test_mean_map_normalizes_each_disparity_by_its_median() -> None:
     disparity = np.array([[1.0, 2.0], [4.0, 8.0], [3.0, 3.0]])
     samples = [
         flat("metric", (1 / disparity).tolist(), METRIC_DEPTH),

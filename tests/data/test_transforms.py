@@ -58,14 +58,14 @@ def test_all_that_belongs_to_a_pixel_stays_with_it(name: str, mirrored: bool, se
     assert out.depth is not None and out.mask is not None
     columns, rows = source_places(out, mirrored)
 
-    # nearest: the source pixel in which the centre lies, up to the rounding of ties
+    # nearest: the source pixel in which the center lies, up to the rounding of ties
     depth_rows, depth_columns = np.divmod(out.depth, 1000)
     assert np.abs(depth_columns - columns).max() <= 0.5 + 1e-6
     assert np.abs(depth_rows - rows[:, None]).max() <= 0.5 + 1e-6
     np.testing.assert_array_equal(out.mask, checkered(depth_columns.astype(int), depth_rows.astype(int)))
 
-    inner = out.image[3:-3, 3:-3].astype(float)  # the outermost pixels have no neighbours to go by
-    assert np.abs(inner[..., 0] - columns[3:-3]).max() < 0.8  # half a grey level is rounding
+    inner = out.image[3:-3, 3:-3].astype(float)  # the outermost pixels have no neighbors to go by
+    assert np.abs(inner[..., 0] - columns[3:-3]).max() < 0.8  # half a gray level is rounding
     assert np.abs(inner[..., 1] - rows[3:-3, None]).max() < 0.8
     assert abs((inner[..., 0] - columns[3:-3]).mean()) < 0.15
     assert np.abs(inner[..., 2] - 77).max() <= 1
@@ -84,7 +84,7 @@ def test_windows_show_what_their_boxes_say(mirrored: bool, placement: str, small
     columns, rows = source_places(out, mirrored)
     for view, (top, left, tall, wide) in zip(out.windows.astype(float), out.boxes, strict=True):
         steps = (np.arange(window) + 0.5) / window
-        # the region's pixel i has its centre at the fraction (i + .5) / 56
+        # the region's pixel i has its center at the fraction (i + .5) / 56
         at_columns = np.polyval(np.polyfit(np.arange(56), columns, 1), (left + steps * wide) * 56 - 0.5)
         at_rows = np.polyval(np.polyfit(np.arange(56), rows, 1), (top + steps * tall) * 56 - 0.5)
         tolerance = 1e-3 if smallest == 100 else 0.8  # native pixels are unresized: exact
@@ -135,7 +135,7 @@ def test_a_transform_leaves_the_given_sample_alone_and_unlabelled_ones_unlabelle
     np.testing.assert_array_equal(sample.image, painted().image)
 
 
-def test_fine_stripes_average_to_grey_instead_of_aliasing():
+def test_fine_stripes_average_to_gray_instead_of_aliasing():
     stripes = np.zeros((90, 90, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
     out = WholeImage(200, 30, flip=0.0)(Sample("stripes", stripes), np.random.default_rng(0))

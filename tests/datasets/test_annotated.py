@@ -17,7 +17,7 @@ NORMALS = {"wall": ([0.2, 1.0, -0.3], [0.0, 2.0, 0.0]), "floor": ([0.05, 1.0, 0.
 
 
 def plane(normal: list[float], distance: float) -> np.ndarray:
-    """Depth of a plane in iBims-1's axes, right, forward and up; pixels from 1, centre at (16.5, 12.5)."""
+    """Depth of a plane in iBims-1's axes, right, forward and up; pixels from 1, center at (16.5, 12.5)."""
     rows, columns = np.mgrid[1 : SIZE[0] + 1, 1 : SIZE[1] + 1].astype(np.float64)
     rays = np.stack([(columns - 16.5) / 30, np.ones(SIZE), -(rows - 12.5) / 40])
     return distance / np.tensordot(np.array(normal) / np.linalg.norm(normal), rays, 1)

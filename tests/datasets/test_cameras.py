@@ -1,4 +1,4 @@
-"""The cameras that public benchmarks give to metric models, with the top-left pixel's centre at (0, 0)."""
+"""The cameras that public benchmarks give to metric models, with the top-left pixel's center at (0, 0)."""
 
 import struct
 from pathlib import Path
@@ -167,14 +167,14 @@ def test_broken_files_of_cameras_are_sentences(read: Any, data: bytes) -> None:
 class Asker(DepthModel):
     """A metric model that keeps the cameras that it is given."""
 
-    space, licence, source, takes_camera = METRIC_DEPTH, "MIT", "asker", True
+    space, license, source, takes_camera = METRIC_DEPTH, "MIT", "asker", True
     given: list[Any]
 
     def forward(self, image: Tensor) -> DepthOutput:
         Asker.given.append(None)
         return DepthOutput(image.mean(1) + 1.0)
 
-    def answer_with_camera(self, image: Tensor, intrinsics: Tensor) -> Tensor:
+    def predict_raw_with_camera(self, image: Tensor, intrinsics: Tensor) -> Tensor:
         Asker.given.append(intrinsics[0].tolist())
         return image.mean(1) + 1.0
 

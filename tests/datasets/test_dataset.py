@@ -41,14 +41,14 @@ def hypersim(distance: np.ndarray) -> dict[str, bytes]:
 
 def virtual_kitti(scenes: tuple[str, ...], frames: int = 1) -> dict[str, bytes]:
     """A few frames of each scene, as the owners' two tars unpack; 20 m, and the sky."""
-    centimetres = np.full((375, 1242), 2000, np.uint16)
-    centimetres[:100] = 65535
+    centimeters = np.full((375, 1242), 2000, np.uint16)
+    centimeters[:100] = 65535
     files = {}
     for name in scenes:
         for i in range(frames):
             path = f"{name}/clone/frames/{{}}/Camera_0/{{}}_{i:05d}"
             files[f"vkitti_2.0.3_rgb/{path.format('rgb', 'rgb')}.jpg"] = picture(375, 1242, jpeg=True)
-            files[f"vkitti_2.0.3_depth/{path.format('depth', 'depth')}.png"] = png(centimetres)
+            files[f"vkitti_2.0.3_depth/{path.format('depth', 'depth')}.png"] = png(centimeters)
     return files
 
 
@@ -100,7 +100,7 @@ def test_hypersims_distances_become_z_in_shards(root: Root, tmp_path: Path) -> N
     assert done.samples == 2
     first, _ = packed(done.paths[0])
     assert first.depth is not None and first.intrinsics is not None
-    # at the centre z is the distance; at the corner it is 5 f / |(511.5, 383.5, f)|
+    # at the center z is the distance; at the corner it is 5 f / |(511.5, 383.5, f)|
     assert first.depth[383:385, 511:513] == pytest.approx(5.0, rel=2e-4)
     corner = 5 * 886.81 / np.sqrt(511.5**2 + 383.5**2 + 886.81**2)
     assert corner == pytest.approx(4.0559, abs=1e-4)

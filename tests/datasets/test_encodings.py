@@ -19,7 +19,7 @@ from tests.datasets.files import hdf5, mat
 
 
 def z_of(distance: float, row: int, column: int) -> float:
-    """Depth Anything V2's and Marigold's conversion for one pixel of 1024 x 768: centres at + 0.5."""
+    """Depth Anything V2's and Marigold's conversion for one pixel of 1024 x 768: centers at + 0.5."""
     x, y, focal = column - 512 + 0.5, row - 384 + 0.5, 886.81
     return distance * focal / math.sqrt(x * x + y * y + focal * focal)
 

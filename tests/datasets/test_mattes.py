@@ -116,9 +116,9 @@ def test_a_matte_that_makes_no_sense_is_a_sentence(matte: bytes, sentence: str, 
 
 
 def test_of_several_channels_the_first_counts() -> None:
-    colours = np.stack([255 - alpha()] * 2 + [alpha()] + [np.full(SIZE, 255, np.uint8)], axis=2)  # BGRA
+    colors = np.stack([255 - alpha()] * 2 + [alpha()] + [np.full(SIZE, 255, np.uint8)], axis=2)  # BGRA
     expected = read_matte(png(alpha()), SIZE, "m.png")
-    np.testing.assert_array_equal(read_matte(png(colours), SIZE, "m.png"), expected)
+    np.testing.assert_array_equal(read_matte(png(colors), SIZE, "m.png"), expected)
     deep = alpha().astype(np.uint16) * 257
     np.testing.assert_array_equal(read_matte(png(deep), SIZE, "m.png"), expected)
     assert cv2.imdecode(np.frombuffer(png(deep), np.uint8), cv2.IMREAD_UNCHANGED).dtype == np.uint16

@@ -22,10 +22,10 @@ def image(frame: int) -> np.ndarray:
 
 
 def depth(frame: int, holes: bool) -> np.ndarray:
-    metres = np.linspace(0.7, 9.9, 480 * 640, dtype=np.float32).reshape(480, 640) / frame
+    meters = np.linspace(0.7, 9.9, 480 * 640, dtype=np.float32).reshape(480, 640) / frame
     if holes:
-        metres[::3, 100 + frame :: 7] = 0
-    return metres
+        meters[::3, 100 + frame :: 7] = 0
+    return meters
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +66,14 @@ def test_the_owners_file_is_read(mat: Path, truth: str, where: str) -> None:
     assert len(benchmark) == 654
     for index, frame in enumerate((1, 2, 9)):
         sample = benchmark.sample(index)
-        metres = depth(frame, holes=truth == "raw")
+        meters = depth(frame, holes=truth == "raw")
         inside = np.zeros((480, 640), bool)
         inside[NYU_EIGEN] = True
         assert sample.key.endswith(f"rgb_{frame:04}.png") and sample.digest is not None
         assert np.array_equal(sample.image, image(frame))
         assert sample.depth is not None and sample.mask is not None
-        assert np.array_equal(sample.mask, inside & (metres > 0))
-        assert np.array_equal(sample.depth[sample.mask], metres[sample.mask])
+        assert np.array_equal(sample.mask, inside & (meters > 0))
+        assert np.array_equal(sample.depth[sample.mask], meters[sample.mask])
     missing = benchmark.dataset.missing()
     assert len(missing) == 651 and missing[0].endswith("rgb_0014.png")
     with pytest.raises(BadSample, match=r"labeled\.mat has no frame for test/.*/rgb_0014\.png"):

@@ -135,10 +135,10 @@ def test_a_picture_of_depth_is_refused(tmp_path: Path) -> None:
     colored = np.zeros((*SIZE, 3), np.uint8)
     with pytest.raises(UserError, match=r"a_depth\.png has mode RGB, as a colored picture of depth has"):
         packed(tmp_path, colored)
-    grey = np.full(SIZE, 200, np.uint8)
+    gray = np.full(SIZE, 200, np.uint8)
     with pytest.raises(UserError, match=r"a_depth\.png has 8 bits, with which scale 0\.001 reaches 0\.255 m"):
-        packed(tmp_path, grey, scale="0.001")
-    assert packed(tmp_path, grey, scale="10/255").depth.max() == pytest.approx(10 * 200 / 255)
+        packed(tmp_path, gray, scale="0.001")
+    assert packed(tmp_path, gray, scale="10/255").depth.max() == pytest.approx(10 * 200 / 255)
     photos(tmp_path, ["b.png"])
     (tmp_path / "b_depth.exr").write_bytes(b"\x76\x2f\x31\x01 and more")
     paths = {"images": f"{tmp_path}/b.png", "depth": f"{tmp_path}/b_depth.exr", "out": f"{tmp_path}/b.tar"}

@@ -59,7 +59,7 @@ def test_a_scene_depends_on_seed_index_and_style_alone():
 
 
 def test_styles_share_the_geometry_and_differ_in_looks():
-    colourful = {style: [] for style in Style}
+    colorful = {style: [] for style in Style}
     for index in range(12):
         made = {style: scene(8, index, style, 48, 64) for style in Style}
         studio = made[Style.STUDIO]
@@ -67,13 +67,13 @@ def test_styles_share_the_geometry_and_differ_in_looks():
             np.testing.assert_array_equal(studio.sample.depth, other.sample.depth)
             np.testing.assert_array_equal(studio.normals, other.normals)
             image = other.sample.image.astype(float)
-            colourful[style].append((image.max(axis=2) - image.min(axis=2)).mean())
+            colorful[style].append((image.max(axis=2) - image.min(axis=2)).mean())
             difference = np.abs(studio.sample.image.astype(float) - image).mean()
             assert (difference > 15) == (style is not Style.STUDIO)
-    assert np.mean(colourful[Style.STUDIO]) > 1.2 * np.mean(colourful[Style.FILM])
+    assert np.mean(colorful[Style.STUDIO]) > 1.2 * np.mean(colorful[Style.FILM])
 
 
-def test_in_fog_a_pixels_colour_tells_its_depth():
+def test_in_fog_a_pixels_color_tells_its_depth():
     """Blue less red grows with depth; elsewhere it says little."""
     agreement = {style: [] for style in Style}
     for index in range(12):
@@ -88,7 +88,7 @@ def test_in_fog_a_pixels_colour_tells_its_depth():
 
 def test_the_camera_does_not_depend_on_the_size():
     small, large = scene(2, 6, "studio", 48, 64).sample, scene(2, 6, "studio", 144, 192).sample
-    middle = large.depth[1::3, 1::3]  # with a factor of 3 every small pixel's centre is a large one's
+    middle = large.depth[1::3, 1::3]  # with a factor of 3 every small pixel's center is a large one's
     np.testing.assert_allclose(small.depth, middle, rtol=1e-6)
 
 
@@ -123,7 +123,7 @@ def test_depth_and_mask_are_sound(drawn):
 
 
 def test_planes_are_planes_and_their_normals_are_the_returned_ones():
-    """Wherever the 8-neighbourhood has one normal, its points lie on the plane through the middle one."""
+    """Wherever the 8-neighborhood has one normal, its points lie on the plane through the middle one."""
     checked = 0
     for index in range(8):
         made = scene(4, index, "studio", HEIGHT, WIDTH)
@@ -139,8 +139,8 @@ def test_planes_are_planes_and_their_normals_are_the_returned_ones():
                 if face.sum() < 200:
                     continue
                 on_face = points[face]
-                centred = on_face - on_face.mean(axis=0)
-                _, spread, axes = np.linalg.svd(centred, full_matrices=False)
+                centerd = on_face - on_face.mean(axis=0)
+                _, spread, axes = np.linalg.svd(centerd, full_matrices=False)
                 assert spread[2] / np.sqrt(len(on_face)) < 1e-5 * on_face[:, 2].max()
                 if spread[1] > 1e-2 * spread[0]:
                     assert abs(axes[2] @ normal) > 0.9999
@@ -165,12 +165,12 @@ def test_a_sphere_has_the_analytic_depth_and_not_the_distance():
     depth = cast([shape], viewer, 60, 80).depth
     focal = 40 / np.tan(np.radians(35))
     expected = np.full((60, 80), np.inf)
-    centre = np.array([0.7, -0.3, 4.0])  # right, down, forward
+    center = np.array([0.7, -0.3, 4.0])  # right, down, forward
     for row, column in itertools.product(range(60), range(80)):
         ray = np.array([(column - 39.5) / focal, (row - 29.5) / focal, 1.0])
         unit = ray / np.linalg.norm(ray)
-        along = unit @ centre
-        miss = centre @ centre - along**2
+        along = unit @ center
+        miss = center @ center - along**2
         if miss < 0.64:
             expected[row, column] = (along - np.sqrt(0.64 - miss)) * unit[2]
     assert np.isfinite(expected).sum() > 300
@@ -200,7 +200,7 @@ def test_pitch_looks_up_and_roll_turns_about_the_view(pitch, roll):
 
 def distance_outside(shape, points):
     """Signed distance-like value: negative inside, positive outside."""
-    local = (points - shape.centre) @ shape.rotation
+    local = (points - shape.center) @ shape.rotation
     if isinstance(shape, Sphere):
         return np.linalg.norm(local, axis=-1) - shape.half[0]
     if isinstance(shape, Cylinder):
@@ -262,7 +262,7 @@ def test_one_sees_and_light_passes_between_the_bars_of_a_fence():
 
 
 def test_thin_structures_and_edges_are_really_there(drawn):
-    """Runs of at most three pixels that are much nearer than both neighbours; sharp steps in depth."""
+    """Runs of at most three pixels that are much nearer than both neighbors; sharp steps in depth."""
     thin, edges = 0, 0
     for made in drawn:
         depth = np.where(made.sample.mask, made.sample.depth, FARTHEST)

@@ -92,7 +92,7 @@ class Seer(DepthModel):
     ) -> None:
         super().__init__()
         self.space, self.blur, self.broken = space, blur, broken
-        self.source, self.licence = f"seer {blur}", "MIT"
+        self.source, self.license = f"seer {blur}", "MIT"
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> DepthOutput:
         Seer.asked += len(image)

@@ -147,7 +147,7 @@ class Wrong(DepthModel):
     def __init__(self, space: DepthSpace, sign: float, power: float) -> None:
         super().__init__()
         self.space, self.sign, self.power = space, sign, power
-        self.source, self.licence = f"wrong {sign} {power}", "MIT"
+        self.source, self.license = f"wrong {sign} {power}", "MIT"
 
     def forward(self, image: Tensor) -> DepthOutput:
         return DepthOutput(self.sign * (image.mean(1) * 25.5).clamp(min=1.0) ** self.power)
@@ -190,8 +190,8 @@ def test_without_a_fit_a_least_squares_fit_tells(tmp_path: Path) -> None:
     assert "go with disparity better than with depth" in second
 
 
-class Millimetres(Boxes):
-    """Boxes whose depth was taken for metres."""
+class Millimeters(Boxes):
+    """Boxes whose depth was taken for meters."""
 
     def sample(self, index: int) -> Sample:
         sample = super().sample(index)
@@ -215,7 +215,7 @@ RANGES = "The depths of 6 of them are 3000 to 10000 m, all outside of what the p
 
 
 def test_nothing_scored_is_no_success(command_line: CommandLine, tmp_path: Path) -> None:
-    boxes = f"{__name__}.Millimetres"
+    boxes = f"{__name__}.Millimeters"
     fine = [*SEER, "--benchmarks.fine", boxes, "--benchmarks.fine.first", "6"]
     words = [*fine, "--benchmarks.wrong", boxes]
     status, out, _ = command_line("test", *words, "--out", "o")
@@ -234,7 +234,7 @@ def test_nothing_scored_is_no_success(command_line: CommandLine, tmp_path: Path)
 def test_a_part_without_valid_truth_is_told_with_both_ranges(
     metrics: tuple[MetricSet, ...], tmp_path: Path
 ) -> None:
-    results = evaluate({"s": Seer()}, {"b": Millimetres(2, metrics)}, out=tmp_path, **OPTIONS)
+    results = evaluate({"s": Seer()}, {"b": Millimeters(2, metrics)}, out=tmp_path, **OPTIONS)
     found = results["benchmarks"]["b"]
     assert found["metrics"]["s"]["images"] == (2 if len(metrics) == 1 else 6) and not found["unscored"]
     assert len(found["without_truth"]) == 4

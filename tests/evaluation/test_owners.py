@@ -31,7 +31,7 @@ CONFIGS = Path(__file__).parents[2] / "configs/eval"
 class Teller(DepthModel):
     """Says the metric depth that it was made with, whatever the image shows."""
 
-    space, licence, source = METRIC_DEPTH, "MIT", "teller"
+    space, license, source = METRIC_DEPTH, "MIT", "teller"
     depth: Tensor
 
     def __init__(self, depth: np.ndarray) -> None:

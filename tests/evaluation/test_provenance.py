@@ -99,7 +99,7 @@ def test_a_student_is_marked_on_its_own_images_and_for_its_teacher(
 
 
 def test_a_teachers_data_sets_reach_its_student(tmp_path: Path) -> None:
-    known_teacher = {"source": "hub/id", "licence": "x", "training_sets": ["NYUv2"]}
+    known_teacher = {"source": "hub/id", "license": "x", "training_sets": ["NYUv2"]}
     teachers = {"t": known_teacher, "u": {"source": "nowhere"}}
     content = {"depthkd": {"averaged": False, "teachers": teachers}, "state_dict": {}}
     (tmp_path / "checkpoints").mkdir()

@@ -172,8 +172,8 @@ def test_eight_bits_and_nothing_valid_are_bad_samples() -> None:
 
 
 def test_raw_png_encodings() -> None:
-    millimetres = np.array([[0, 1500, 65535]], np.uint16)
-    depth, mask = read_depth_png(encode_png(millimetres), 1e-3, invalid=(0, 65535))
+    millimeters = np.array([[0, 1500, 65535]], np.uint16)
+    depth, mask = read_depth_png(encode_png(millimeters), 1e-3, invalid=(0, 65535))
     assert mask.tolist() == [[False, True, False]]
     assert depth.tolist() == [[0.0, 1.5, 0.0]]
     disparity = np.array([[0, 220]], np.uint8)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from depthkd.formats.images import (
-    decode_grey_png,
+    decode_gray_png,
     decode_image,
     encode_jpeg,
     encode_png,
@@ -18,7 +18,7 @@ from depthkd.formats.sample import BadSample
 
 
 def photo(height: int = 40, width: int = 64) -> np.ndarray:
-    """Smooth colours, all different at the four corners, so that a turned or mirrored image shows."""
+    """Smooth colors, all different at the four corners, so that a turned or mirrored image shows."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     return np.stack([255 * x, 255 * y, 128 + 0 * x], axis=-1).astype(np.uint8)
 
@@ -77,20 +77,20 @@ def test_our_encoders_round_trip() -> None:
     assert np.array_equal(decode_image(encode_png(photo()), "a"), photo())
     assert np.abs(decode_image(encode_jpeg(photo(), 100), "a").astype(int) - photo()).max() <= 3
     deep = np.arange(40 * 64, dtype=np.uint16).reshape(40, 64) * 25
-    assert np.array_equal(decode_grey_png(encode_png(deep), "a"), deep)
+    assert np.array_equal(decode_gray_png(encode_png(deep), "a"), deep)
 
 
 def test_modes_become_rgb() -> None:
     rgb = photo()
-    grey = Image.fromarray(rgb).convert("L")
-    expected = np.repeat(np.asarray(grey)[..., None], 3, axis=-1)
-    assert np.array_equal(decode_image(saved(grey, "PNG"), "a"), expected)
-    assert np.abs(decode_image(saved(grey, "JPEG", quality=100), "a").astype(int) - expected).max() <= 3
-    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    gray = Image.fromarray(rgb).convert("L")
+    expected = np.repeat(np.asarray(gray)[..., None], 3, axis=-1)
+    assert np.array_equal(decode_image(saved(gray, "PNG"), "a"), expected)
+    assert np.abs(decode_image(saved(gray, "JPEG", quality=100), "a").astype(int) - expected).max() <= 3
+    deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
     assert np.array_equal(decode_image(saved(deep, "PNG"), "a"), expected)
     alpha = Image.fromarray(np.dstack([rgb, np.full(rgb.shape[:2], 7, np.uint8)]))
     assert np.array_equal(decode_image(saved(alpha, "PNG"), "a"), rgb)
-    palette = grey.convert("P")
+    palette = gray.convert("P")
     assert np.array_equal(decode_image(saved(palette, "PNG", transparency=b"\x00\x80"), "a"), expected)
     cmyk = saved(Image.fromarray(rgb).convert("CMYK"), "JPEG", quality=100)
     assert np.abs(decode_image(cmyk, "a").astype(int) - rgb).max() <= 6
@@ -135,7 +135,7 @@ def test_bombs_are_refused_by_their_header() -> None:
     with pytest.raises(BadSample, match=r"a\.png claims 60000 x 60000 pixels; at most 100000000"):
         decode_image(png_that_claims(60_000, 60_000), "a.png")
     with pytest.raises(BadSample, match="claims 60000 x 60000"):
-        decode_grey_png(png_that_claims(60_000, 60_000), "a.png")
+        decode_gray_png(png_that_claims(60_000, 60_000), "a.png")
     with pytest.raises(BadSample, match="claims 64 x 40"):
         decode_image(encode_jpeg(photo()), "a.jpg", max_pixels=2559)
     assert decode_image(encode_jpeg(photo()), "a.jpg", max_pixels=2560).shape == (40, 64, 3)
@@ -163,6 +163,6 @@ def test_scaled_decode_stays_large_enough(least: int | None, size: tuple[int, in
 
 def test_depth_images_have_one_channel() -> None:
     with pytest.raises(BadSample, match=r"d\.png has mode RGB"):
-        decode_grey_png(encode_png(photo()), "d.png")
+        decode_gray_png(encode_png(photo()), "d.png")
     with pytest.raises(BadSample, match=r"d\.png is not a PNG"):
-        decode_grey_png(encode_jpeg(photo()), "d.png")
+        decode_gray_png(encode_jpeg(photo()), "d.png")

@@ -33,7 +33,7 @@ def maps(place: Place, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch
 
 
 def normalizations(place: Place) -> list[Row]:
-    """Each normalisation's loss and gradient on the device; hybrid against the written-out loop, too."""
+    """Each normalization's loss and gradient on the device; hybrid against the written-out loop, too."""
     rows = []
     student, teacher, mask = maps(place)
     for name in Normalization:
@@ -92,7 +92,7 @@ def metrics(place: Place) -> list[Row]:
 def host_waits(place: Place) -> list[Row]:
     """How often hybrid's loss makes the host wait for the GPU."""
     if place.tiny:
-        return [Row("hybrid normalisation, forward and backward", "not counted: there is no GPU here")]
+        return [Row("hybrid normalization, forward and backward", "not counted: there is no GPU here")]
     student, teacher, mask = (x.to(place.device) for x in maps(place))
     student.requires_grad_()
     distillation_loss(student, teacher, mask, Normalization.HYBRID).sum().backward()
@@ -105,7 +105,7 @@ def host_waits(place: Place) -> list[Row]:
         torch.cuda.set_sync_debug_mode("default")
     waits = [f"{w.filename.rpartition('/')[2]}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)]
     metric = f"{len(waits)} waits {', '.join(sorted(set(waits)))}"
-    return [Row("hybrid normalisation, forward and backward", metric, "none", not waits)]
+    return [Row("hybrid normalization, forward and backward", metric, "none", not waits)]
 
 
 def half_teachers(place: Place) -> list[Row]:

@@ -103,7 +103,7 @@ def test_resampled_tokens_are_those_of_a_linear_image() -> None:
         return torch.stack([3 * y[:, None] - x, x + 0 * y[:, None]], -1).view(1, -1, 2).double()
 
     finer = resample_tokens(image(6, 8), (6, 8), (7, 16)).view(7, 16, 2)
-    inner = (slice(1, -1), slice(1, -1))  # beyond the outermost centres there is nothing to interpolate
+    inner = (slice(1, -1), slice(1, -1))  # beyond the outermost centers there is nothing to interpolate
     torch.testing.assert_close(finer[inner], image(7, 16).view(7, 16, 2)[inner])
     coarser = resample_tokens(image(40, 40), (40, 40), (5, 4)).view(5, 4, 2)
     torch.testing.assert_close(coarser[1:-1, 1:-1], image(5, 4).view(5, 4, 2)[1:-1, 1:-1])

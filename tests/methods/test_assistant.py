@@ -102,7 +102,7 @@ def test_the_average_is_weighted_by_agreement() -> None:
     assert labels.features is not None
 
 
-def test_losses_without_normalisation_do_not_mix_scales() -> None:
+def test_losses_without_normalization_do_not_mix_scales() -> None:
     teachers: dict[str, DepthModel] = {"primary": Featured(), "assistant": Featured(scale=9.0)}
     raw: dict[str, Any] = {"shared_context_normalization": "none"}
     with pytest.raises(ValueError, match=r"shared_context_normalization is 'none', but the teachers' scales"):

@@ -39,7 +39,7 @@ class DepthReader(ColumnReader):
 
 
 def painted(height: int, width: int) -> Sample:
-    """Red grows with the column and green with the row, one grey level a pixel."""
+    """Red grows with the column and green with the row, one gray level a pixel."""
     rows, columns = np.mgrid[:height, :width]
     image = np.stack([columns, rows, np.zeros_like(rows)], axis=-1).astype(np.uint8)
     return Sample("painted", image)

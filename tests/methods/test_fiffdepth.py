@@ -145,12 +145,12 @@ def test_the_loss_is_the_written_out_one() -> None:
         mask = batch["synthetic"].mask
         assert depth is not None and mask is not None
         disparity = 1 / depth
-        grey = torch.zeros_like(depth)
+        gray = torch.zeros_like(depth)
         for i in range(2):
             low, high = np.quantile(disparity[i][mask[i]].numpy(), [0.02, 0.98])
-            grey[i] = ((disparity[i] - low) / (high - low)).clamp(0, 1)
-        grey[~mask] = 0.0  # far away
-        target = student.encode(grey[:, None].expand(-1, 3, -1, -1))
+            gray[i] = ((disparity[i] - low) / (high - low)).clamp(0, 1)
+        gray[~mask] = 0.0  # far away
+        target = student.encode(gray[:, None].expand(-1, 3, -1, -1))
         x0 = student.encode(image)
         valid = torch.ones(2, 2, 3, dtype=torch.bool)
         valid[:, 0, 0] = False

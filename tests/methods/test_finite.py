@@ -64,7 +64,7 @@ def answers(path: Path, kind: str) -> None:
     onnx.save(model, path)
 
 
-def distil(command_line: CommandLine, kind: str, steps: int) -> tuple[int, str, str]:
+def distill(command_line: CommandLine, kind: str, steps: int) -> tuple[int, str, str]:
     answers(Path(f"{kind}.onnx"), kind)
     tree = {
         "base": str(ROOT / "configs/tiny/cross_context.yaml"),
@@ -96,7 +96,7 @@ def test_a_teacher_of_nan_ends_the_run_with_a_sentence(home: Path, command_line:
         (1, "none of the 4 samples of data.train.sa1b up to step 1"),
         (6, "of the 12 samples"),
     ):
-        status, _, err = distil(command_line, "nan", steps)
+        status, _, err = distill(command_line, "nan", steps)
         (said,) = sentences(err)
         assert status == 2 and sentence in said, said
         assert "the label of teacher 'teacher' (nan.onnx) has no pixel that is finite" in said
@@ -116,7 +116,7 @@ def test_a_teacher_of_nan_ends_the_run_with_a_sentence(home: Path, command_line:
 def test_holes_and_constants_are_counted_and_said(
     kind: str, said: str, home: Path, command_line: CommandLine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    status, _, err = distil(command_line, kind, 3)
+    status, _, err = distill(command_line, kind, 3)
     assert status == 0, err
     weights = read_checkpoint(Path("run/checkpoints/last.ckpt"))["state_dict"]
     assert all(bool(value.isfinite().all()) for value in weights.values())

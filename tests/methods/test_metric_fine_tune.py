@@ -19,7 +19,7 @@ def part(**changes: Any) -> Batch:
     return Batch(images, ["a", "b"], **(labels | changes))
 
 
-def test_its_loss_is_that_of_the_students_depth_in_metres() -> None:
+def test_its_loss_is_that_of_the_students_depth_in_meters() -> None:
     torch.manual_seed(0)
     student = DepthAnything(size="tiny", metric_max_depth=20)
     method, batch = MetricFineTune(student), part()

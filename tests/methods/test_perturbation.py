@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from depthkd.methods.perturbation import ColourPerturbation, gaussian_blur
+from depthkd.methods.perturbation import ColorPerturbation, gaussian_blur
 
 
 def images() -> torch.Tensor:
@@ -11,7 +11,7 @@ def images() -> torch.Tensor:
 
 
 def test_an_image_depends_on_its_own_seed_alone() -> None:
-    perturb = ColourPerturbation(0.5, 1.5, 0.1)
+    perturb = ColorPerturbation(0.5, 1.5, 0.1)
     image = images()
     together = perturb(image, [(0, 5), (0, 6), (0, 7)])
     alone = perturb(image[1:2], [(0, 6)])
@@ -36,10 +36,10 @@ def test_blur_is_scipys() -> None:
 
 def test_nothing_asked_for_is_nothing_done() -> None:
     image = images().clamp(min=0.01)
-    torch.testing.assert_close(ColourPerturbation(0.0, 0.0, 0.0)(image, [(0, i) for i in range(3)]), image)
+    torch.testing.assert_close(ColorPerturbation(0.0, 0.0, 0.0)(image, [(0, i) for i in range(3)]), image)
 
 
 @pytest.mark.parametrize(("name", "value"), [("jitter", 1.0), ("blur", -1.0), ("noise", -0.1)])
 def test_values_out_of_range_get_a_sentence(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"a perturbation's {name}"):
-        ColourPerturbation(**{name: value})
+        ColorPerturbation(**{name: value})

@@ -127,7 +127,7 @@ def test_what_the_paper_and_its_code_read_differently() -> None:
 class Ramp(DepthModel):
     """Metric depth that grows to the right, steeper where the image is red, and nearer for longer lenses."""
 
-    own_size = True
+    chooses_size = True
     takes_camera = True
 
     space = METRIC_DEPTH
@@ -140,8 +140,8 @@ class Ramp(DepthModel):
         columns = torch.linspace(1, 2, image.shape[-1]).expand(image.shape[0], *image.shape[-2:])
         return DepthOutput(columns + self.steepness * image[:, 0])
 
-    def answer_with_camera(self, image: Tensor, intrinsics: Tensor) -> Tensor:
-        return self.answer(image) * intrinsics[:, 0, 0, None, None]
+    def predict_raw_with_camera(self, image: Tensor, intrinsics: Tensor) -> Tensor:
+        return self.predict_raw(image) * intrinsics[:, 0, 0, None, None]
 
     def encoder_parameters(self) -> Any:
         return self.parameters()
@@ -186,7 +186,7 @@ def test_the_student_starts_as_a_copy_of_its_teacher() -> None:
     method = prepared()
     assert same(method.network.unet, method.diffusion.unet)
     assert same(method.student_average, method.student)
-    assert not same(prepared(initialise="student").network.unet, method.diffusion.unet)
+    assert not same(prepared(initialize="student").network.unet, method.diffusion.unet)
 
 
 def test_gradients_reach_the_sharpener_alone() -> None:

@@ -197,7 +197,7 @@ KINDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 @fast
 @given(seeds, st.sampled_from([1.0, 1e-3, 3.0, 512.0]))
 def test_accuracies_are_those_of_float64_at_exact_ties_too(kind: str, seed: int, unit: float) -> None:
-    """Whole numbers and dyadic factors meet thresholds exactly; neighbours of theirs nearly do."""
+    """Whole numbers and dyadic factors meet thresholds exactly; neighbors of theirs nearly do."""
     rng = np.random.default_rng(seed)
     t = rng.integers(1, 60, (2, 24, 30)).astype(np.float32)
     ratios = rng.choice([1.25, 0.8, 1.25**2, 1.25**-2, 1.25**3, 1.05, 1.1, 1 / 1.1, 1.15, 1.2, 1.0], t.shape)

@@ -81,7 +81,7 @@ def depth_of(
 
     Args:
         state: as `publish` gives it.
-        pixels: normalised.
+        pixels: normalized.
         layers: the encoder's layers that the head reads, counted from 0.
         heads: of the attention.
         max_depth: of a metric head; None is the relative one.
@@ -117,9 +117,9 @@ def encode(state: State, pixels: Tensor, layers: list[int], heads: int, patch: i
     found = []
     for i in range(max(layers) + 1):
         name = f"pretrained.blocks.{i}."
-        attended = attend(state, name + "attn.", normalise(state, name + "norm1", tokens), heads)
+        attended = attend(state, name + "attn.", normalize(state, name + "norm1", tokens), heads)
         tokens = tokens + state[name + "ls1.gamma"] * attended
-        hidden = normalise(state, name + "norm2", tokens)
+        hidden = normalize(state, name + "norm2", tokens)
         if name + "mlp.w12.weight" in state:
             gate, hidden = linear(state, name + "mlp.w12", hidden).chunk(2, dim=-1)
             hidden = linear(state, name + "mlp.w3", F.silu(gate) * hidden)
@@ -127,7 +127,7 @@ def encode(state: State, pixels: Tensor, layers: list[int], heads: int, patch: i
             hidden = linear(state, name + "mlp.fc2", F.gelu(linear(state, name + "mlp.fc1", hidden)))
         tokens = tokens + state[name + "ls2.gamma"] * hidden
         if i in layers:
-            found.append(normalise(state, "pretrained.norm", tokens))
+            found.append(normalize(state, "pretrained.norm", tokens))
     return found
 
 
@@ -172,8 +172,8 @@ def infer_image(
         near = int(np.round(scale * side / patch) * patch)
         sides.append(near if near >= input_size else int(np.ceil(scale * side / patch) * patch))
     resized = cv2.resize(image / 255.0, (sides[1], sides[0]), interpolation=cv2.INTER_CUBIC)
-    normalised = (resized - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    pixels = torch.from_numpy(normalised.transpose(2, 0, 1)[None]).float()
+    normalized = (resized - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    pixels = torch.from_numpy(normalized.transpose(2, 0, 1)[None]).float()
     depth = depth_of(tensors, pixels, layers, heads, max_depth)
     return F.interpolate(depth[:, None], (height, width), mode="bilinear", align_corners=version == 2)[0, 0]
 
@@ -212,5 +212,5 @@ def linear(state: State, name: str, tokens: Tensor) -> Tensor:
     return F.linear(tokens, state[name + ".weight"], state[name + ".bias"])
 
 
-def normalise(state: State, name: str, tokens: Tensor) -> Tensor:
+def normalize(state: State, name: str, tokens: Tensor) -> Tensor:
     return F.layer_norm(tokens, tokens.shape[-1:], state[name + ".weight"], state[name + ".bias"], 1e-6)

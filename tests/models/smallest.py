@@ -27,17 +27,17 @@ ARGUMENTS = tuple[type[DepthModel], dict[str, Any], dict[str, Any]]
 
 
 class Level(DepthModel):
-    """So many metres everywhere."""
+    """So many meters everywhere."""
 
-    own_size = True
+    chooses_size = True
     space = METRIC_DEPTH
 
-    def __init__(self, metres: float = 2.0) -> None:
+    def __init__(self, meters: float = 2.0) -> None:
         super().__init__()
-        self.metres = metres
+        self.meters = meters
 
     def forward(self, image: Tensor) -> DepthOutput:
-        return DepthOutput(torch.full_like(image[:, 0], self.metres))
+        return DepthOutput(torch.full_like(image[:, 0], self.meters))
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         return self.parameters()
@@ -79,7 +79,7 @@ def plain_unet() -> UNet2DConditionModel:
 
 def smallest(place: Path) -> dict[str, ARGUMENTS]:
     """Name -> class, arguments, other arguments; files are written into `place`."""
-    words: dict[str, Any] = {"licence": "mit", "training_sets": ["KITTI"]}
+    words: dict[str, Any] = {"license": "mit", "training_sets": ["KITTI"]}
     hub = {**words, "revision": "v2"}
     place.mkdir(exist_ok=True)
     np.save(place / "text.npy", np.ones((1, 2, WIDTH), np.float32))
@@ -110,7 +110,7 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
                 "std": [0.5, 0.5, 0.5],
                 "multiple": 28,
                 "gradient_checkpointing": True,
-                "initialise": "encoder",
+                "initialize": "encoder",
                 "preprocessing": "transformers",
             },
         ),
@@ -123,9 +123,9 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
                 "metric_max_depth": 20,
                 "patch": 16,
                 "weights": str(place / "tiny"),
-                "licence": "mit",
+                "license": "mit",
                 "gradient_checkpointing": True,
-                "initialise": "encoder",
+                "initialize": "encoder",
                 "preprocessing": "authors",
             },
         ),
@@ -138,7 +138,7 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
                 "layers": "last",
                 "fusion": 24,
                 "options": {"drop_rate": 0.5},
-                "licence": "mit",
+                "license": "mit",
                 "gradient_checkpointing": True,
             },
         ),
@@ -270,5 +270,5 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
             {"disparity": np.ones((4, 5), np.float32)},
             {"disparity": np.ones((5, 4), np.float32)},
         ),
-        "Level": (Level, {}, {"metres": 2.5}),
+        "Level": (Level, {}, {"meters": 2.5}),
     }

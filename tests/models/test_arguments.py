@@ -22,7 +22,7 @@ RESNET, VIT = {"backbone": "resnet10t"}, {"backbone": "vit_tiny_patch16_224"}
 METRIC = {"relative": Level(), "metric": Level()}
 Mistake = tuple[str, dict[str, Any], str]
 NO_WORDS: list[Mistake] = [
-    ("HuggingFaceDepth", {"initialise": "head"}, "'head'; it would be one of all, encoder"),
+    ("HuggingFaceDepth", {"initialize": "head"}, "'head'; it would be one of all, encoder"),
     ("DepthAnything", {"size": "huge"}, "'huge'; it would be one of tiny, mini, small, base, large, giant"),
     ("TimmDepth", {**RESNET, "layers": "first"}, "'first'; it would be one of spread, last"),
     ("Lotus", {"size": "huge"}, "'huge'; it would be one of tiny, mini, fine, large, null"),

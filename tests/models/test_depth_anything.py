@@ -87,17 +87,17 @@ def test_the_small_ones_answer_at_any_multiple_of_eight(size: Size) -> None:
 
 
 def test_it_fits_a_ramp_in_a_few_steps() -> None:
-    """Depth that depends on place and colour: both must reach the output and its gradient the weights."""
+    """Depth that depends on place and color: both must reach the output and its gradient the weights."""
     model = seeded()
     image = torch.rand(2, 3, 1, 1, generator=torch.Generator().manual_seed(1)).expand(2, 3, 32, 32)
     target = torch.linspace(0.2, 1.8, 32).view(1, 32, 1) + image.mean(1)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(40):
         loss = (model(image).depth - target).abs().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.25 * losses[0]
 

@@ -10,7 +10,7 @@ from depthkd.benchmarks.protocol import Protocol
 from depthkd.datasets.scenes import scenes
 from depthkd.models.latent_diffusion.depth_codec import as_depth, as_picture, depth_range, latent_mask
 from depthkd.models.latent_diffusion.fiffdepth import FiffDepth
-from depthkd.models.latent_diffusion.transform_codec import COLOURS, TransformCodec
+from depthkd.models.latent_diffusion.transform_codec import COLORS, TransformCodec
 
 
 def test_a_range_is_numpys_percentiles_of_the_valid_pixels() -> None:
@@ -67,12 +67,12 @@ def test_the_transform_is_orthonormal_and_loses_only_what_it_drops(block: int, k
     torch.testing.assert_close(again, latents, atol=1e-4, rtol=0)
 
 
-def test_all_frequencies_of_grey_pictures_are_all_of_them() -> None:
+def test_all_frequencies_of_gray_pictures_are_all_of_them() -> None:
     codec = TransformCodec(8, 8)
-    grey = torch.rand(1, 1, 24, 16, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1)
-    torch.testing.assert_close(codec.decode(codec.encode(grey).latents).sample, grey, atol=1e-5, rtol=0)
-    colours = COLOURS / COLOURS.norm(dim=1, keepdim=True)
-    torch.testing.assert_close(colours @ colours.T, torch.eye(3))
+    gray = torch.rand(1, 1, 24, 16, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(codec.decode(codec.encode(gray).latents).sample, gray, atol=1e-5, rtol=0)
+    colors = COLORS / COLORS.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(colors @ colors.T, torch.eye(3))
 
 
 @pytest.mark.parametrize(("block", "keep"), [(6, 2), (8, 9), (8, 0), (0, 0)])
@@ -90,7 +90,7 @@ def test_the_truth_through_the_codec_is_nearly_the_truth() -> None:
         sample = scene.sample
         assert sample.depth is not None and sample.mask is not None
         depth, mask = torch.tensor(sample.depth)[None], torch.tensor(sample.mask)[None]
-        answer = network.of_truth(depth, mask, METRIC_DEPTH)
+        answer = network.encode_decode_truth(depth, mask, METRIC_DEPTH)
         assert answer.shape == depth.shape
         metrics = protocol.score(answer, AFFINE_DISPARITY, depth, METRIC_DEPTH, mask)
         errors.append(float(metrics["abs_rel"]))

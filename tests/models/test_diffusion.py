@@ -167,7 +167,7 @@ def test_weights_without_a_configuration_take_stable_diffusion_s(tmp_path: Path)
     assert torch.equal(other.predict(image), model.predict(image))
 
 
-def test_provenance_and_licence_are_known_by_the_id(tmp_path: Path) -> None:
+def test_provenance_and_license_are_known_by_the_id(tmp_path: Path) -> None:
     def cached(owner: str, name: str) -> Path:
         return tmp_path / f"models--{owner}--{name}" / "snapshots" / name
 
@@ -175,12 +175,12 @@ def test_provenance_and_licence_are_known_by_the_id(tmp_path: Path) -> None:
     source = genpercept(cached("guangkaixu", "genpercept-models"))
     (Path(source) / "README.md").write_text("---\nlicense: bsd-2-clause\n---\n")
     model = GenPercept(source, base=base)
-    assert (model.training_sets, model.licence) == (KNOWN, "bsd-2-clause")
+    assert (model.training_sets, model.license) == (KNOWN, "bsd-2-clause")
     assert model.source == f"{source}/unet_disparity_v2"
     assert Lotus(lotus(cached("jingheya", "lotus-depth-g-v1-0"))).training_sets == KNOWN
     assert Marigold(marigold(cached("prs-eth", "marigold-depth-v1-1"))).training_sets == KNOWN
-    other = GenPercept(source, base=base, training_sets=["KITTI"], licence="mit")
-    assert (other.training_sets, other.licence) == (("KITTI",), "mit")
+    other = GenPercept(source, base=base, training_sets=["KITTI"], license="mit")
+    assert (other.training_sets, other.license) == (("KITTI",), "mit")
 
 
 @torch.no_grad()
@@ -188,7 +188,7 @@ def test_provenance_and_licence_are_known_by_the_id(tmp_path: Path) -> None:
 def test_lotus_is_one_pass_from_its_task_and_perhaps_noise(channels: int, tmp_path: Path) -> None:
     folder = tmp_path / "lotus-depth-v2-1-disparity"
     model, image = Lotus(lotus(folder, channels)), photographs(24, 40, 2)
-    assert (model.space, model.own_size, model.generative) == (AFFINE_DISPARITY, False, channels == 8)
+    assert (model.space, model.chooses_size, model.generative) == (AFFINE_DISPARITY, False, channels == 8)
     latent = latent_of(image)
     torch.manual_seed(7)
     noise = torch.stack([torch.randn(4, 3, 5), torch.randn(4, 3, 5)])
@@ -271,7 +271,7 @@ def test_marigold_s_lcm_draws_all_its_noise_from_one_generator(tmp_path: Path) -
 def test_the_command_line_tests_them_all(tmp_path: Path, command_line: CommandLine) -> None:
     base = stable_diffusion(tmp_path / "base")
     options: dict[str, dict[str, Any]] = {
-        "GenPercept": {"source": genpercept(tmp_path / "g"), "base": base, "longest": 64, "licence": "mine"},
+        "GenPercept": {"source": genpercept(tmp_path / "g"), "base": base, "longest": 64, "license": "mine"},
         "Lotus": {"source": lotus(tmp_path / "l"), "space": "affine depth", "longest": 64},
         "Marigold": {"source": marigold(tmp_path / "m"), "longest": 64},
         "FiffDepth": {"source": fiffdepth(tmp_path / "f"), "longest": 64},
@@ -289,6 +289,6 @@ def test_the_command_line_tests_them_all(tmp_path: Path, command_line: CommandLi
         metrics = results["benchmarks"]["motorcycle"]["metrics"]
         assert set(options) <= set(metrics)
         assert len({metrics[name]["abs_rel"] for name in options}) == 4
-        assert results["models"]["GenPercept"]["licence"] == "mine"
+        assert results["models"]["GenPercept"]["license"] == "mine"
         seen.append({name: metrics[name] for name in options})
     assert seen[0] == seen[1]  # the noise begins anew for every image

@@ -49,7 +49,7 @@ def test_they_are_what_a_depth_anything_with_these_weights_has(
         assert expected is not None and expected.shape == (2, 4 * 5, 16)
         for same in (loaded, depth_anything):
             torch.testing.assert_close(same.features(image()), expected)
-    assert (loaded.source, loaded.training_sets, loaded.licence) == (str(tmp_path), (), "unknown")
+    assert (loaded.source, loaded.training_sets, loaded.license) == (str(tmp_path), (), "unknown")
 
 
 def test_sides_are_rounded_to_whole_patches() -> None:

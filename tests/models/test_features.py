@@ -99,7 +99,7 @@ def test_the_encoder_alone_can_be_taken_of_any_family(config: dict[str, Any], tm
             parameter.add_(0.1)
     theirs.save_pretrained(tmp_path)
     torch.manual_seed(1)
-    model = HuggingFaceDepth(str(tmp_path), initialise="encoder").eval()
+    model = HuggingFaceDepth(str(tmp_path), initialize="encoder").eval()
     before, after = theirs.network.state_dict(), model.network.state_dict()
     same = {n.split(".")[0] for n in after if torch.equal(after[n], before[n])}
     other = {n.split(".")[0] for n in after if not torch.equal(after[n], before[n])}

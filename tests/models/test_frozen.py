@@ -17,7 +17,7 @@ from depthkd.models.model import Image
 
 
 class Moody(DepthModel):
-    """A teacher whose answer depends on its mode, its neighbours and chance, if it is let."""
+    """A teacher whose answer depends on its mode, its neighbors and chance, if it is let."""
 
     space = AFFINE_DISPARITY
 

@@ -111,7 +111,7 @@ def test_depth_is_what_dpt_s_head_makes_of_the_up_blocks_maps(
     raw = depth_of(maps)
     assert raw.shape[-2:] == answers_at
     assert raw.min() < 0 < raw.max()  # no ReLU ends it
-    torch.testing.assert_close(one.answer(images), unit_range(raw), atol=1e-4, rtol=0)
+    torch.testing.assert_close(one.predict_raw(images), unit_range(raw), atol=1e-4, rtol=0)
     expected = F.interpolate(unit_range(raw)[:, None], size, mode="bilinear")[:, 0]
     torch.testing.assert_close(one(images).depth, expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(one.predict(images), expected, atol=1e-4, rtol=0)
@@ -243,8 +243,8 @@ def test_what_the_unet_does_not_need_may_be_in_its_file(tmp_path: Path) -> None:
 
 
 def test_what_it_is_and_where_from_is_told(tmp_path: Path) -> None:
-    one = model(tmp_path, licence="mine", training_sets=["KITTI"])
-    assert (one.licence, one.training_sets) == ("mine", ("KITTI",))
+    one = model(tmp_path, license="mine", training_sets=["KITTI"])
+    assert (one.license, one.training_sets) == ("mine", ("KITTI",))
     assert one.source == f"{tmp_path}/genpercept-models/{UNET}"
     cached = tmp_path / "models--guangkaixu--genpercept-disparity-dpt-head" / "snapshots" / "a"
     other = GenPerceptDPT(genpercept_dpt(cached), base=str(tmp_path / "base"))
@@ -314,7 +314,7 @@ def test_a_unet_that_lacks_more_than_its_end_is_refused(tmp_path: Path) -> None:
 
 def test_the_command_line_tests_it(tmp_path: Path, command_line: CommandLine) -> None:
     source, base = genpercept_dpt(tmp_path / "g"), stable_diffusion(tmp_path / "base")
-    arguments = {"source": source, "base": base, "longest": 64, "licence": "mine"}
+    arguments = {"source": source, "base": base, "longest": 64, "license": "mine"}
     models = {"dpt": {"class_path": "depthkd.models.GenPerceptDPT", "init_args": arguments}}
     benchmarks = {"motorcycle": {"class_path": "depthkd.benchmarks.Motorcycle"}}
     Path("dpt.yaml").write_text(yaml.safe_dump({"models": models, "benchmarks": benchmarks}))
@@ -322,5 +322,5 @@ def test_the_command_line_tests_it(tmp_path: Path, command_line: CommandLine) ->
     status, _, err = command_line(*words)
     assert status == 0, err
     results = json.loads(Path("out", "results.json").read_text())
-    assert results["models"]["dpt"]["licence"] == "mine"
+    assert results["models"]["dpt"]["license"] == "mine"
     assert 0 < results["benchmarks"]["motorcycle"]["metrics"]["dpt"]["abs_rel"] < 1

@@ -163,12 +163,12 @@ def test_the_pipeline_of_transformers_loads_what_was_saved(tmp_path: Path) -> No
     torch.testing.assert_close(predicted, ours, atol=1e-4, rtol=0)
 
 
-def test_the_licence_is_read_from_the_model_card(tmp_path: Path) -> None:
+def test_the_license_is_read_from_the_model_card(tmp_path: Path) -> None:
     build(DEPTH_ANYTHING).save_pretrained(tmp_path)
-    assert HuggingFaceDepth(str(tmp_path)).licence == "unknown"
+    assert HuggingFaceDepth(str(tmp_path)).license == "unknown"
     (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\ntags: [depth]\n---\n# A model\n")
-    assert HuggingFaceDepth(str(tmp_path)).licence == "cc-by-nc-4.0"
-    assert HuggingFaceDepth(str(tmp_path), licence="mit").licence == "mit"
+    assert HuggingFaceDepth(str(tmp_path)).license == "cc-by-nc-4.0"
+    assert HuggingFaceDepth(str(tmp_path), license="mit").license == "mit"
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory() -> None:
@@ -211,7 +211,7 @@ def test_its_training_sets_are_those_stated_or_known(tmp_path: Path) -> None:
     cached = tmp_path / "models--Intel--dpt-large" / "snapshots" / "0a1b"
     build(DPT_VIT).save_pretrained(cached)
     model = HuggingFaceDepth(str(cached))
-    assert (model.training_sets, model.licence) == (MIDAS_10, "apache-2.0")
+    assert (model.training_sets, model.license) == (MIDAS_10, "apache-2.0")
     assert HuggingFaceDepth(str(cached), training_sets=[]).training_sets == ()
 
 

@@ -147,7 +147,7 @@ def test_what_is_changed_after_the_constructor_counts_too(tmp_path: Path) -> Non
         next(twin.unet.parameters()).view(-1)[0] += 1
     assert twin.identity() != before
     labels = copy.deepcopy(student).eval().requires_grad_(False)
-    labels.source, labels.licence, labels.training_sets = "x", "mit", ("KITTI",)
+    labels.source, labels.license, labels.training_sets = "x", "mit", ("KITTI",)
     assert labels.identity() == before
     student.predict(torch.rand(1, 3, 16, 16))
     assert student.identity() == before

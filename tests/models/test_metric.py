@@ -105,14 +105,14 @@ def test_zoedepth_averages_flips_as_its_processor_does(tmp_path: Path) -> None:
 
 
 def test_the_head_of_two_votes_for_each_image_alone(tmp_path: Path) -> None:
-    """Left to itself it takes one vote on the batch, and an image's depth would hang on its neighbours."""
+    """Left to itself it takes one vote on the batch, and an image's depth would hang on its neighbors."""
     folder = zoedepth(tmp_path, ZOEDEPTH_OF_TWO, do_pad=False)
     images = picture(96, 128, 3)
     images[1:] = images[1:] * 0.1
     model = ZoeDepth(folder).eval()
     # A few pixels lie where these random weights magnify rounding.
     torch.testing.assert_close(model.predict(images)[0], piped(folder, images[:1]), rtol=1e-3, atol=1e-3)
-    pixels = model.normalised(images)
+    pixels = model.normalized(images)
     with torch.no_grad():
         votes = torch.cat([model.network(p[None]).domain_logits for p in pixels]).diff(dim=1)[:, 0]
         model.network.metric_head.mlp_classifier.linear2.bias[1] -= votes[:2].mean()  # now they differ
@@ -152,8 +152,8 @@ def test_depth_pro_s_answer_is_disparity_and_upsampled_as_such(tmp_path: Path) -
     model, image = DepthPro(depth_pro(tmp_path)), picture(90, 130, 2)
     answer = model.infer(image)
     assert answer.shape == (2, 256, 256)  # this tiny one answers at twice the size that it runs at
-    torch.testing.assert_close(model.restore(answer, (256, 256)), 1 / answer.clamp(1e-4))
-    far = model.restore(torch.zeros(1, 4, 4), (8, 8))
+    torch.testing.assert_close(model.resize_to(answer, (256, 256)), 1 / answer.clamp(1e-4))
+    far = model.resize_to(torch.zeros(1, 4, 4), (8, 8))
     torch.testing.assert_close(far, torch.full((1, 8, 8), 1e4))
 
 
@@ -180,13 +180,13 @@ def test_resolution_and_scale_leave_the_network_s_own_size(kind: type[DepthModel
 
 
 @pytest.mark.parametrize("kind", [ZoeDepth, DepthPro])
-def test_files_say_licence_and_arguments_override(kind: Any, tmp_path: Path) -> None:
+def test_files_say_license_and_arguments_override(kind: Any, tmp_path: Path) -> None:
     folder = zoedepth(tmp_path) if kind is ZoeDepth else depth_pro(tmp_path)
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
     model = kind(folder)
-    assert (model.licence, model.source, model.training_sets) == ("mit", folder, None)
-    model = kind(folder, licence="other", training_sets=["NYUv2"])
-    assert (model.licence, model.training_sets) == ("other", ("NYUv2",))
+    assert (model.license, model.source, model.training_sets) == ("mit", folder, None)
+    model = kind(folder, license="other", training_sets=["NYUv2"])
+    assert (model.license, model.training_sets) == ("other", ("NYUv2",))
     encoder, head = (list(p) for p in (model.encoder_parameters(), model.head_parameters()))
     assert len(encoder) > 0
     assert len(encoder) + len(head) == len(list(model.parameters()))

@@ -6,7 +6,7 @@ from torch import nn
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.models import DepthModel, DepthOutput
-from depthkd.models.model import Answer, Image, resize_map
+from depthkd.models.model import Image, RawPrediction, resize_map
 
 
 class Mean(DepthModel):
@@ -120,17 +120,17 @@ def test_flipping_a_symmetric_image_changes_nothing() -> None:
 class Reciprocal(Mean):
     """Answers in another quantity than its space, and knows how to read that."""
 
-    def answer(self, image: Image) -> Answer:
+    def predict_raw(self, image: Image) -> RawPrediction:
         return 1 / (1 + self(image).depth)
 
-    def restore(self, answer: Answer, size: tuple[int, int]) -> Answer:
-        return 1 / resize_map(answer, size) - 1
+    def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> RawPrediction:
+        return 1 / resize_map(raw, size) - 1
 
 
 def test_what_a_network_answers_is_restored_by_the_model() -> None:
     model, image = Reciprocal(8), torch.rand(1, 3, 16, 16)
     answer = model.infer(image)
-    torch.testing.assert_close(model.restore(answer, (16, 16)), model.predict(image))
+    torch.testing.assert_close(model.resize_to(answer, (16, 16)), model.predict(image))
     torch.testing.assert_close(model.predict(image), image.mean(1))
 
 

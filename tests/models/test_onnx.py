@@ -44,7 +44,7 @@ def test_any_batch_size_and_either_output_shape(network: Maker, shape: Any, sque
         torch.testing.assert_close(output.depth, mix(picture(8, 12, count)))
 
 
-def test_the_channels_are_red_green_blue_in_the_given_range_then_normalised(network: Maker) -> None:
+def test_the_channels_are_red_green_blue_in_the_given_range_then_normalized(network: Maker) -> None:
     model = OnnxDepth(network(), input_range=255.0, mean=[100.0, 50.0, 0.0], std=[2.0, 4.0, 8.0], threads=1)
     pixels = picture(4, 5) * 255
     wanted = (pixels[:, 0] - 100) / 2 + 10 * (pixels[:, 1] - 50) / 4 + 100 * pixels[:, 2] / 8
@@ -101,8 +101,8 @@ def test_it_says_what_it_is(network: Maker) -> None:
     assert OnnxDepth(path).space == AFFINE_DISPARITY
     assert OnnxDepth(path).training_sets is None
     assert OnnxDepth(path, training_sets=["KITTI"]).training_sets == ("KITTI",)
-    model = OnnxDepth(path, space="metric depth", licence="mit")
-    assert (model.space, model.licence, model.source) == (METRIC_DEPTH, "mit", path)
+    model = OnnxDepth(path, space="metric depth", license="mit")
+    assert (model.space, model.license, model.source) == (METRIC_DEPTH, "mit", path)
     assert list(model.parameters()) == list(model.encoder_parameters()) == []
     assert model.state_dict() == {}
 

@@ -104,7 +104,7 @@ def test_the_encoder_alone_can_be_taken(file: str, tmp_path: Path) -> None:
         theirs.save_pretrained(tmp_path / file)
     else:
         save(publish(theirs.network), tmp_path / file)
-    model = DepthAnything(weights=str(tmp_path / file), initialise="encoder")
+    model = DepthAnything(weights=str(tmp_path / file), initialize="encoder")
     assert parts_that_differ(model.network, theirs.network) == {"neck", "head"}
     assert model.network.head.conv3.bias.item() == 1.0
     assert model(image()).depth.std() > 1e-3
@@ -137,7 +137,7 @@ def test_a_training_checkpoint_s_model_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hub_id", "version", "max_depth", "licence"),
+    ("name", "hub_id", "version", "max_depth", "license"),
     [
         ("depth_anything_vitl14.pth", "LiheYoung/depth_anything_vitl14", 1, None, "apache-2.0"),
         ("depth_anything_v2_vits.pth", "depth-anything/Depth-Anything-V2-Small", 2, None, "apache-2.0"),
@@ -155,16 +155,16 @@ def test_a_training_checkpoint_s_model_is_taken(tmp_path: Path) -> None:
     ],
 )
 def test_official_names_say_what_is_in_the_file(
-    name: str, hub_id: str, version: int, max_depth: int | None, licence: str, tmp_path: Path
+    name: str, hub_id: str, version: int, max_depth: int | None, license: str, tmp_path: Path
 ) -> None:
     known = official(f"/models/{name}")
     assert known is not None
     assert (known.hub_id, known.version) == (hub_id, version)
-    assert (known.metric_max_depth, known.licence) == (max_depth, licence)
+    assert (known.metric_max_depth, known.license) == (max_depth, license)
     arguments: dict[str, Any] = {"version": version, "metric_max_depth": max_depth}
     path = save(publish(build(**arguments).network), tmp_path / name)
     model = DepthAnything(**arguments, weights=path)
-    assert model.licence == licence
+    assert model.license == license
     assert model.training_sets == (DEPTH_ANYTHING_V1 if version == 1 else DEPTH_ANYTHING_V2)
 
 
@@ -172,8 +172,8 @@ def test_other_names_say_nothing(tmp_path: Path) -> None:
     assert official("model.safetensors") is None
     path = save(publish(build().network), tmp_path / "model.safetensors")
     model = DepthAnything(weights=path)
-    assert (model.licence, model.training_sets) == ("unknown", None)
-    assert DepthAnything(weights=path, licence="mit").licence == "mit"
+    assert (model.license, model.training_sets) == ("unknown", None)
+    assert DepthAnything(weights=path, license="mit").license == "mit"
 
 
 def test_a_relative_file_fills_the_encoder_of_a_metric_network(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_head_of_another_kind_is_refused_by_the_name(
     path = save(publish(theirs.network), tmp_path / name)
     with pytest.raises(ValueError, match=f"^the weights '{re.escape(path)}' {sentence}"):
         DepthAnything(**arguments, weights=path)
-    model = DepthAnything(**arguments, weights=path, initialise="encoder")
+    model = DepthAnything(**arguments, weights=path, initialize="encoder")
     assert parts_that_differ(model.network, theirs.network) == {"neck", "head"}
 
 
@@ -247,7 +247,7 @@ def test_a_file_that_holds_more_than_tensors_is_refused(tmp_path: Path) -> None:
         DepthAnything(weights=str(tmp_path / "model.pth"))
 
 
-def test_a_file_in_a_hub_repository_is_fetched_and_recognised(
+def test_a_file_in_a_hub_repository_is_fetched_and_recognized(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []

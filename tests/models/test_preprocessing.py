@@ -37,7 +37,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def photograph(height: int, width: int) -> np.ndarray:
-    """Blocks of colour with sharp borders, where the ways of resizing differ."""
+    """Blocks of color with sharp borders, where the ways of resizing differ."""
     rng = np.random.default_rng(height * 1000 + width)
     blocks = rng.integers(0, 256, (height // 5 + 1, width // 5 + 1, 3), dtype=np.uint8)
     return np.kron(blocks, np.ones((5, 5, 1), np.uint8))[:height, :width]
@@ -89,10 +89,10 @@ def test_each_cause_of_the_difference_counts() -> None:
     assert owner is not None
     plain = type(model.network.backbone.embeddings).interpolate_pos_encoding
     for name, change in (
-        ("restored", lambda depth, size: DepthModel.restore(model, depth, size)),
+        ("restored", lambda depth, size: DepthModel.resize_to(model, depth, size)),
         (
             "pixels",
-            lambda image, *_: model.normalised(nn.functional.interpolate(image, (56, 84), mode="area")),
+            lambda image, *_: model.normalized(nn.functional.interpolate(image, (56, 84), mode="area")),
         ),
     ):
         kept = getattr(owner, name)

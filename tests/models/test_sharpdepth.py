@@ -19,9 +19,9 @@ from tests.models.stable_diffusion import lotus, marigold, photographs
 
 
 class Ramp(DepthModel):
-    """From `near` to `far` metres, from left to right."""
+    """From `near` to `far` meters, from left to right."""
 
-    own_size = True
+    chooses_size = True
     space = METRIC_DEPTH
 
     def __init__(self, near: float = 2.0, far: float = 6.0) -> None:
@@ -62,7 +62,7 @@ def test_least_squares_on_the_pixels_that_agree() -> None:
 def test_a_sharpener_that_copies_gives_the_metric_depth_back() -> None:
     """Whatever the scale of the metric model: its range goes in, and comes out again."""
     model = sharpdepth()
-    depth = model.encode(model.normalised(Ramp()(photographs(16, 24)).depth)[:, None].expand(-1, 3, -1, -1))
+    depth = model.encode(model.normalized(Ramp()(photographs(16, 24)).depth)[:, None].expand(-1, 3, -1, -1))
     model.clean = lambda *a, **k: depth  # type: ignore[assignment, method-assign]
     for near, far in ((2.0, 6.0), (20.0, 60.0)):
         model.metric.model.ends.data.copy_(torch.tensor([near, far]))  # type: ignore[operator, union-attr]
@@ -126,12 +126,16 @@ def test_a_metric_model_swapped_in_changes_the_answer_and_the_identity() -> None
     assert not any("ends" in key for key in one.state_dict())
 
 
-def test_the_floor_is_in_metres() -> None:
+def test_the_floor_is_in_meters() -> None:
     model = sharpdepth()
     depth = torch.linspace(2, 9, 24).expand(1, 16, 24)
     mask = torch.ones_like(depth, dtype=torch.bool)
-    torch.testing.assert_close(model.of_truth(depth, mask, METRIC_DEPTH), depth, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(model.of_truth(1 / depth, mask, METRIC_DISPARITY), depth, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        model.encode_decode_truth(depth, mask, METRIC_DEPTH), depth, rtol=1e-4, atol=1e-4
+    )
+    torch.testing.assert_close(
+        model.encode_decode_truth(1 / depth, mask, METRIC_DISPARITY), depth, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_it_starts_from_the_hubs_lotus_or_marigold(tmp_path: Path) -> None:
@@ -165,7 +169,7 @@ def test_a_lotus_of_disparity_is_refused() -> None:
 class Fixed(DepthModel):
     """One answer to everything."""
 
-    own_size = True
+    chooses_size = True
 
     def __init__(self, depth: Tensor, space: Any) -> None:
         super().__init__()
@@ -258,8 +262,8 @@ def test_where_the_last_fit_is_made_is_an_option_of_its_own() -> None:
     sharp, agree = torch.linspace(0, 1, 6).expand(1, 4, 6) - 0.3, torch.ones(1, 4, 6)
     released = sharpdepth(variant="paper", fit_size="image")
     answer = torch.cat([sharp, metric - 3, 0 * agree], 1)
-    assert float(released.restore(answer, (4, 6)).min()) < -2
-    assert sharpdepth(variant="released", fit_size="network").restore(metric, (4, 6)) is metric
+    assert float(released.resize_to(answer, (4, 6)).min()) < -2
+    assert sharpdepth(variant="released", fit_size="network").resize_to(metric, (4, 6)) is metric
     assert float(rescaled(sharp, metric - 3, agree > 0).min()) == pytest.approx(1e-3)
 
 

@@ -73,17 +73,17 @@ def test_any_backbone_answers_at_odd_sizes_and_all_of_it_learns(name: str) -> No
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "mobilenetv4_conv_small_035"])
 def test_it_fits_a_ramp_in_a_few_steps(name: str) -> None:
-    """Depth that depends on place and colour: both must reach the output and its gradient the weights."""
+    """Depth that depends on place and color: both must reach the output and its gradient the weights."""
     model = build(name).train()
     picture = torch.rand(2, 3, 1, 1, generator=torch.Generator().manual_seed(1)).expand(2, 3, 64, 64)
     target = torch.linspace(0.2, 1.8, 64).view(1, 64, 1) + picture.mean(1)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(60):
         loss = (model(picture).depth - target).abs().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
 
@@ -115,7 +115,7 @@ def test_tokens_of_maps_run_along_the_rows() -> None:
     assert (after - before).norm(dim=-1)[0].argmax().item() == 1 * 4 + 3
 
 
-def test_it_normalises_as_timm_says() -> None:
+def test_it_normalizes_as_timm_says() -> None:
     assert build("vit_tiny_patch16_224").mean == (0.5, 0.5, 0.5)
     assert build("resnet10t").mean == (0.485, 0.456, 0.406)
 
@@ -166,13 +166,13 @@ def test_pretrained_weights_are_fetched_when_asked_for_alone(monkeypatch: pytest
     for name in ("load_state_dict_from_hf", "load_state_dict_from_url"):
         monkeypatch.setattr(f"timm.models._builder.{name}", fetch)
     random = build("resnet10t")
-    assert (fetched, random.licence) == ([], "unknown")
+    assert (fetched, random.license) == ([], "unknown")
     model = build("resnet10t", pretrained=True)
     assert len(fetched) == 1
     assert torch.equal(model.backbone.conv1[0].weight, theirs["conv1.0.weight"])
     assert model.head.conv3.bias.item() == 1.0
-    assert (model.licence, model.source) == ("apache-2.0", "timm resnet10t under DPT's head")
-    assert build("resnet10t", pretrained=True, licence="mit").licence == "mit"
+    assert (model.license, model.source) == ("apache-2.0", "timm resnet10t under DPT's head")
+    assert build("resnet10t", pretrained=True, license="mit").license == "mit"
 
 
 def raising(error: Exception) -> Callable[..., None]:

@@ -51,7 +51,7 @@ class Network(torch.nn.Module):
         self.gain = torch.nn.Parameter(torch.zeros(1))
 
     def inference(self, data):
-        """The normalised red channel; B, 3, H, W in, B, 1, H, W out, with a confidence."""
+        """The normalized red channel; B, 3, H, W in, B, 1, H, W out, with a confidence."""
         self.seen = data["input"]
         with torch.no_grad():
             depth = self.gain * data["input"][:, :1]
@@ -108,7 +108,7 @@ def test_unidepth_gets_bytes_and_its_depth_comes_back_at_the_image_s_size(tmp_pa
 
 
 def test_a_night_image_stays_dark(tmp_path: Path) -> None:
-    """UniDepthV1 takes floats no brighter than 5 for normalised ones."""
+    """UniDepthV1 takes floats no brighter than 5 for normalized ones."""
     model = unidepth(tmp_path)
     model.predict(torch.full((1, 3, 4, 4), 3 / 255))
     assert (model.network.seen[0] == 3).all()
@@ -151,7 +151,7 @@ def test_metric3d_s_input_is_what_its_hubconf_makes_with_opencv(
 
 
 def test_metric3d_s_depth_is_scaled_by_the_focal_length_that_the_network_sees(tmp_path: Path) -> None:
-    """A grey image, so that the answer is one number: gain x red x focal length x enlargement / 1000."""
+    """A gray image, so that the answer is one number: gain x red x focal length x enlargement / 1000."""
     model = metric3d(tmp_path, focal_length=500.0)
     depth = model.predict(torch.full((2, 3, 154, 266), 200 / 255))
     assert depth.shape == (2, 154, 266)
@@ -159,7 +159,7 @@ def test_metric3d_s_depth_is_scaled_by_the_focal_length_that_the_network_sees(tm
     torch.testing.assert_close(depth, torch.full_like(depth, value), rtol=1e-5, atol=0)
 
 
-def test_metric3d_cuts_depth_at_nothing_and_at_300_metres(tmp_path: Path) -> None:
+def test_metric3d_cuts_depth_at_nothing_and_at_300_meters(tmp_path: Path) -> None:
     image = torch.zeros(1, 3, 154, 266)
     image[..., 133:] = 1.0
     depth = metric3d(tmp_path, focal_length=1e6).predict(image)
@@ -224,12 +224,12 @@ def test_an_answer_of_another_size_is_refused(tmp_path: Path) -> None:
 
 def test_they_say_what_they_are(tmp_path: Path) -> None:
     model = unidepth(tmp_path)
-    assert model.licence == "cc-by-nc-4.0"
+    assert model.license == "cc-by-nc-4.0"
     assert model.training_sets is not None
     assert "ScanNet++" in model.training_sets
     assert "UniDepth of" in model.source
-    other = metric3d(tmp_path, licence="mit", training_sets=["KITTI"])
-    assert (other.licence, other.training_sets) == ("mit", ("KITTI",))
+    other = metric3d(tmp_path, license="mit", training_sets=["KITTI"])
+    assert (other.license, other.training_sets) == ("mit", ("KITTI",))
     assert "HM3D" in (metric3d(tmp_path).training_sets or ())
     assert len(list(model.encoder_parameters())) == 1
     with torch.no_grad():
@@ -331,7 +331,7 @@ def test_the_command_line_tests_them_all(tmp_path: Path, command_line: CommandLi
     shard = write_shard(tmp_path / "floor.tar", [labelled(f"s{i}", i) for i in range(2)])
     options: dict[str, dict[str, Any]] = {
         "ZoeDepth": {"source": zoedepth(tmp_path / "zoe"), "training_sets": ["NYUv2", "KITTI"]},
-        "DepthPro": {"source": depth_pro(tmp_path / "pro"), "licence": "apple-amlr"},
+        "DepthPro": {"source": depth_pro(tmp_path / "pro"), "license": "apple-amlr"},
         "UniDepth": {"repo": clone(tmp_path / "u", UNIDEPTH), "weights": weights(tmp_path), "version": "v1"},
         "Metric3D": {"repo": clone(tmp_path / "m", METRIC3D), "weights": weights(tmp_path), "fov": 60},
     }
@@ -349,4 +349,4 @@ def test_the_command_line_tests_them_all(tmp_path: Path, command_line: CommandLi
     metrics = results["benchmarks"]["floor"]["metrics"]
     assert set(metrics) == set(options)
     assert len({metrics[name]["abs_rel"] for name in options}) == 4
-    assert results["models"]["DepthPro"]["licence"] == "apple-amlr"
+    assert results["models"]["DepthPro"]["license"] == "apple-amlr"

@@ -13,6 +13,7 @@ from depthkd.batch import METRIC_DEPTH, METRIC_DISPARITY
 from depthkd.errors import UserError
 from depthkd.models import DepthAnything, HuggingFaceDepth, Marigold, TimmDepth
 from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.models.renamed import METHODS
 from depthkd.models.wrapper import Wrapper, declared
 from depthkd.resolution import Resolution
 from depthkd.runs.student import TrainedDepth
@@ -23,10 +24,10 @@ class Odd(DepthModel):
     """Unlike the base class in all that a model may override."""
 
     space, multiple, fixed_size = METRIC_DISPARITY, 3, (9, 12)
-    own_size = resizes = half_but_head = through_codec = takes_camera = True
+    chooses_size = resizes = keeps_head_fp32 = decodes_latents = takes_camera = True
     longest, trained_at, preprocessing, max_depth = 40, (20, 30), "authors", 70.0
     default_resolution = Resolution("shorter", 7)
-    licence, source, training_sets = "mit", "odd", ("KITTI",)
+    license, source, training_sets = "mit", "odd", ("KITTI",)
     feature_channels, feature_family = 5, "odd"
 
     def __init__(self) -> None:
@@ -58,14 +59,14 @@ class Odd(DepthModel):
     def fit_input(self, image: Tensor) -> Tensor:
         return image[..., 1:]
 
-    def answer(self, image: Tensor) -> Tensor:
+    def predict_raw(self, image: Tensor) -> Tensor:
         return image[:, 1]
 
-    def answer_with_camera(self, image: Tensor, intrinsics: Tensor) -> Tensor:
+    def predict_raw_with_camera(self, image: Tensor, intrinsics: Tensor) -> Tensor:
         return image[:, 1] * intrinsics[:, :1, :1]
 
-    def restore(self, answer: Tensor, size: tuple[int, int]) -> Tensor:
-        return answer + size[0]
+    def resize_to(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        return raw + size[0]
 
     def infer(
         self,
@@ -81,7 +82,7 @@ class Odd(DepthModel):
     def predict(self, image: Tensor, *how: Any) -> Tensor:
         return 2 * self.infer(image, *how)
 
-    def of_truth(self, depth: Tensor, mask: Tensor, space: Any) -> Tensor:
+    def encode_decode_truth(self, depth: Tensor, mask: Tensor, space: Any) -> Tensor:
         return depth * 7
 
     def companions(self) -> list[DepthModel]:
@@ -104,12 +105,12 @@ ASKED: dict[str, tuple[Any, ...]] = {
     "resolve": (Resolution("longer", 8),),
     "runs_at": (4, 5, 6, 7.0),
     "fit_input": (torch.rand(2, 3, 4, 5),),
-    "answer": (torch.rand(2, 3, 4, 5),),
-    "answer_with_camera": (torch.rand(2, 3, 4, 5), torch.rand(2, 3, 3)),
-    "restore": (torch.rand(2, 4, 5), (4, 5)),
+    "predict_raw": (torch.rand(2, 3, 4, 5),),
+    "predict_raw_with_camera": (torch.rand(2, 3, 4, 5), torch.rand(2, 3, 3)),
+    "resize_to": (torch.rand(2, 4, 5), (4, 5)),
     "infer": (torch.rand(2, 3, 4, 5), 32, 2.0, True, torch.rand(2, 3, 3)),
     "predict": (torch.rand(2, 3, 4, 5), 32, 2.0, True, torch.rand(2, 3, 3)),
-    "of_truth": (torch.rand(2, 4, 5), torch.ones(2, 4, 5, dtype=torch.bool), METRIC_DEPTH),
+    "encode_decode_truth": (torch.rand(2, 4, 5), torch.ones(2, 4, 5, dtype=torch.bool), METRIC_DEPTH),
     "encoder_parameters": (),
     "head_parameters": (),
     "companions": (),
@@ -133,14 +134,14 @@ def told(value: Any) -> Any:
 
 def test_it_has_all_that_models_declare_from_the_other() -> None:
     odd, wrapper = Odd(), Wrapper(Odd())
-    assert {"space", "multiple", "half_but_head", "training_sets"} <= set(declared())
+    assert {"space", "multiple", "keeps_head_fp32", "training_sets"} <= set(declared())
     for name in [*declared(), *(n for n, value in said_of_models() if isinstance(value, property))]:
         assert getattr(wrapper, name) == getattr(odd, name) != getattr(DepthModel, name, None), name
 
 
 def test_it_answers_all_that_models_can_be_asked_as_the_other(tmp_path: Path) -> None:
     methods = {name for name, value in said_of_models() if isinstance(value, FunctionType)}
-    assert methods - {"identity", "save_pretrained"} == set(ASKED)
+    assert methods - {"identity", "save_pretrained", *METHODS} == set(ASKED)
     odd = Odd()
     wrapper = Wrapper(odd)
     for name, arguments in ASKED.items():

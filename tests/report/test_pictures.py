@@ -12,8 +12,8 @@ from depthkd.report.pictures import (
     UNKNOWN,
     WIDTH,
     SheetRow,
-    colours,
-    error_colours,
+    colors,
+    error_colors,
     limits,
     nearness,
     panel,
@@ -33,18 +33,18 @@ def brightness(picture: np.ndarray) -> np.ndarray:
     [(RAMP, AFFINE_DISPARITY), (1 / RAMP, METRIC_DEPTH), (7 - RAMP, AFFINE_DEPTH)],
 )
 def test_near_is_bright_in_every_space(values: np.ndarray, space: DepthSpace) -> None:
-    bright = brightness(colours(nearness(values, space)))
+    bright = brightness(colors(nearness(values, space)))
     assert bright[0, 0] < bright[3, 0] < bright[-1, -1]
 
 
-def test_what_is_unknown_is_grey() -> None:
+def test_what_is_unknown_is_gray() -> None:
     depth = RAMP.copy()
     depth[0, 0], depth[0, 1], depth[0, 2] = np.nan, 0.0, np.inf
     near = nearness(depth, METRIC_DEPTH)
-    picture = colours(near)
+    picture = colors(near)
     assert (picture[0, :2] == UNKNOWN).all()
     assert not (picture[1:] == UNKNOWN).all(-1).any()
-    nothing = colours(np.full((2, 3), np.nan, np.float32))
+    nothing = colors(np.full((2, 3), np.nan, np.float32))
     assert (nothing == UNKNOWN).all()
 
 
@@ -52,13 +52,13 @@ def test_outliers_do_not_set_the_scale() -> None:
     values = np.append(np.linspace(0, 1, 1000), 1e6).astype(np.float32)[None]
     low, high = limits(values)
     assert (low, high) == pytest.approx((0.02, 0.98), abs=0.01)
-    flat = colours(np.full((2, 3), 4.0, np.float32))
+    flat = colors(np.full((2, 3), 4.0, np.float32))
     assert (flat == flat[0, 0]).all()
 
 
-def test_error_colours_saturate_at_half_the_truth() -> None:
+def test_error_colors_saturate_at_half_the_truth() -> None:
     truth = np.array([[2.0, 2.0, 2.0, 2.0, np.nan]], np.float32)
-    picture = error_colours(np.array([[2.0, 3.0, 1.0, 9.0, 1.0]], np.float32), truth)
+    picture = error_colors(np.array([[2.0, 3.0, 1.0, 9.0, 1.0]], np.float32), truth)
     assert (picture[0, 1] == picture[0, 2]).all() and (picture[0, 1] == picture[0, 3]).all()
     assert picture[0, 0, 0] < 100 and picture[0, 1, 0] > picture[0, 1, 2]  # not red, red
     assert (picture[0, 4] == UNKNOWN).all()
@@ -71,7 +71,7 @@ def test_panel_is_side_by_side_at_the_images_size() -> None:
     picture = panel(image, [(torch.from_numpy(RAMP), AFFINE_DISPARITY), (small, METRIC_DEPTH)])
     assert picture.shape == (6, 30, 3)
     assert (picture[:, :10] == [255, 0, 0]).all()
-    assert (picture[:, 10:20] == colours(RAMP)).all()
+    assert (picture[:, 10:20] == colors(RAMP)).all()
     assert brightness(picture)[0, 20] > brightness(picture)[-1, -1]
 
 
@@ -91,8 +91,8 @@ def test_sheet_has_a_cell_for_each_row_and_column(tmp_path: Path) -> None:
     tops = [90, sheet.shape[0] - 130]  # inside the first and the second row of cells
     filled = [[bool((sheet[top, x + 10 : x + WIDTH - 10] < 250).any()) for x in lefts] for top in tops]
     assert filled == [[True] * 6, [True, False, True, False, False, False]]
-    grey = sheet[90, lefts[1] + 5 : lefts[1] + 100]
-    assert (grey == UNKNOWN).all()
+    gray = sheet[90, lefts[1] + 5 : lefts[1] + 100]
+    assert (gray == UNKNOWN).all()
     with pytest.raises(ValueError, match="at least one row"):
         picture_sheet([], ["a"], path)
 

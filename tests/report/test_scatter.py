@@ -73,7 +73,7 @@ def test_labels_cover_neither_each_other_nor_the_points() -> None:
     assert [e for e in root.iter() if e.get("class") == "leader"]
 
 
-def test_trivial_rows_are_grey_and_intervals_are_whiskers() -> None:
+def test_trivial_rows_are_gray_and_intervals_are_whiskers() -> None:
     models = [Point("a", 0.9, 30.0, (0.85, 0.92), (20.0, 44.0)), Point("ramp", 0.5, 90.0, trivial=True)]
     root = drawn(models)
     fills = [c.attrib["fill"] for c in root.iter(f"{SVG}circle")]

@@ -1,4 +1,4 @@
-"""Normalisations, and hybrid's as the loop over images and masks that it is usually written as.
+"""Normalizations, and hybrid's as the loop over images and masks that it is usually written as.
 
 python -m tests.speed.normalization
 """

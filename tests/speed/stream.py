@@ -28,7 +28,7 @@ PICTURES, ROUND, BATCH = 48, 64, 8
 
 
 def photo(seed: int) -> bytes:
-    """Smooth colours with some grain, which JPEG compresses about as a photograph."""
+    """Smooth colors with some grain, which JPEG compresses about as a photograph."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (45, 68, 3), dtype=np.uint8)
     smooth = cv2.resize(coarse, (2250, 1500), interpolation=cv2.INTER_CUBIC).astype(np.float32)

@@ -1,7 +1,7 @@
 """Procedural scenes with exact ground truth: the embedded data, on which every method runs offline.
 
 Rooms and outdoor places are ray-cast in numpy: boxes, balls, cylinders, thin poles and fences, with
-textures of fixed size in metres, light, shadow and haze. What a scene is (its layout, camera and
+textures of fixed size in meters, light, shadow and haze. What a scene is (its layout, camera and
 depth) and how it looks (its materials, light and camera film) come from separate generators: the
 same seed and index have the same depth in both styles, and only the look differs.
 """
@@ -23,7 +23,7 @@ from depthkd.formats.sample import Sample
 
 __all__ = ["FARTHEST", "Scene", "Scenes", "Style", "scene", "scenes"]
 
-FARTHEST = 40.0  # metres of z-depth; what is beyond fades into the haze and is masked like the sky
+FARTHEST = 40.0  # meters of z-depth; what is beyond fades into the haze and is masked like the sky
 
 
 @dataclass
@@ -54,7 +54,7 @@ def scene(
 ) -> Scene:
     """The scene of that seed and index, in that style: the same whenever and wherever it is asked for.
 
-    Depth is z in metres along each pixel centre's ray, exact and never averaged over an edge.
+    Depth is z in meters along each pixel center's ray, exact and never averaged over an edge.
     The camera, and so the geometry, does not depend on the size in pixels.
 
     Raises:

@@ -10,7 +10,7 @@ from jaxtyping import Float32, UInt8
 
 from depthkd.datasets.scenes.layout import Layout
 from depthkd.datasets.scenes.shapes import Role
-from depthkd.datasets.scenes.textures import Colour, Material
+from depthkd.datasets.scenes.textures import Color, Material
 
 Image = Float32[np.ndarray, "height width 3"]
 
@@ -18,12 +18,12 @@ Image = Float32[np.ndarray, "height width 3"]
 class Style(StrEnum):
     """The looks that one geometry can have: two visual domains, each also in dense fog.
 
-    STUDIO is the labelled domain, as a renderer makes it: clean regular patterns in full colours,
+    STUDIO is the labelled domain, as a renderer makes it: clean regular patterns in full colors,
     even light, a sharp image with little noise. FILM is the unlabelled domain, as if photographed: earthy
-    and worn surfaces, low and coloured light, fog, and a soft, grainy, faded print.
+    and worn surfaces, low and colored light, fog, and a soft, grainy, faded print.
 
     In STUDIO_FOG and FILM_FOG the air is thick and blue, indoors too, and the exposure is fixed: a pixel's
-    colour tells its depth, so that networks that train for minutes can see edges where they are.
+    color tells its depth, so that networks that train for minutes can see edges where they are.
     """
 
     STUDIO = "studio"
@@ -47,12 +47,12 @@ class Light:
     """Light and air. The lamp is a point in a room, and outdoors a direction (of unit length) to the sun."""
 
     lamp: Float32[np.ndarray, " 3"]
-    key: Colour
-    ambient: Colour
+    key: Color
+    ambient: Color
     fill: float  # a light at the camera, which fades with distance
-    haze: Colour
-    zenith: Colour
-    visibility: float  # metres, at which haze has taken over 63 % of the colour; inf in a room
+    haze: Color
+    zenith: Color
+    visibility: float  # meters, at which haze has taken over 63 % of the color; inf in a room
     clouds: float
 
 
@@ -65,7 +65,7 @@ class _Range:
     value: tuple[float, float]
     patterns: tuple[tuple[str, float, float], ...]
     grain: tuple[float, float]
-    contrast: tuple[float, float]  # of the pattern's second colour to its first, in value
+    contrast: tuple[float, float]  # of the pattern's second color to its first, in value
 
 
 _ANY, _EARTH, _GREEN, _RUST = (0.0, 1.0), (0.03, 0.14), (0.2, 0.38), (0.0, 0.1)
@@ -172,7 +172,7 @@ def draw_material(rng: np.random.Generator, role: Role, style: Style) -> Materia
     return Material(
         pattern=pattern,
         period=rng.uniform(least, largest),
-        colour=_linear(hue, saturation, value),
+        color=_linear(hue, saturation, value),
         other=_linear(hue + rng.uniform(-0.08, 0.08), saturation, value * rng.uniform(*drawn.contrast)),
         grain=rng.uniform(*drawn.grain),
         grain_period=rng.uniform(0.15, 0.4) * (4 if role in (Role.GROUND, Role.FACADE) else 1),
@@ -242,8 +242,8 @@ def develop(rng: np.random.Generator, radiance: Image, style: Style) -> UInt8[np
         image, (0, 0), (0.4 if studio else rng.uniform(0.5, 0.8)) * max(width / 256, 0.5)
     )
     if not studio:
-        grey = image.mean(axis=2, keepdims=True)
-        image = grey + (image - grey) * np.float32(rng.uniform(0.8, 1.1))
+        gray = image.mean(axis=2, keepdims=True)
+        image = gray + (image - gray) * np.float32(rng.uniform(0.8, 1.1))
         image += np.float32(rng.uniform(0.1, 0.3)) * (image * image * (3 - 2 * image) - image)
         y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
         vignette = 1 - np.float32(rng.uniform(0.0, 0.05)) * (y[:, None] ** 2 + x**2)
@@ -254,5 +254,5 @@ def develop(rng: np.random.Generator, radiance: Image, style: Style) -> UInt8[np
     return np.asarray(np.clip((image + noise) * 255 + 0.5, 0, 255), np.uint8)
 
 
-def _linear(hue: float, saturation: float, value: float) -> Colour:
+def _linear(hue: float, saturation: float, value: float) -> Color:
     return np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value), np.float32) ** np.float32(2.2)

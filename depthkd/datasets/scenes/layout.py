@@ -13,7 +13,7 @@ from depthkd.datasets.scenes.objects import INDOORS, OUTDOORS, UPRIGHT, Kind, bo
 from depthkd.datasets.scenes.shapes import Matrix, Plane, Role, Shape, Vector, Walls
 
 _NO_END = np.array([np.inf, np.inf, 0.0])
-_CLEARANCE = 0.5  # metres between the camera and what stands around it
+_CLEARANCE = 0.5  # meters between the camera and what stands around it
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Camera:
         )
 
     def intrinsics(self, height: int, width: int) -> Float64[np.ndarray, "3 3"]:
-        """Pixels, with the centre of the top-left pixel at (0, 0)."""
+        """Pixels, with the center of the top-left pixel at (0, 0)."""
         focal = width / 2 / np.tan(self.field_of_view / 2)
         return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
 
@@ -72,10 +72,10 @@ def _room(rng: np.random.Generator) -> Layout:
     (x, y), yaw = max(views, key=lambda view: _room_ahead(view[0], view[1], half))
     pitch, roll = np.radians(rng.uniform(-25, 25)), np.radians(rng.uniform(-15, 15))
     camera = Camera.posed(np.array([x, y, height]), yaw, pitch, roll, np.radians(rng.uniform(45, 90)))
-    centre = np.array([0.0, 0.0, ceiling])
+    center = np.array([0.0, 0.0, ceiling])
     shapes: list[Shape] = [
         Plane(Role.FLOOR, np.zeros(3), UPRIGHT, _NO_END, False),
-        Plane(Role.CEILING, centre, UPRIGHT, _NO_END, False),
+        Plane(Role.CEILING, center, UPRIGHT, _NO_END, False),
         Walls(Role.WALL, np.zeros(3), UPRIGHT, np.array([half[0], half[1], np.inf]), False),
     ]
     shapes += [_on_wall(rng, half, ceiling) for _ in range(int(rng.integers(2, 6)))]
@@ -155,7 +155,7 @@ def _furnish(
             break
         kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
         group = kind.build(rng, ceiling)
-        radius = max(float(np.linalg.norm(shape.centre[:2])) + _reach(shape) for shape in group)
+        radius = max(float(np.linalg.norm(shape.center[:2])) + _reach(shape) for shape in group)
         angle = yaw + rng.uniform(-0.55, 0.55) * camera.field_of_view
         distance = np.exp(rng.uniform(np.log(kind.nearest), np.log(kind.farthest)))
         distance += min(radius, 0.5 * kind.nearest)

@@ -19,8 +19,8 @@ def turn(angle: float) -> Matrix:
 def moved(shape: Shape, x: float, y: float, yaw: float) -> Shape:
     """The shape after a turn about the world's vertical axis and a step along the ground."""
     rotation = turn(yaw)
-    centre = rotation @ shape.centre + np.array([x, y, 0.0])
-    return replace(shape, centre=centre, rotation=rotation @ shape.rotation)
+    center = rotation @ shape.center + np.array([x, y, 0.0])
+    return replace(shape, center=center, rotation=rotation @ shape.rotation)
 
 
 def box(
@@ -32,7 +32,7 @@ def box(
 
 
 def ball(role: Role, radius: float, at: tuple[float, float, float]) -> Sphere:
-    """A sphere whose centre is `at`."""
+    """A sphere whose center is `at`."""
     return Sphere(role, np.array(at, dtype=float), UPRIGHT, np.full(3, radius))
 
 
@@ -48,9 +48,9 @@ def screen(
     length: float, height: float, pitch: tuple[float, float], bar: tuple[float, float], bottom: float = 0.0
 ) -> Fence:
     """A fence along x."""
-    centre = np.array([0.0, 0.0, bottom + height / 2])
+    center = np.array([0.0, 0.0, bottom + height / 2])
     half = np.array([length / 2, 0.0, height / 2])
-    return Fence(Role.METAL, centre, UPRIGHT, half, pitch=pitch, bar=bar)
+    return Fence(Role.METAL, center, UPRIGHT, half, pitch=pitch, bar=bar)
 
 
 Random = np.random.Generator
@@ -196,7 +196,7 @@ def _rail_fence(rng: Random, ceiling: float) -> list[Shape]:
 
 @dataclass(frozen=True)
 class Kind:
-    """An object: how to build it, how often it appears, and how far from the camera it may stand (metres)."""
+    """An object: how to build it, how often it appears, and how far from the camera it may stand (meters)."""
 
     build: Callable[[Random, float], list[Shape]]
     weight: float

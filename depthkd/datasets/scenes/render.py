@@ -13,14 +13,14 @@ _NEAR = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """What each pixel sees: z-depth in metres (inf for nothing) and the shape's place in the list (or -1)."""
+    """What each pixel sees: z-depth in meters (inf for nothing) and the shape's place in the list (or -1)."""
 
     depth: Float64[np.ndarray, "height width"]
     shape: Int16[np.ndarray, "height width"]
 
 
 def cast(shapes: list[Shape], camera: Camera, height: int, width: int) -> Hits:
-    """The nearest surface through each pixel's centre, exactly: nothing is averaged over an edge."""
+    """The nearest surface through each pixel's center, exactly: nothing is averaged over an edge."""
     intrinsics = camera.intrinsics(height, width)
     x = (np.arange(width) - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (np.arange(height) - intrinsics[1, 2]) / intrinsics[1, 1]
@@ -33,7 +33,7 @@ def cast(shapes: list[Shape], camera: Camera, height: int, width: int) -> Hits:
                 continue
             # The rays have z = 1 in the camera's frame, so t is the z-depth.
             turned = shape.rotation.T @ camera.rotation
-            start = (shape.rotation.T @ (camera.position - shape.centre))[:, None, None]
+            start = (shape.rotation.T @ (camera.position - shape.center))[:, None, None]
             across = turned[:, :1] * x[columns] + turned[:, 2:]
             downwards = turned[:, 1:2] * y[rows]
             a, b, c = (across[k] + downwards[k][:, None] for k in range(3))
@@ -70,7 +70,7 @@ def in_shadow(
 ) -> Bool[np.ndarray, " points"]:
     """Which points another shape hides from the light.
 
-    `to_light` are unit vectors, `reach` the distance of the light in metres, and `seen` is the shape
+    `to_light` are unit vectors, `reach` the distance of the light in meters, and `seen` is the shape
     that each point lies on: the shapes are convex, and a lit side is not shadowed by its own.
     """
     shadow = np.zeros(len(seen), bool)
@@ -79,14 +79,14 @@ def in_shadow(
     for number, shape in enumerate(shapes):
         if not shape.casts_shadow:
             continue
-        centre = shape.centre.astype(np.float32)
-        ahead = centre @ to_light - along
-        gap = square - 2 * (centre @ points) + (centre @ centre - np.float32(shape.radius**2)) - ahead * ahead
+        center = shape.center.astype(np.float32)
+        ahead = center @ to_light - along
+        gap = square - 2 * (center @ points) + (center @ center - np.float32(shape.radius**2)) - ahead * ahead
         near = np.flatnonzero((gap < 0) & (ahead > -shape.radius) & (seen != number) & ~shadow)
         if not len(near):
             continue
         rotation = shape.rotation.T.astype(np.float32)
-        x, y, z = rotation @ (points[:, near] - centre[:, None])
+        x, y, z = rotation @ (points[:, near] - center[:, None])
         a, b, c = rotation @ to_light[:, near]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             t = shape.hit((x, y, z), (a, b, c))

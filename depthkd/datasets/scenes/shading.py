@@ -1,4 +1,4 @@
-"""The colour of every pixel: its material, the light that reaches it, and the air before it."""
+"""The color of every pixel: its material, the light that reaches it, and the air before it."""
 
 import numpy as np
 from jaxtyping import Float32, Int16
@@ -9,7 +9,7 @@ from depthkd.datasets.scenes.render import Hits, in_shadow
 from depthkd.datasets.scenes.shapes import dot
 from depthkd.datasets.scenes.textures import fractal_noise
 
-_LAMP_SIZE = 2.5  # metres, within which a lamp's light hardly fades
+_LAMP_SIZE = 2.5  # meters, within which a lamp's light hardly fades
 
 Rows = Float32[np.ndarray, "3 points"]
 Values = Float32[np.ndarray, " points"]
@@ -40,7 +40,7 @@ def shade(
         where = order[bounds[number] : bounds[number + 1]]
         if not len(where):
             continue
-        normal, coordinates = shape.surface(shape.rotation.T @ (points[:, where] - shape.centre[:, None]))
+        normal, coordinates = shape.surface(shape.rotation.T @ (points[:, where] - shape.center[:, None]))
         normal = shape.rotation @ normal
         towards = dot(normal, rays[:, where])
         normals[:, where] = np.where(towards > 0, -normal, normal)
@@ -50,14 +50,14 @@ def shade(
 
     directions, distance = (rays / length).astype(np.float32), (depth * length).astype(np.float32)
     irradiance = _irradiance(layout, light, seen, points.astype(np.float32), normals, directions, distance)
-    colour = albedo * irradiance
+    color = albedo * irradiance
     if np.isfinite(light.visibility):
         clear = np.exp(-distance / np.float32(light.visibility))
-        colour = light.haze[:, None] + (colour - light.haze[:, None]) * clear
+        color = light.haze[:, None] + (color - light.haze[:, None]) * clear
     if layout.outdoors:
-        colour[:, ~hit] = _sky(light, directions[:, ~hit])
+        color[:, ~hit] = _sky(light, directions[:, ~hit])
     seen_normals = camera.rotation.T.astype(np.float32) @ normals
-    return _as_image(colour, height, width), _as_image(seen_normals, height, width)
+    return _as_image(color, height, width), _as_image(seen_normals, height, width)
 
 
 def _as_image(values: Rows, height: int, width: int) -> Image:
@@ -106,9 +106,9 @@ def _corner_occlusion(layout: Layout, points: Rows) -> Values:
 def _sky(light: Light, directions: Rows) -> Rows:
     up = np.maximum(directions[2], 0)
     haze, zenith = light.haze[:, None], light.zenith[:, None]
-    colour = haze + (zenith - haze) * np.minimum(2 * up, 1) ** np.float32(0.6)
+    color = haze + (zenith - haze) * np.minimum(2 * up, 1) ** np.float32(0.6)
     u, v = directions[:2] / (up + 0.15)
     cloud = fractal_noise(u + 50, v + 50, np.zeros_like(u), 0.7, octaves=4)
     share = np.float32(light.clouds) * np.clip(2 * cloud, 0, 1) * np.minimum(4 * up, 1)
-    clouded: Rows = colour + (np.float32(0.9) - colour) * share
+    clouded: Rows = color + (np.float32(0.9) - color) * share
     return clouded

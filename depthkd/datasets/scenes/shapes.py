@@ -1,6 +1,6 @@
 """The solids of the embedded scenes, and where a ray first meets each.
 
-A shape has its own frame: `centre` in the world (metres, z up) and `rotation`, whose columns are its
+A shape has its own frame: `center` in the world (meters, z up) and `rotation`, whose columns are its
 axes in the world. `hit` and `surface` work in that frame, on coordinates given as three arrays that
 broadcast against each other.
 """
@@ -40,7 +40,7 @@ class Shape(ABC):
     """A solid; `half` are the half extents along its own axes, infinite where it does not end."""
 
     role: Role
-    centre: Vector
+    center: Vector
     rotation: Matrix
     half: Vector
     casts_shadow: bool = True
@@ -52,13 +52,13 @@ class Shape(ABC):
 
     @property
     def radius(self) -> float:
-        """Radius in metres of a ball around `centre` that holds all of it."""
+        """Radius in meters of a ball around `center` that holds all of it."""
         return float(np.linalg.norm(self.half))
 
     def corners(self) -> Float64[np.ndarray, "8 3"]:
         """The corners of its bounding box, in the world."""
         signs = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)])
-        corners: Float64[np.ndarray, "8 3"] = self.centre + (signs * self.half) @ self.rotation.T
+        corners: Float64[np.ndarray, "8 3"] = self.center + (signs * self.half) @ self.rotation.T
         return corners
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Shape(ABC):
 
     @abstractmethod
     def surface(self, points: Points) -> tuple[Points, Coordinates]:
-        """Unit normals at points on the surface, and texture coordinates in metres."""
+        """Unit normals at points on the surface, and texture coordinates in meters."""
 
 
 class Plane(Shape):
@@ -169,7 +169,7 @@ class Cylinder(Shape):
 class Fence(Shape):
     """A flat screen of bars in the plane y = 0 of its frame, open between them.
 
-    Upright bars of width `bar[0]` stand every `pitch[0]` metres, level bars of width `bar[1]` lie
+    Upright bars of width `bar[0]` stand every `pitch[0]` meters, level bars of width `bar[1]` lie
     every `pitch[1]`, both from the lower left corner on.
     """
 

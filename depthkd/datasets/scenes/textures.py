@@ -1,4 +1,4 @@
-"""Procedural textures of fixed size in metres, faded out before a pixel grows too large for them."""
+"""Procedural textures of fixed size in meters, faded out before a pixel grows too large for them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,34 +10,34 @@ from jaxtyping import Float, Float32
 from depthkd.datasets.scenes.shapes import Coordinates
 
 Values = Float[np.ndarray, " points"]
-Colour = Float32[np.ndarray, " 3"]
+Color = Float32[np.ndarray, " 3"]
 
 _LATTICE_SIZE = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A surface's look: a pattern from `colour` to `other`, and a fractal grain over it.
+    """A surface's look: a pattern from `color` to `other`, and a fractal grain over it.
 
-    Colours are linear RGB. `period` is the pattern's size and `grain_period` that of the grain's
-    coarsest octave, in metres; `grain` is its strength, and `offset` shifts both.
+    Colors are linear RGB. `period` is the pattern's size and `grain_period` that of the grain's
+    coarsest octave, in meters; `grain` is its strength, and `offset` shifts both.
     """
 
     pattern: str
     period: float
-    colour: Colour
-    other: Colour
+    color: Color
+    other: Color
     grain: float
     grain_period: float
     offset: Float32[np.ndarray, " 2"]
 
     def albedo(self, coordinates: Coordinates, footprint: Values) -> Float32[np.ndarray, "3 points"]:
-        """Linear RGB at coordinates in metres; `footprint` is the width of a pixel there, in metres."""
+        """Linear RGB at coordinates in meters; `footprint` is the width of a pixel there, in meters."""
         u, v = coordinates.astype(np.float32) + self.offset[:, None]
         share = PATTERNS[self.pattern](u, v, footprint, self.period)
         grain = 1 + self.grain * fractal_noise(u, v, footprint, self.grain_period)
-        colour = self.colour[:, None] + (self.other - self.colour)[:, None] * share
-        return np.asarray(np.maximum(colour * grain, 0), np.float32)
+        color = self.color[:, None] + (self.other - self.color)[:, None] * share
+        return np.asarray(np.maximum(color * grain, 0), np.float32)
 
 
 def fade(footprint: Values, period: float) -> Values:

@@ -7,10 +7,10 @@ from typing import Any, Literal
 from transformers import Dinov2Backbone
 
 from depthkd.errors import UserError
-from depthkd.models.dpt.dpt import HuggingFaceDepth, Initialise, load_network
+from depthkd.models.dpt.dpt import HuggingFaceDepth, Initialize, load_network
 from depthkd.models.dpt.original_weights import Official, fill_from_file, find_file, is_file, official
 from depthkd.models.dpt.preprocessing import Preprocessing, depth_anything_version
-from depthkd.models.hub import load_safetensors, read_config, read_licence
+from depthkd.models.hub import load_safetensors, read_config, read_license
 from depthkd.models.provenance import hub_id, training_sets
 
 Size = Literal["tiny", "mini", "small", "base", "large", "giant"]
@@ -53,16 +53,16 @@ class DepthAnything(HuggingFaceDepth):
         size: "small" to "giant" are the papers'; "tiny" (a student) and "mini" (its teacher) learn
             from scratch on two cores in minutes, at about 96x128 pixels.
         version: 2 reads encoder layers spread over the depth, 1 the last four.
-        metric_max_depth: the metres at which the metric (sigmoid) head saturates, 20 indoors and 80
+        metric_max_depth: the meters at which the metric (sigmoid) head saturates, 20 indoors and 80
             outdoors; None is the relative head (affine disparity).
         patch: pixels a side of a patch; the size's own where None (14, tiny and mini 8).
         weights: hub id or folder; or a .safetensors or .pth file, here or in a hub repository
             (OWNER/NAME/FILE), as the authors of Depth Anything, Distill Any Depth and DINOv2 publish
             them. A DINOv2 fills the encoder, and a relative Depth Anything the encoder alone of a
             metric one, as its fine-tuning does; anything else fills everything.
-        licence: of the weights; what their card says where None.
+        license: of the weights; what their card says where None.
         gradient_checkpointing: recompute the encoder's activations in the backward pass.
-        initialise: "encoder" takes the encoder alone from the weights; neck and head begin at random.
+        initialize: "encoder" takes the encoder alone from the weights; neck and head begin at random.
         preprocessing: whose way of resizing images and answers: "depthkd", "authors" or "transformers", see
             `HuggingFaceDepth`.
 
@@ -78,15 +78,15 @@ class DepthAnything(HuggingFaceDepth):
         metric_max_depth: int | None = None,
         patch: int | None = None,
         weights: str | None = None,
-        licence: str | None = None,
+        license: str | None = None,
         gradient_checkpointing: bool = False,
-        initialise: Initialise = "all",
+        initialize: Initialize = "all",
         preprocessing: Preprocessing = "depthkd",
     ) -> None:
         config = depth_anything_config(size, version, metric_max_depth, patch)
         super().__init__(
             config=config,
-            licence=licence,
+            license=license,
             gradient_checkpointing=gradient_checkpointing,
             preprocessing=preprocessing,
         )
@@ -94,8 +94,8 @@ class DepthAnything(HuggingFaceDepth):
         if weights is not None:
             named = find_file(weights) if is_file(weights) else weights
             known = official(named) if is_file(weights) else None
-            whole = fill_from(self.network, named, known, initialise == "encoder")
-            self.licence = licence or (known.licence if known else read_licence(_folder(named)))
+            whole = fill_from(self.network, named, known, initialize == "encoder")
+            self.license = license or (known.license if known else read_license(_folder(named)))
             self.source = f"{self.source} {'from' if whole else 'with the encoder of'} {weights}"
             self.training_sets = training_sets(known.hub_id if known else hub_id(named))
 
@@ -186,12 +186,12 @@ def _other_head(network: Any, weights: str, version: int, max_depth: int | None)
     if ours != max_depth:
         raise UserError(
             f"the weights '{weights}' are metric up to {max_depth} m: set metric_max_depth: {max_depth}, or "
-            "initialise: encoder for a head of another kind"
+            "initialize: encoder for a head of another kind"
         )
     if version != depth_anything_version(network):
         raise UserError(
             f"the weights '{weights}' are of version {version}, whose head reads other layers of the "
-            f"encoder: set version: {version}, or initialise: encoder"
+            f"encoder: set version: {version}, or initialize: encoder"
         )
     return False
 

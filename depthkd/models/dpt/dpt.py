@@ -18,7 +18,7 @@ from transformers import (
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
 from depthkd.errors import UserError
 from depthkd.models.dpt.preprocessing import PreprocessedDepth, Preprocessing
-from depthkd.models.hub import UNBUILT, UNUSED, load_safetensors, read_config, read_json, read_licence
+from depthkd.models.hub import UNBUILT, UNUSED, load_safetensors, read_config, read_json, read_license
 from depthkd.models.model import DepthOutput, Image, resize_map
 from depthkd.models.provenance import stated_or_known
 from depthkd.paths import user_path
@@ -28,7 +28,7 @@ FAMILIES = {
     "dpt": (DPTConfig, DPTForDepthEstimation),
 }
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-Initialise = Literal["all", "encoder"]  # what is taken of weights; the rest begins at random
+Initialize = Literal["all", "encoder"]  # what is taken of weights; the rest begins at random
 ELSEWHERE = {"zoedepth": "ZoeDepth", "depth_pro": "DepthPro"}
 
 
@@ -36,7 +36,7 @@ class HuggingFaceDepth(PreprocessedDepth):
     """A depth network that *is* the transformers class (in `network`), whatever it was built from.
 
     Hub checkpoints load as they are, and what `save_pretrained` writes loads back, here and in
-    `transformers.pipeline("depth-estimation")`. Space, normalisation, multiple and licence follow
+    `transformers.pipeline("depth-estimation")`. Space, normalization, multiple and license follow
     from the configuration files; an argument overrides them.
 
     Args:
@@ -44,14 +44,14 @@ class HuggingFaceDepth(PreprocessedDepth):
         config: a transformers configuration with its `model_type` (depth_anything or dpt) instead
             of a source; the weights are then random.
         space: what the output means: "affine disparity", or "metric depth" for metric heads.
-        mean: of the normalisation of RGB in [0, 1].
+        mean: of the normalization of RGB in [0, 1].
         std: likewise.
         multiple: of the input's sides, in pixels.
-        licence: of the weights.
+        license: of the weights.
         revision: branch, tag or commit on the hub.
         gradient_checkpointing: recompute the encoder's activations in the backward pass.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
-        initialise: "encoder" takes the encoder's weights alone from the source and lets neck and head
+        initialize: "encoder" takes the encoder's weights alone from the source and lets neck and head
             begin at random, as Distill Any Depth does for its comparisons (appendix C.1).
         preprocessing: "depthkd" resizes antialiased and passes gradients; "authors", of a Depth Anything,
             gives what its authors' code gives, and "transformers" what its depth-estimation pipeline
@@ -63,7 +63,7 @@ class HuggingFaceDepth(PreprocessedDepth):
         UserError: the model type is another, or the weights are pickled or do not fit.
     """
 
-    half_but_head = True
+    keeps_head_fp32 = True
 
     def __init__(
         self,
@@ -73,11 +73,11 @@ class HuggingFaceDepth(PreprocessedDepth):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         multiple: int | None = None,
-        licence: str | None = None,
+        license: str | None = None,
         revision: str | None = None,
         gradient_checkpointing: bool = False,
         training_sets: list[str] | None = None,
-        initialise: Initialise = "all",
+        initialize: Initialize = "all",
         preprocessing: Preprocessing = "depthkd",
     ) -> None:
         super().__init__()
@@ -85,14 +85,14 @@ class HuggingFaceDepth(PreprocessedDepth):
             raise UserError("give HuggingFaceDepth either a source (hub id or folder) or a config")
         if config is not None:
             self.network = random_network(config)
-            self.source, card_licence, stored = f"random {config['model_type']}", "unknown", {}
+            self.source, card_license, stored = f"random {config['model_type']}", "unknown", {}
         else:
             assert source is not None
             self.network = load_network(source, revision)
-            self.source, card_licence = source, read_licence(source, revision)
+            self.source, card_license = source, read_license(source, revision)
             stored = read_json(source, "preprocessor_config.json", revision)
-            if initialise == "encoder":
-                randomise_head(self.network)
+            if initialize == "encoder":
+                randomize_head(self.network)
                 self.source = f"the encoder of {source}"
         self.config = self.network.config
         self.space = DepthSpace.parse(space or getattr(self.config, "depth_space", None) or self._space())
@@ -101,7 +101,7 @@ class HuggingFaceDepth(PreprocessedDepth):
         self.multiple = multiple or self._multiple()
         if getattr(self.config, "is_hybrid", False):  # transformers refuses any other size for these
             self.fixed_size = (_first(self.config.image_size), _last(self.config.image_size))
-        self.licence = licence or card_licence
+        self.license = license or card_license
         self.training_sets = stated_or_known(training_sets, source)
         self.mean = tuple(mean or stored.get("image_mean") or IMAGENET_MEAN)
         self.std = tuple(std or stored.get("image_std") or IMAGENET_STD)
@@ -116,7 +116,7 @@ class HuggingFaceDepth(PreprocessedDepth):
         side = _first(self._encoder_config().image_size)
         self.preprocess_as(preprocessing, self.network, side, lambda: self._stored_processor(stored, side))
 
-    def normalised(self, image: Image) -> Image:
+    def normalized(self, image: Image) -> Image:
         """Less the mean, and divided by the standard deviation, of each channel."""
         mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
         return (image - mean) / std
@@ -244,11 +244,11 @@ def random_network(config: dict[str, Any]) -> Any:
     except UNBUILT as error:
         kind, reason = config["model_type"], " ".join(str(error).split())
         raise UserError(f"transformers cannot build a {kind} by the config: {reason}") from error
-    randomise_head(network)
+    randomize_head(network)
     return network
 
 
-def randomise_head(network: Any) -> None:
+def randomize_head(network: Any) -> None:
     """Begin a DPT network's neck and head anew.
 
     They begin at torch's defaults, as in the papers' own code; transformers' would give nearly

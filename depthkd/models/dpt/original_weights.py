@@ -55,8 +55,8 @@ class Official:
 
     hub_id: str
     version: int
-    metric_max_depth: int | None  # metres; None is the relative head
-    licence: str
+    metric_max_depth: int | None  # meters; None is the relative head
+    license: str
 
 
 def official(path: str) -> Official | None:

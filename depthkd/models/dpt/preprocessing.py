@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from depthkd.errors import UserError
-from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized
+from depthkd.models.model import DepthModel, DepthOutput, Image, RawPrediction, Resized
 from depthkd.resolution import OWN, Asked, Resolution
 
 Preprocessing = Literal["depthkd", "authors", "transformers"]
@@ -41,7 +41,7 @@ class OwnersPreprocessing(ABC):
 
     @abstractmethod
     def pixels(self, image: Image, asked: Resolution, side: int | None) -> Resized:
-        """RGB in [0, 1] -> the network's input, normalised, float32."""
+        """RGB in [0, 1] -> the network's input, normalized, float32."""
 
     @abstractmethod
     def restored(self, depth: Map, size: tuple[int, int]) -> ResizedMap:
@@ -56,7 +56,7 @@ class AuthorsPreprocessing(OwnersPreprocessing):
     The map comes back bilinearly, with aligned corners (V2) or without (V1).
 
     Args:
-        mean, std: of the normalisation of RGB in [0, 1].
+        mean, std: of the normalization of RGB in [0, 1].
         multiple: of the sides.
         side: the input size, the shorter side, in pixels.
         version: 1 or 2.
@@ -89,8 +89,8 @@ class AuthorsPreprocessing(OwnersPreprocessing):
             cv2.resize(one, (width, height), interpolation=cv2.INTER_CUBIC)
             for one in image.detach().double().permute(0, 2, 3, 1).cpu().contiguous().numpy()
         ]
-        normalised = torch.from_numpy((np.stack(resized) - self.mean) / self.std)
-        return normalised.permute(0, 3, 1, 2).float().contiguous().to(image.device)
+        normalized = torch.from_numpy((np.stack(resized) - self.mean) / self.std)
+        return normalized.permute(0, 3, 1, 2).float().contiguous().to(image.device)
 
     def restored(self, depth: Map, size: tuple[int, int]) -> ResizedMap:
         """See `OwnersPreprocessing.restored`."""
@@ -230,10 +230,10 @@ class PreprocessedDepth(DepthModel):
         elif owner != "depthkd":
             raise UserError(f"preprocessing would be 'depthkd', 'authors' or 'transformers', not '{owner}'")
         self.preprocessing = owner
-        self.own_size = self.resizes = self._owner is not None
+        self.chooses_size = self.resizes = self._owner is not None
 
     @abstractmethod
-    def normalised(self, image: Image) -> Image:
+    def normalized(self, image: Image) -> Image:
         """RGB in [0, 1] -> the network's input."""
 
     @abstractmethod
@@ -246,20 +246,20 @@ class PreprocessedDepth(DepthModel):
         Preprocessed as an owner does it, the depth is of the image's size, and passes no gradients to it.
         """
         if self._owner is None:
-            return self.run(self.normalised(self.fit_input(image)))
+            return self.run(self.normalized(self.fit_input(image)))
         output = self.run(self._owner.pixels(image, *self._asked()))
-        depth = self.restore(output.depth.float(), (image.shape[-2], image.shape[-1]))
+        depth = self.resize_to(output.depth.float(), (image.shape[-2], image.shape[-1]))
         return DepthOutput(depth, output.features)
 
-    def answer(self, image: Image) -> Answer:
-        """See `DepthModel.answer`."""
+    def predict_raw(self, image: Image) -> RawPrediction:
+        """See `DepthModel.predict_raw`."""
         if self._owner is None:
-            return super().answer(image)
+            return super().predict_raw(image)
         return self.run(self._owner.pixels(image, *self._asked())).depth.float()
 
-    def restore(self, answer: Answer, size: tuple[int, int]) -> Map:
-        """See `DepthModel.restore`."""
-        return super().restore(answer, size) if self._owner is None else self._owner.restored(answer, size)
+    def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Map:
+        """See `DepthModel.resize_to`."""
+        return super().resize_to(raw, size) if self._owner is None else self._owner.restored(raw, size)
 
     def runs_at(
         self, height: int, width: int, resolution: Asked = None, scale: float = 1.0

@@ -15,7 +15,7 @@ from transformers.models.depth_anything.modeling_depth_anything import (
 
 from depthkd.batch import AFFINE_DISPARITY
 from depthkd.errors import MissingFileError, UserError
-from depthkd.models.dpt.dpt import keep_precise, randomise_head
+from depthkd.models.dpt.dpt import keep_precise, randomize_head
 from depthkd.models.hub import UNUSED
 from depthkd.models.model import DepthModel, DepthOutput, Image
 from depthkd.models.weights import read_weights, refuse_broken
@@ -47,7 +47,7 @@ class TimmDepth(DepthModel):
             "last" (V1).
         fusion: channels of the head's maps.
         options: more arguments of `timm.create_model`, such as img_size.
-        licence: of the weights; with `pretrained`, what timm says of them where None.
+        license: of the weights; with `pretrained`, what timm says of them where None.
         gradient_checkpointing: recompute the backbone's activations in the backward pass.
 
     Raises:
@@ -57,7 +57,7 @@ class TimmDepth(DepthModel):
 
     space = AFFINE_DISPARITY
 
-    half_but_head = True
+    keeps_head_fp32 = True
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class TimmDepth(DepthModel):
         layers: Literal["spread", "last"] = "spread",
         fusion: int = 128,
         options: dict[str, Any] | None = None,
-        licence: str | None = None,
+        license: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class TimmDepth(DepthModel):
         self._feature_channels = channels[-1]
         self.config = head_config(channels, self.plain, fusion)
         self.neck, self.head = dpt_head(self.config, self.plain)
-        randomise_head(self)
+        randomize_head(self)
         for name, parameter in self.named_parameters():
             if name.startswith(UNUSED):
                 parameter.requires_grad_(False)
@@ -92,7 +92,7 @@ class TimmDepth(DepthModel):
         known = self.backbone.pretrained_cfg
         self.mean, self.std = tuple(known["mean"]), tuple(known["std"])
         self.source = f"{'timm' if pretrained else 'random'} {backbone} under DPT's head"
-        self.licence = licence or (pretrained and known.get("license")) or "unknown"
+        self.license = license or (pretrained and known.get("license")) or "unknown"
 
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> float32 disparity at the rounded size, and the last map as tokens.

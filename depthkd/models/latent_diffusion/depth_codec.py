@@ -36,7 +36,7 @@ def depth_range(
 
 
 def as_picture(depth: Map, low: PerImage, high: PerImage, mask: Mask, elsewhere: float) -> Pictures:
-    """A map as a grey picture in [-1, 1].
+    """A map as a gray picture in [-1, 1].
 
     Args:
         depth: any quantity.
@@ -45,14 +45,14 @@ def as_picture(depth: Map, low: PerImage, high: PerImage, mask: Mask, elsewhere:
         elsewhere: the picture's value where it does not.
     """
     extent = (high - low).clamp(min=torch.finfo(depth.dtype).tiny)[:, None, None]
-    grey = ((depth - low[:, None, None]) / extent).clamp(0, 1) * 2 - 1
-    return torch.where(mask, grey, elsewhere)[:, None].expand(-1, 3, -1, -1)
+    gray = ((depth - low[:, None, None]) / extent).clamp(0, 1) * 2 - 1
+    return torch.where(mask, gray, elsewhere)[:, None].expand(-1, 3, -1, -1)
 
 
 def label_picture(
     depth: Map, mask: Mask, quantity: Quantity, percentiles: tuple[float, float] = PERCENTILES
 ) -> Pictures:
-    """A label as a grey picture in [0, 1], which autoencoders are given; far away where it is not valid."""
+    """A label as a gray picture in [0, 1], which autoencoders are given; far away where it is not valid."""
     low, high = depth_range(depth, mask, percentiles)
     far = -1.0 if quantity is Quantity.DISPARITY else 1.0
     return as_picture(depth, low, high, mask, far) / 2 + 0.5

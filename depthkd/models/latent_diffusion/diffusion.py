@@ -10,7 +10,7 @@ from torch import Tensor
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, Ambiguity, DepthSpace, Quantity
 from depthkd.errors import UserError
-from depthkd.models.hub import locate, read_json, read_licence
+from depthkd.models.hub import locate, read_json, read_license
 from depthkd.models.latent_diffusion.denoiser import LAST, DepthDenoiser, load_parts
 from depthkd.models.latent_diffusion.latent import Latent, LatentDepth, Pictures, noise_like
 from depthkd.models.latent_diffusion.latent_files import (
@@ -20,7 +20,7 @@ from depthkd.models.latent_diffusion.latent_files import (
     load_unet,
 )
 from depthkd.models.latent_diffusion.random_weights import NOISE, Size
-from depthkd.models.model import Answer, Image, Resized
+from depthkd.models.model import Image, RawPrediction, Resized
 from depthkd.models.provenance import stated_or_known
 
 SCHEDULERS: dict[str, Any] = {"DDIMScheduler": DDIMScheduler, "LCMScheduler": LCMScheduler}
@@ -41,7 +41,7 @@ class GenPercept(LatentDepth):
         longest: the longer side at which it runs where nobody asks for another size, in pixels; None:
             see `UNetDepth`.
         space: what the output means, if neither `unet` nor `source` is called after it.
-        licence: of the weights; what their card says where None.
+        license: of the weights; what their card says where None.
         revision: of the source; branch, tag or commit on the hub.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
@@ -58,7 +58,7 @@ class GenPercept(LatentDepth):
         text: str | None = None,
         longest: int | None = 768,
         space: str | None = None,
-        licence: str | None = None,
+        license: str | None = None,
         revision: str | None = None,
         training_sets: list[str] | None = None,
     ) -> None:
@@ -74,7 +74,7 @@ class GenPercept(LatentDepth):
         super().__init__(network, load_autoencoder(base), embedding, longest)
         self.space = meaning
         self.source = f"{source}/{unet}"
-        self.licence = licence or read_licence(source, revision)
+        self.license = license or read_license(source, revision)
         self.training_sets = stated_or_known(training_sets, source)
 
     def estimate(self, rgb: Latent) -> Latent:
@@ -96,7 +96,7 @@ class Lotus(DepthDenoiser):
         longest: the longer side at which it runs where nobody asks for another size, in pixels; None:
             see `UNetDepth`.
         space: what the output means, if the source is not called after it.
-        licence: of the weights; what their card says where None.
+        license: of the weights; what their card says where None.
         revision: branch, tag or commit on the hub.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
         size: random weights instead of a source: a Lotus-G for `LatentDiffusion` to train.
@@ -112,7 +112,7 @@ class Lotus(DepthDenoiser):
         text: str | None = None,
         longest: int | None = None,
         space: str | None = None,
-        licence: str | None = None,
+        license: str | None = None,
         revision: str | None = None,
         training_sets: list[str] | None = None,
         size: Size | None = None,
@@ -126,14 +126,14 @@ class Lotus(DepthDenoiser):
         super().__init__(parts, longest)
         self.space = meaning
         self.source = f"Lotus, random weights ({size})" if size else source
-        self.licence = licence or ("unknown" if size else read_licence(source, revision))
+        self.license = license or ("unknown" if size else read_license(source, revision))
         self.training_sets = stated_or_known(training_sets, None if size else source)
 
     def estimate(self, rgb: Latent) -> Latent:
         """The depth map's latent from the image's."""
         return self.clean(noise_like(rgb) if self.generative else rgb, rgb, LAST)
 
-    def grey(self, pictures: Pictures) -> Answer:
+    def gray(self, pictures: Pictures) -> RawPrediction:
         """A decoded picture in about [-1, 1] -> [0, 1]: cut, then the mean of its channels."""
         return (pictures / 2 + 0.5).clamp(0, 1).mean(1)
 
@@ -153,7 +153,7 @@ class Marigold(DepthDenoiser):
             encoder; or "zeros".
         longest: the longer side at which it runs where nobody asks for another size, in pixels; None:
             see `UNetDepth`.
-        licence: of the weights; what their card says where None.
+        license: of the weights; what their card says where None.
         revision: branch, tag or commit on the hub.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
         size: random weights instead of a source, for `LatentDiffusion` to train: it predicts v, as
@@ -172,7 +172,7 @@ class Marigold(DepthDenoiser):
         ensemble: int = 1,
         text: str | None = None,
         longest: int | None = 768,
-        licence: str | None = None,
+        license: str | None = None,
         revision: str | None = None,
         training_sets: list[str] | None = None,
         size: Size | None = None,
@@ -193,10 +193,10 @@ class Marigold(DepthDenoiser):
             Ambiguity.AFFINE if self.shifted else Ambiguity.SCALE,
         )
         self.source = f"Marigold, random weights ({size})" if size else source
-        self.licence = licence or ("unknown" if size else read_licence(source, revision))
+        self.license = license or ("unknown" if size else read_license(source, revision))
         self.training_sets = stated_or_known(training_sets, None if size else source)
 
-    def answer(self, image: Image) -> Answer:
+    def predict_raw(self, image: Image) -> RawPrediction:
         """Depth in [0, 1] at the size that the image had before it was padded."""
         pixels = self.fit_input(image.float())
         height, width = self.input_size(*image.shape[-2:])
@@ -222,7 +222,7 @@ class Marigold(DepthDenoiser):
         padded: Tensor = MarigoldImageProcessor.pad_image(super().fit_input(image), self.multiple)[0]
         return padded
 
-    def _one(self, pixels: Resized) -> Answer:
+    def _one(self, pixels: Resized) -> RawPrediction:
         members = self.decode(self.estimate(self.encode(pixels).expand(self.ensemble, -1, -1, -1)))
         if self.ensemble == 1:
             return members

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
-from depthkd.models.hub import read_json, read_licence
+from depthkd.models.hub import read_json, read_license
 from depthkd.models.latent_diffusion.latent import Latent, LatentDepth
 from depthkd.models.latent_diffusion.latent_files import (
     STABLE_DIFFUSION,
@@ -45,7 +45,7 @@ class FiffDepth(LatentDepth):
             see `UNetDepth`.
         vae_dtype: in which the frozen autoencoder encodes; it decodes in float32.
         gradient_checkpointing: recompute the UNet's activations in the backward pass.
-        licence: of the weights; what their card says where None.
+        license: of the weights; what their card says where None.
         revision: branch, tag or commit of the source on the hub.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
@@ -66,7 +66,7 @@ class FiffDepth(LatentDepth):
         longest: int | None = None,
         vae_dtype: Literal["float32", "float16", "bfloat16"] = "float32",
         gradient_checkpointing: bool = False,
-        licence: str | None = None,
+        license: str | None = None,
         revision: str | None = None,
         training_sets: list[str] | None = None,
     ) -> None:
@@ -100,7 +100,7 @@ class FiffDepth(LatentDepth):
         if gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         self.source = self_named
-        self.licence = licence or ("unknown" if size else read_licence(source, revision))
+        self.license = license or ("unknown" if size else read_license(source, revision))
         self.training_sets = stated_or_known(training_sets, None if size else source)
 
     def estimate(self, rgb: Latent) -> Latent:

@@ -14,7 +14,7 @@ from transformers.models.dpt.modeling_dpt import DPTDepthEstimationHead, DPTNeck
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
 from depthkd.models.dpt.dpt import keep_precise
-from depthkd.models.hub import locate, read_licence
+from depthkd.models.hub import locate, read_license
 from depthkd.models.latent_diffusion.diffusion import space_by_name
 from depthkd.models.latent_diffusion.latent import Latent, UNetDepth
 from depthkd.models.latent_diffusion.latent_files import (
@@ -24,7 +24,7 @@ from depthkd.models.latent_diffusion.latent_files import (
     load_autoencoder,
     load_unet,
 )
-from depthkd.models.model import Answer, DepthOutput, Image
+from depthkd.models.model import DepthOutput, Image, RawPrediction
 from depthkd.models.provenance import stated_or_known
 from depthkd.models.weights import read_weights
 
@@ -54,7 +54,7 @@ class GenPerceptDPT(UNetDepth):
         longest: the longer side at which it runs where nobody asks for another size, in pixels; None:
             see `UNetDepth`.
         space: what the output means, if neither `unet` nor `source` is called after it.
-        licence: of the weights; what their card says where None.
+        license: of the weights; what their card says where None.
         revision: of the source; branch, tag or commit on the hub.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
@@ -72,7 +72,7 @@ class GenPerceptDPT(UNetDepth):
         text: str | None = None,
         longest: int | None = 768,
         space: str | None = None,
-        licence: str | None = None,
+        license: str | None = None,
         revision: str | None = None,
         training_sets: list[str] | None = None,
     ) -> None:
@@ -89,7 +89,7 @@ class GenPerceptDPT(UNetDepth):
         self.dpt = dpt
         self.space = meaning
         self.source = f"{source}/{unet}"
-        self.licence = licence or read_licence(source, revision)
+        self.license = license or read_license(source, revision)
         self.training_sets = stated_or_known(training_sets, source)
 
     def forward(self, image: Image) -> DepthOutput:
@@ -98,10 +98,10 @@ class GenPerceptDPT(UNetDepth):
         With `longest` it is of the image's size, without it of the rounded size.
         """
         height, width = image.shape[-2:]
-        size = (height, width) if self.own_size else self.rounded(height, width)
-        return DepthOutput(self.restore(self.answer(image), size))
+        size = (height, width) if self.chooses_size else self.rounded(height, width)
+        return DepthOutput(self.resize_to(self.predict_raw(image), size))
 
-    def answer(self, image: Image) -> Answer:
+    def predict_raw(self, image: Image) -> RawPrediction:
         """Depth in [0, 1], float32, at 32 times the size of the UNet's coarsest map.
 
         That is the size at which it runs where that is a multiple of 32, and above it elsewhere.
@@ -160,7 +160,7 @@ class UNetDPT(nn.Module):
         self.head.projection = nn.Conv2d(fusion, fusion, 3, padding=1)
         self.head.head[-1] = nn.Identity()
 
-    def forward(self, maps: list[Tensor]) -> Answer:
+    def forward(self, maps: list[Tensor]) -> RawPrediction:
         """Maps, finest first -> one of any range, float32, at least eight times as large as the finest."""
         finest, *coarser = maps
         fused = self.neck([self.feature_upsample_0(finest), *coarser])[-1]
@@ -216,7 +216,7 @@ def check(path: str, tensors: dict[str, Tensor], expected: dict[str, Tensor]) ->
             )
 
 
-def to_unit_range(depth: Answer) -> Answer:
+def to_unit_range(depth: RawPrediction) -> RawPrediction:
     """Each map by its own minimum and maximum to [0, 1]; a constant map becomes 0."""
     lowest, highest = depth.amin((1, 2), keepdim=True), depth.amax((1, 2), keepdim=True)
     extent = highest - lowest

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
 from depthkd.models.latent_diffusion.depth_codec import PERCENTILES, label_picture
-from depthkd.models.model import Answer, DepthModel, DepthOutput, Image, Resized
+from depthkd.models.model import DepthModel, DepthOutput, Image, RawPrediction, Resized
 from depthkd.resolution import NATIVE
 
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
@@ -41,7 +41,7 @@ class UNetDepth(DepthModel):
             than one pixel of the latent.
     """
 
-    half_but_head = True
+    keeps_head_fp32 = True
     resizes = True
     encoding: torch.dtype = torch.float32  # in which the autoencoder encodes
 
@@ -58,20 +58,20 @@ class UNetDepth(DepthModel):
         self.vae, self.unet = vae.requires_grad_(False), unet
         self.text: Tensor
         self.register_buffer("text", text)
-        self.longest, self.own_size = longest, longest is not None
+        self.longest, self.chooses_size = longest, longest is not None
 
     @abstractmethod
-    def answer(self, image: Image) -> Answer:
-        """Depth in [0, 1], at a size that `restore` brings to the image's."""
+    def predict_raw(self, image: Image) -> RawPrediction:
+        """Depth in [0, 1], at a size that `resize_to` brings to the image's."""
 
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> depth in `self.space`, in [0, 1].
 
         With `longest` it is of the image's size, without it of the rounded size.
         """
-        depth = self.answer(image)
+        depth = self.predict_raw(image)
         size = (image.shape[-2], image.shape[-1])
-        return DepthOutput(self.restore(depth, size) if self.own_size else depth)
+        return DepthOutput(self.resize_to(depth, size) if self.chooses_size else depth)
 
     def encode(self, image: Image) -> Latent:
         """RGB in [0, 1], of rounded size -> the mean of the autoencoder's posterior, scaled, float32."""
@@ -138,34 +138,34 @@ class UNetDepth(DepthModel):
 class LatentDepth(UNetDepth):
     """A UNet that says a depth map's latent, which the autoencoder's decoder makes depth of."""
 
-    through_codec = True
+    decodes_latents = True
     percentiles: tuple[float, float] = PERCENTILES  # of a label's values, which become black and white
 
     @abstractmethod
     def estimate(self, rgb: Latent) -> Latent:
         """The depth map's latent from the image's, both scaled, float32."""
 
-    def answer(self, image: Image) -> Answer:
+    def predict_raw(self, image: Image) -> RawPrediction:
         """Depth in [0, 1] at the size that the network ran at."""
         return self.decode(self.estimate(self.encode(self.fit_input(image.float()))))
 
-    def decode(self, latent: Latent) -> Answer:
+    def decode(self, latent: Latent) -> RawPrediction:
         """A scaled latent -> depth in [0, 1], float32, `multiple` times as large."""
         with torch.autocast(latent.device.type, enabled=False):
             pictures: Tensor = self.vae.decode(latent.float() / self.vae.config.scaling_factor).sample
-        return self.grey(pictures)
+        return self.gray(pictures)
 
     @torch.no_grad()
-    def of_truth(self, depth: Map, mask: Mask, space: DepthSpace) -> Map:
+    def encode_decode_truth(self, depth: Map, mask: Mask, space: DepthSpace) -> Map:
         """The truth, encoded as training does it, and decoded: no answer can be nearer than that."""
         picture = label_picture(
-            super().of_truth(depth, mask, space), mask, self.space.quantity, self.percentiles
+            super().encode_decode_truth(depth, mask, space), mask, self.space.quantity, self.percentiles
         )
         height, width = depth.shape[-2:]
         padding = (0, -width % self.multiple, 0, -height % self.multiple)
         return self.decode(self.encode(F.pad(picture, padding, mode="replicate")))[:, :height, :width]
 
-    def grey(self, pictures: Pictures) -> Answer:
+    def gray(self, pictures: Pictures) -> RawPrediction:
         """A decoded picture in about [-1, 1] -> [0, 1]: the mean of its channels, then cut."""
         return pictures.mean(1).clamp(-1, 1) / 2 + 0.5
 

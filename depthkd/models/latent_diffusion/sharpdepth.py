@@ -13,12 +13,12 @@ from depthkd.batch import METRIC_DEPTH, DepthSpace
 from depthkd.errors import UserError
 from depthkd.losses.disagreement import relative_disagreement
 from depthkd.models.frozen import Frozen
-from depthkd.models.hub import read_licence
+from depthkd.models.hub import read_license
 from depthkd.models.latent_diffusion.denoiser import LAST, DepthDenoiser, Prediction, load_parts, noised
 from depthkd.models.latent_diffusion.depth_codec import as_picture, depth_range
 from depthkd.models.latent_diffusion.latent import Latent, Map, Mask, Pictures, noise_like
 from depthkd.models.latent_diffusion.random_weights import Size
-from depthkd.models.model import Answer, Cameras, DepthModel, DepthOutput, Image, resize_map
+from depthkd.models.model import Cameras, DepthModel, DepthOutput, Image, RawPrediction, resize_map
 from depthkd.models.provenance import stated_or_known
 from depthkd.resolution import checked
 
@@ -28,7 +28,7 @@ MetricModel = Callable[[], DepthModel]
 
 ALL: tuple[float, float] = (0.0, 1.0)  # percentiles: the smallest and the largest value
 SMALLEST_DEPTH = 1e-3  # m
-# Of maps in [0, 1]: one grey level of the pictures that autoencoders have learned from. Two maps that are
+# Of maps in [0, 1]: one gray level of the pictures that autoencoders have learned from. Two maps that are
 # nowhere farther apart agree, as far as an autoencoder tells.
 LEAST_DIFFERENCE = 1 / 255
 
@@ -47,14 +47,14 @@ def rescaled(
     reliable: Bool[Tensor, "batch height width"],
     smallest: float | None = SMALLEST_DEPTH,
 ) -> Map:
-    """The sharpened map in metres (SharpDepth, section 5.1): fitted by least squares to the metric model's on
+    """The sharpened map in meters (SharpDepth, section 5.1): fitted by least squares to the metric model's on
     the pixels where the two agree; on all, in images that have no such pixel.
 
     Args:
         sharp: in about [0, 1].
-        metric: in metres.
+        metric: in meters.
         reliable: where the two agree.
-        smallest: in metres, to which the result is raised; None: it may even be negative.
+        smallest: in meters, to which the result is raised; None: it may even be negative.
     """
     none = ~reliable.flatten(1).any(1)[:, None, None]
     scale, shift = fit_scale_and_shift(sharp, metric, reliable | none)
@@ -98,7 +98,7 @@ class SharpDepth(DepthDenoiser):
             encoder; or "zeros".
         vae: hub id or folder of another autoencoder than the source's.
         gradient_checkpointing: recompute activations of UNet and decoder in the backward pass.
-        licence: of the weights; what their card says where None.
+        license: of the weights; what their card says where None.
         revision: branch, tag or commit of the source on the hub.
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
 
@@ -129,7 +129,7 @@ class SharpDepth(DepthDenoiser):
         text: str | None = None,
         vae: str | None = None,
         gradient_checkpointing: bool = False,
-        licence: str | None = None,
+        license: str | None = None,
         revision: str | None = None,
         training_sets: list[str] | None = None,
     ) -> None:
@@ -155,7 +155,7 @@ class SharpDepth(DepthDenoiser):
             if hasattr(self.vae, "enable_gradient_checkpointing"):
                 self.vae.enable_gradient_checkpointing()
         self.source = f"SharpDepth, random weights ({size})" if size else source
-        self.licence = licence or ("unknown" if size else read_licence(source, revision))
+        self.license = license or ("unknown" if size else read_license(source, revision))
         self.training_sets = stated_or_known(training_sets, None if size else source)
 
     @property
@@ -186,27 +186,27 @@ class SharpDepth(DepthDenoiser):
         return [] if self._metric is None and self.make_metric is None else [self.metric.model]
 
     def forward(self, image: Image) -> DepthOutput:
-        """RGB in [0, 1] -> depth in metres, at the image's size with `longest`, else at the rounded one."""
+        """RGB in [0, 1] -> depth in meters, at the image's size with `longest`, else at the rounded one."""
         height, width = image.shape[-2:]
-        size = (height, width) if self.own_size else self.rounded(height, width)
-        return DepthOutput(self.restore(self.answer(image), size))
+        size = (height, width) if self.chooses_size else self.rounded(height, width)
+        return DepthOutput(self.resize_to(self.predict_raw(image), size))
 
-    def answer(self, image: Image) -> Answer:
-        """Depth in metres at the size that the network ran at.
+    def predict_raw(self, image: Image) -> RawPrediction:
+        """Depth in meters at the size that the network ran at.
 
         With a last fit at the image's size, what that needs, one map above the other: the sharpened
-        map in about [0, 1], the metric depth in metres, and their difference.
+        map in about [0, 1], the metric depth in meters, and their difference.
         """
         return self._sharpen(image, None)
 
-    def answer_with_camera(self, image: Image, intrinsics: Cameras) -> Answer:
-        """`answer`, whose metric model knows the cameras."""
+    def predict_raw_with_camera(self, image: Image, intrinsics: Cameras) -> RawPrediction:
+        """`predict_raw`, whose metric model knows the cameras."""
         return self._sharpen(image, intrinsics)
 
-    def _sharpen(self, image: Image, intrinsics: Cameras | None) -> Answer:
+    def _sharpen(self, image: Image, intrinsics: Cameras | None) -> RawPrediction:
         pixels = self.fit_input(image.float())
         metric = resize_map(self.metric_depth(image, intrinsics), (pixels.shape[-2], pixels.shape[-1]))
-        rgb, unit = self.encode(pixels), self.normalised(metric)
+        rgb, unit = self.encode(pixels), self.normalized(metric)
         first = self.estimate(rgb)
         latent, difference = self.look(unit, first, noise_like(rgb))
         sharp = self.decode(self.clean(latent, rgb, LAST))
@@ -214,22 +214,22 @@ class SharpDepth(DepthDenoiser):
             return torch.cat([sharp, metric, difference], 1)
         return rescaled(sharp, metric, difference < self.reliable)
 
-    def restore(self, answer: Answer, size: tuple[int, int]) -> Map:
-        """Depth in metres at the size (height, width) of the image."""
+    def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Map:
+        """Depth in meters at the size (height, width) of the image."""
         if self.fit_size == "network":
-            return resize_map(answer, size)
-        sharp, metric, difference = (resize_map(part, size) for part in answer.chunk(3, 1))
+            return resize_map(raw, size)
+        sharp, metric, difference = (resize_map(part, size) for part in raw.chunk(3, 1))
         return rescaled(sharp, metric, difference < self.reliable, smallest=None)
 
     def metric_depth(self, image: Image, intrinsics: Cameras | None = None) -> Map:
-        """f_D's depth in metres, at the image's size."""
+        """f_D's depth in meters, at the image's size."""
         metric = self.metric
         metric.to(image.device)
         known = intrinsics if self.takes_camera else None
         at = "own" if self.metric_resolution is None and metric.model.trained_at else self.metric_resolution
         return resize_map(metric(image, known, at).depth, (image.shape[-2], image.shape[-1]))
 
-    def normalised(self, metric: Map, known: Mask | None = None) -> Map:
+    def normalized(self, metric: Map, known: Mask | None = None) -> Map:
         """Each map from its smallest to its largest value into [0, 1]; 1, far away, where it is not known."""
         known = torch.ones_like(metric, dtype=torch.bool) if known is None else known
         low = torch.where(known, metric, torch.inf).flatten(1).amin(1)
@@ -260,12 +260,12 @@ class SharpDepth(DepthDenoiser):
         small = F.interpolate(difference[:, None], depth.shape[-2:], mode="nearest")[:, 0]
         return gated_latent(depth, noise, small), difference
 
-    def grey(self, pictures: Pictures) -> Answer:
+    def gray(self, pictures: Pictures) -> RawPrediction:
         """A decoded picture in about [-1, 1] -> about [0, 1]: the mean of its channels, not cut."""
         return pictures.mean(1) / 2 + 0.5
 
-    def of_truth(self, depth: Map, mask: Mask, space: DepthSpace) -> Map:
-        """The truth, encoded and decoded, in metres."""
-        truth = DepthModel.of_truth(self, depth, mask, space)
+    def encode_decode_truth(self, depth: Map, mask: Mask, space: DepthSpace) -> Map:
+        """The truth, encoded and decoded, in meters."""
+        truth = DepthModel.encode_decode_truth(self, depth, mask, space)
         low, high = (end[:, None, None] for end in depth_range(truth, mask, self.percentiles))
-        return low + super().of_truth(depth, mask, space) * (high - low)
+        return low + super().encode_decode_truth(depth, mask, space) * (high - low)

@@ -14,7 +14,7 @@ Pictures = Float[Tensor, "batch 3 height width"]
 Latents = Float[Tensor, "batch channels latent_height latent_width"]
 
 # Orthonormal: brightness, red against blue, green against both.
-COLOURS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 2.0, -1.0]])
+COLORS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 2.0, -1.0]])
 
 
 def cosines(block: int, keep: int) -> Float[Tensor, "{keep} {block}"]:
@@ -28,8 +28,8 @@ def cosines(block: int, keep: int) -> Float[Tensor, "{keep} {block}"]:
 class TransformCodec(nn.Module):
     """Stands where a latent-diffusion model has its AutoencoderKL, for networks that train in minutes.
 
-    Each block of each colour channel becomes its `keep` x `keep` lowest frequencies: of the three
-    orthonormal colour channels, all of the brightness and a quarter of the other two. Depth is grey, so
+    Each block of each color channel becomes its `keep` x `keep` lowest frequencies: of the three
+    orthonormal color channels, all of the brightness and a quarter of the other two. Depth is gray, so
     its other two are 0. `encode` and `decode` are each other's transpose and answer as diffusers' do.
 
     Args:
@@ -44,10 +44,10 @@ class TransformCodec(nn.Module):
             raise UserError(f"block must be a power of 2 and keep at most that, not {block} and {keep}")
         kept = (keep, max(1, keep // 2), max(1, keep // 2))
         patterns = []
-        for colour, count in zip(COLOURS / COLOURS.norm(dim=1, keepdim=True), kept, strict=True):
+        for color, count in zip(COLORS / COLORS.norm(dim=1, keepdim=True), kept, strict=True):
             rows = cosines(block, count)
             waves = torch.einsum("ya,xb->yxab", rows, rows).reshape(-1, block, block)
-            patterns.append(colour[None, :, None, None] * waves[:, None])
+            patterns.append(color[None, :, None, None] * waves[:, None])
         self.patterns: Tensor
         self.register_buffer("patterns", torch.cat(patterns), persistent=False)
         self.block = block

@@ -60,18 +60,18 @@ def pack(
             by default labelled where there is depth, and sa1b where there is none.
         depth: the depth files, .png of 8 or 16 bits or .npy; each belongs to the image that agrees with it
             in the folders, words and numbers that tell files apart.
-        space: what their values are, such as "metric depth" (stored in metres) or "scale disparity".
-        scale: value = number * scale + offset, such as 0.001 for millimetres, or 1/256.
+        space: what their values are, such as "metric depth" (stored in meters) or "scale disparity".
+        scale: value = number * scale + offset, such as 0.001 for millimeters, or 1/256.
         offset: see scale.
         invalid: numbers in the files that mean "not measured", such as 0,65535.
-        intrinsics: fx,fy,cx,cy of all images in pixels, top-left pixel's centre at (0, 0); or a CSV with the
+        intrinsics: fx,fy,cx,cy of all images in pixels, top-left pixel's center at (0, 0); or a CSV with the
             columns image, fx, fy, cx and cy, or a JSON {image: [fx, fy, cx, cy]}.
         codec: log16 (16 bits, relative error under 1e-4), png16 (16 bits, linear over each map's own
             range) or npy (exact); by default log16, and png16 for affine spaces.
         samples_per_shard: how many samples go into a tar.
         max_bad: the share of samples that may be broken, and are left out; beyond it, nothing is written.
         overwrite: replace tars of the same name.
-        max_depth: values farther than this are not valid, such as a sky at 10000: metres in a metric space.
+        max_depth: values farther than this are not valid, such as a sky at 10000: meters in a metric space.
         pair: name, or order: the first image with the first depth file, and so on.
         dataset: instead of images and depth, a data set that depthkd reads, such as hypersim; or the class of
             one.
@@ -132,7 +132,7 @@ def _folder(
     if images is None:
         raise UserError("nothing is given to pack: --images, or --dataset with its --root")
     if depth is not None and scale is None:
-        raise UserError("--scale is missing: value = number * scale, such as 0.001 for millimetres")
+        raise UserError("--scale is missing: value = number * scale, such as 0.001 for millimeters")
     if depth is None and (max_depth is not None or pair != "name"):
         raise UserError("--max_depth and --pair are about depth files, and no --depth is given")
     folder = FolderDataset(
