@@ -31,10 +31,8 @@ from depthkd.pixels import (
     total,
     widened,
 )
+from depthkd.shapes import Map, Mask, PerImage
 
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
-PerImage = Float[Tensor, " batch"]
 Values = Float[Tensor, "batch *pixels"]
 Moment = Float[Tensor, "batch *sets"]
 

@@ -67,9 +67,9 @@ def reciprocal_(values: Pixels) -> Pixels:
     return np.divide(1.0, values, out=values) if is_array(values) else values.reciprocal_()
 
 
-def nan_where_not_finite_(values: Pixels, given: Pixels) -> Pixels:
+def nan_where_not_finite_(values: Pixels, originals: Pixels) -> Pixels:
     """NaN where what is given is infinite or NaN."""
-    finite = np.isfinite(given) if is_array(given) else given.isfinite()
+    finite = np.isfinite(originals) if is_array(originals) else originals.isfinite()
     if not is_array(values):
         return values.masked_fill_(~finite, torch.nan)
     if not finite.all():

@@ -106,15 +106,15 @@ class Resolution:
     @property
     def words(self) -> str:
         """For the lines above tables."""
-        said = {"native": "native size", "own": "each model's own size"}.get(
+        text = {"native": "native size", "own": "each model's own size"}.get(
             self.side, f"{self.pixels} px ({self.side} side)"
         )
         times = "" if self.scale == 1 else f" x {self.scale:g}"
-        return said + times + (", or at a model's own longest side" if self.or_own else "")
+        return text + times + (", or at a model's own longest side" if self.or_own else "")
 
     def __str__(self) -> str:
-        given = {"shorter": f"{self.pixels}", "longer": f"longer {self.pixels}"}.get(self.side, self.side)
-        return given + (" or own" if self.or_own else "")
+        request = {"shorter": f"{self.pixels}", "longer": f"longer {self.pixels}"}.get(self.side, self.side)
+        return request + (" or own" if self.or_own else "")
 
 
 Asked: TypeAlias = Resolution | int | str | None
@@ -127,8 +127,8 @@ def size_range(sizes: Iterable[tuple[int, int] | None]) -> str:
     """Heights and widths in words: the one that there is, or the smallest and the largest; None is "own"."""
     found = set(sizes)
     known = sorted((size for size in found if size is not None), key=lambda size: (size[0] * size[1], size))
-    said = " to ".join(f"{height} x {width}" for height, width in dict.fromkeys((*known[:1], *known[-1:])))
-    return said or ("own" if found else "")
+    text = " to ".join(f"{height} x {width}" for height, width in dict.fromkeys((*known[:1], *known[-1:])))
+    return text or ("own" if found else "")
 
 
 def checked(value: int | str | None, key: str = "resolution") -> int | str | None:

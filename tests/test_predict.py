@@ -13,7 +13,8 @@ from depthkd.batch import METRIC_DEPTH
 from depthkd.errors import UserError
 from depthkd.formats.images import encode_png
 from depthkd.formats.ply import POINT, encode_ply
-from depthkd.models.model import DepthModel, DepthOutput, Image
+from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.shapes import Image
 from tests.conftest import CommandLine
 
 METRIC = ["--model.class_path", "tests.models.test_sharpdepth.Ramp"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from depthkd.verbs.replicate import Claim, Replication, Row, replicate, report, verdict
+from depthkd.verbs.replicate import ReplicatedRow, Replication, ReplicationClaim, replicate, report, verdict
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parent.parent
@@ -83,7 +83,7 @@ def test_mistakes_get_a_sentence(tmp_path: Path, text: str, sentence: str) -> No
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(ValueError, match=sentence):
         Replication.read(tmp_path / "r.yaml")
-    assert Row().seeds == 2
+    assert ReplicatedRow().seeds == 2
 
 
 def test_rows_are_trained_scored_and_not_done_again(
@@ -131,9 +131,9 @@ def test_rows_are_trained_scored_and_not_done_again(
 
 
 def test_a_claim_can_be_of_a_multiple() -> None:
-    claim = Claim("sharp", "blurred", metric="pdbe_completeness", at_most=0.65)
+    claim = ReplicationClaim("sharp", "blurred", metric="pdbe_completeness", at_most=0.65)
     assert str(claim) == "sharp is at most 0.65 x blurred"
-    rows = {"sharp": Row(), "blurred": Row()}
+    rows = {"sharp": ReplicatedRow(), "blurred": ReplicatedRow()}
     replication = Replication("P", "c.yaml", "fog", rows, (claim,), ("pdbe_completeness",))
     found = {
         "sharp": {s: {"pdbe_completeness": 5.0 + 0.1 * s} for s in range(3)},
@@ -141,7 +141,7 @@ def test_a_claim_can_be_of_a_multiple() -> None:
     }
     table = report(replication, found, "depthkd replicate")
     assert "+1.4000" in table and "agrees" in table  # .65 x 10 less 5.1
-    strict = Claim("sharp", "blurred", metric="pdbe_completeness", at_most=0.5)
+    strict = ReplicationClaim("sharp", "blurred", metric="pdbe_completeness", at_most=0.5)
     stricter = Replication("P", "c.yaml", "fog", rows, (strict,), ("pdbe_completeness",))
     assert "undecided" in report(stricter, found, "depthkd replicate")
 

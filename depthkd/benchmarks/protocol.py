@@ -5,7 +5,7 @@ from functools import partial
 from math import inf
 from typing import Any, Literal
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from depthkd.alignment import (
@@ -23,10 +23,8 @@ from depthkd.errors import UserError
 from depthkd.metrics.depth import depth_metrics
 from depthkd.pixels import Pixels, clamp_, nan_where_not_finite_, reciprocal_
 from depthkd.resolution import Resolution, checked
+from depthkd.shapes import Map, Mask, PerImage
 
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
-PerImage = Float[Tensor, " batch"]
 Unsized = Float[Tensor, "batch own_height own_width"]
 
 FIT_NAMES = {

@@ -18,8 +18,7 @@ from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.models.model import DepthModel, DepthOutput, resize_map
 from depthkd.resolution import Asked
-
-Image = Float[Tensor, "batch 3 height width"]
+from depthkd.shapes import Image
 
 
 class TrivialModel(DepthModel):

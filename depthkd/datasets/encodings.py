@@ -11,14 +11,12 @@ from collections.abc import Sequence
 
 import h5py
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Float64
 from scipy.io.matlab import MatReadError, loadmat
 
 from depthkd.formats.images import MAX_PIXELS
 from depthkd.formats.sample import BadSample
-
-Depth = Float32[np.ndarray, "height width"]
-Mask = Bool[np.ndarray, "height width"]
+from depthkd.shapes import DepthArray, MaskArray
 
 MAT_ERRORS = (  # what loadmat raises for files that are cut off or garbled
     MatReadError, NotImplementedError, LookupError, OSError, EOFError, TypeError, ValueError, struct.error,
@@ -27,19 +25,19 @@ MAT_ERRORS = (  # what loadmat raises for files that are cut off or garbled
 DPT_MAGIC = 202021.25  # "PIEH" read as a little-endian float32
 
 
-def measured(values: np.ndarray, mask: np.ndarray | bool = True) -> tuple[Depth, Mask]:
+def measured(values: np.ndarray, mask: np.ndarray | bool = True) -> tuple[DepthArray, MaskArray]:
     """Finite, positive numbers as depth, the others as not measured."""
     valid = np.isfinite(values) & (values > 0) & mask
     return np.where(valid, values, 0).astype(np.float32), valid
 
 
-def rendered(depth: np.ndarray, known: np.ndarray | bool = True) -> tuple[Depth, Mask]:
+def rendered(depth: np.ndarray, known: np.ndarray | bool = True) -> tuple[DepthArray, MaskArray]:
     """As `measured`, but depth that is known to be infinite, the sky's, stays so outside of the mask."""
     values, mask = measured(depth, known)
     return np.where(np.isposinf(depth) & known, np.float32(np.inf), values), mask
 
 
-def read_raw_float32(data: bytes, height: int, width: int, name: str) -> tuple[Depth, Mask]:
+def read_raw_float32(data: bytes, height: int, width: int, name: str) -> tuple[DepthArray, MaskArray]:
     """ETH3D: row after row of little-endian float32, meters, infinite where nothing was measured.
 
     Raises:
@@ -53,7 +51,7 @@ def read_raw_float32(data: bytes, height: int, width: int, name: str) -> tuple[D
     return measured(np.frombuffer(data, "<f4").reshape(height, width))
 
 
-def read_dpt(data: bytes, name: str) -> tuple[Depth, Mask]:
+def read_dpt(data: bytes, name: str) -> tuple[DepthArray, MaskArray]:
     """MPI Sintel's .dpt: a magic number, width, height, and float32 meters.
 
     Raises:

@@ -214,10 +214,10 @@ def _normal(name: str) -> str:
 
 
 def _camera(values: object, where: str) -> Camera:
-    given: list[Any] = list(values) if isinstance(values, list | tuple) else [values]
-    told = ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in given)
+    numbers: list[Any] = list(values) if isinstance(values, list | tuple) else [values]
+    told = ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in numbers)
     try:
-        fx, fy, cx, cy = (float(value) for value in given)
+        fx, fy, cx, cy = (float(value) for value in numbers)
         sound = min(fx, fy) > 0 and all(map(math.isfinite, (fx, fy, cx, cy)))
     except (TypeError, ValueError):
         sound = False

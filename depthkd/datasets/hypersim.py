@@ -12,9 +12,10 @@ from jaxtyping import Float64
 from depthkd.datasets.dataset import Decoded, DepthDataset
 from depthkd.datasets.encodings import measured, read_hdf5
 from depthkd.errors import MissingFileError
-from depthkd.formats.depth import Depth, Mask, read_depth_png
+from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
 from depthkd.geometry import camera_matrix, distance_to_z
+from depthkd.shapes import DepthArray, MaskArray
 
 FOCAL = 886.81  # px, at 1024 x 768
 SPLIT_TABLE = "metadata_images_split_scene_v1.csv"
@@ -32,7 +33,7 @@ def intrinsics(height: int = 768, width: int = 1024) -> Float64[np.ndarray, "3 3
     return camera_matrix(focal, focal, (width - 1) / 2, (height - 1) / 2)
 
 
-def read_distance(data: bytes, name: str) -> tuple[Depth, Mask]:
+def read_distance(data: bytes, name: str) -> tuple[DepthArray, MaskArray]:
     """frame.NNNN.depth_meters.hdf5: meters *to the camera's center*, NaN where nothing is; as z.
 
     Raises:

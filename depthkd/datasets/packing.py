@@ -12,12 +12,13 @@ import numpy as np
 
 from depthkd.datasets.dataset import Dataset
 from depthkd.errors import UserError
-from depthkd.formats.depth import LossyError, Mask, Number
+from depthkd.formats.depth import LossyError, Number
 from depthkd.formats.images import encode_png, image_format
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.shard_samples import encode_label
 from depthkd.formats.writing import Member
 from depthkd.paths import is_image_of_other_format
+from depthkd.shapes import MaskArray
 
 Layout = Literal["sa1b", "img2dataset", "labelled"]
 
@@ -136,7 +137,7 @@ class Packer:
         self._note(json.loads(members["json"])["depth"], mask)
         return members
 
-    def _note(self, meta: dict[str, Any], mask: Mask) -> None:
+    def _note(self, meta: dict[str, Any], mask: MaskArray) -> None:
         self.stored = meta["codec"]
         low, high = meta["range"]
         self.extremes = min(low, self.extremes[0]), max(high, self.extremes[1])

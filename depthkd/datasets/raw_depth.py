@@ -8,9 +8,10 @@ import numpy as np
 
 from depthkd.batch import METRIC_DEPTH, SCALE_DISPARITY, DepthSpace, Quantity
 from depthkd.errors import UserError
-from depthkd.formats.depth import Depth, Mask, Number, read_npy, scaled
+from depthkd.formats.depth import Number, read_npy, scaled
 from depthkd.formats.images import decode_gray_png
 from depthkd.formats.sample import BadSample, read_file
+from depthkd.shapes import DepthArray, MaskArray
 
 CLOSE = 1.0  # m: 8 bits that end before have a scale that was meant for 16
 
@@ -41,7 +42,7 @@ class RawDepth:
         if not self.space.invertible or self.space == SCALE_DISPARITY:
             raise UserError(f"max_depth needs metric values or scale depth; '{self.space}' has no such limit")
 
-    def read(self, path: Path) -> tuple[Depth, Mask]:
+    def read(self, path: Path) -> tuple[DepthArray, MaskArray]:
         """Values and where they are valid.
 
         Raises:

@@ -33,15 +33,15 @@ class Certainty:
             f"{model} " + ", ".join(f"{phrase(f)} {i.low:.3f} to {i.high:.3f}" for f, i in found.items())
             for model, found in self.intervals.items()
         ]
-        said = [f"95 % intervals over images: {'; '.join(means)}."] if means else []
+        sentences = [f"95 % intervals over images: {'; '.join(means)}."] if means else []
         for (one, other), found in self.differences.items():
             parts = [
                 f"{phrase(f)} {i.mean:+.3f} ({i.low:+.3f} to {i.high:+.3f}: "
                 f"{'decided' if i.decided else 'not decided'})"
                 for f, i in found.items()
             ]
-            said.append(f"{one} minus {other}, image by image: {', '.join(parts)}.")
-        return said
+            sentences.append(f"{one} minus {other}, image by image: {', '.join(parts)}.")
+        return sentences
 
 
 def certainty(records: Records, benchmark: str, models: list[str]) -> Certainty:

@@ -114,7 +114,7 @@ def papers_own(wanted: Sequence[str], results: Sequence[BenchmarkResult]) -> lis
 
 def reproductions(results: Sequence[BenchmarkResult]) -> list[str]:
     """For each tested model that a paper prints: under which protocol its metrics come out."""
-    said = []
+    sentences = []
     public = [o for o in results if o.task.fitted and _public(o) and not _part(o)]
     for name in dict.fromkeys(name for o in public for name in _rows(o)):
         for model in public[0].models:
@@ -122,8 +122,8 @@ def reproductions(results: Sequence[BenchmarkResult]) -> list[str]:
             ours = {protocol: rows[model.name] for protocol, rows in found.items() if model.name in rows}
             for paper, row in rows_of(str(model.about["source"])) if ours else []:
                 if any((c.paper, c.row) == (paper, row) for c in published(name)):
-                    said.append(reproduced(ours, name, paper, row) + ".")
-    return said
+                    sentences.append(reproduced(ours, name, paper, row) + ".")
+    return sentences
 
 
 def scatters(results: Sequence[BenchmarkResult]) -> list[str]:

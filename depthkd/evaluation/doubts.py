@@ -15,14 +15,14 @@ a wrong sign or quantity more than nine tenths of the scales were negative; a wr
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from depthkd.alignment import Fit, thin_out
 from depthkd.batch import DepthSpace, Quantity
 from depthkd.benchmarks.protocol import Protocol
+from depthkd.shapes import OneMap
 
-Map = Float[Tensor, "1 height width"]
 Values = Float64[np.ndarray, " pixels"]
 
 SIDE = 128  # px: as many rows and columns are looked at
@@ -36,9 +36,13 @@ CLEARLY_AGAINST = -0.5  # of one image; of right models, few images in a set hav
 
 
 def fit_facts(
-    raw: Map, space: DepthSpace, truth: Map, truth_space: DepthSpace, mask: Bool[Tensor, "1 height width"],
+    raw: OneMap,
+    space: DepthSpace,
+    truth: OneMap,
+    truth_space: DepthSpace,
+    mask: Bool[Tensor, "1 height width"],
     protocol: Protocol,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Of the answer to one image: its correlation with the truth, whose sign is that of the fitted scale,
     and AbsRel after the fit, in the model's quantity and in the other one ("otherwise").
 
@@ -94,18 +98,18 @@ def doubts(
     clearly = int((correlation < CLEARLY_AGAINST).sum())
     against = (2 * negative > images and correlation.mean() < AGAINST) or 4 * clearly > images
     left = max(_ratio(error_otherwise, error), _ratio(1 - otherwise**2, 1 - correlation**2))
-    said = []
+    found = []
     if against:
         scale = "fitted scale" if protocol.fit is Fit.SCALE_AND_SHIFT else "scale of a least-squares fit"
-        said.append(f"{name}: the {scale} is negative in {negative} of {images} images: is `space` right?")
+        found.append(f"{name}: the {scale} is negative in {negative} of {images} images: is `space` right?")
     if left < (BETTER if against else MUCH_BETTER):
         quantity = _other(space.quantity)
-        said.append(
+        found.append(
             f"{name}: its answers go with {quantity} better than with {space.quantity}, the quantity of its "
             f"`space`: AbsRel after a fit of scale and shift is {error_otherwise.mean():.3f} in {quantity}, "
             f"and {error.mean():.3f} in {space.quantity}."
         )
-    return said
+    return found
 
 
 def _ratio(one: Float64[np.ndarray, " images"], other: Float64[np.ndarray, " images"]) -> float:

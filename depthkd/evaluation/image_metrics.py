@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 from scipy.ndimage import distance_transform_edt  # type: ignore[attr-defined]  # its stubs forget it
-from torch import Tensor
 
 from depthkd.batch import DepthSpace, Quantity
 from depthkd.benchmarks.benchmark import Benchmark
@@ -18,10 +17,7 @@ from depthkd.metrics.boundary import SMALLEST_DEPTH, boundary_f1, boundary_recal
 from depthkd.metrics.catalogue import BY_NAME, MetricSet, names_of
 from depthkd.metrics.edges import boundary_errors, pseudo_boundary_errors
 from depthkd.metrics.planarity import mean_plane_errors, plane_errors
-
-Map = Float[Tensor, "1 height width"]
-Image = Float32[np.ndarray, "height width"]
-Mask = Bool[np.ndarray, "height width"]
+from depthkd.shapes import DepthArray, MaskArray, OneMap
 
 SLOW = (MetricSet.EDGES, MetricSet.ANNOTATED_EDGES, MetricSet.PLANES, MetricSet.MATTE)
 UNFITTED = (MetricSet.MATTE,)  # can do without a truth
@@ -40,13 +36,13 @@ class ImageJob:
     """
 
     sets: tuple[MetricSet, ...]
-    stand_in: Image
-    fitted: tuple[Image, Image, Mask] | None = None
+    stand_in: DepthArray
+    fitted: tuple[DepthArray, DepthArray, MaskArray] | None = None
     intrinsics: Float64[np.ndarray, "3 3"] | None = None
-    edges: Mask | None = None
+    edges: MaskArray | None = None
     planes: Bool[np.ndarray, "planes height width"] | None = None
     normals: Float64[np.ndarray, "planes 3"] | None = None
-    matte: Mask | None = None
+    matte: MaskArray | None = None
 
 
 def image_metrics(job: ImageJob) -> dict[str, float]:
@@ -97,7 +93,7 @@ def image_sets(benchmark: Benchmark, sample: Sample) -> tuple[MetricSet, ...]:
 
 def image_job(
     one: Fitted | None,
-    raw: Map,
+    raw: OneMap,
     space: DepthSpace,
     sample: Sample,
     benchmark: Benchmark,
@@ -127,7 +123,7 @@ def image_job(
     return job
 
 
-def as_depth(raw: Map, space: DepthSpace) -> Float32[np.ndarray, "height width"]:
+def as_depth(raw: OneMap, space: DepthSpace) -> Float32[np.ndarray, "height width"]:
     """A raw prediction in the place of depth: a disparity's inverse, clipped as Depth Pro's script does."""
     return _array(raw if space.quantity is Quantity.DEPTH else 1.0 / raw.clamp(min=SMALLEST_DEPTH))
 
@@ -148,5 +144,5 @@ def dense(one: Fitted, protocol: Protocol, benchmark: Benchmark) -> Float32[np.n
     return np.where(measured, depth, np.float32(largest if benchmark.unmeasured == "far" else 0.0))
 
 
-def _array(depth: Map) -> np.ndarray:
+def _array(depth: OneMap) -> np.ndarray:
     return np.asarray(depth[0].float().cpu().numpy())

@@ -8,8 +8,6 @@ from math import isnan, nan
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from tqdm import tqdm
 
 from depthkd.alignment import Fit
@@ -31,10 +29,10 @@ from depthkd.models.inference import Inference, WrongPredictionError, says_nothi
 from depthkd.models.model import DepthModel
 from depthkd.report.pictures import metrics_caption
 from depthkd.resolution import size_range
+from depthkd.shapes import OneMap
 
 WAITING = 4  # jobs a worker process may be behind
 
-Map = Float[Tensor, "1 height width"]
 Means = dict[str, float]  # metric -> mean over images
 
 
@@ -224,7 +222,7 @@ def _ask(
 
 
 def _judge(
-    model: EvaluatedModel, task: Task, index: int, sample: Sample, raw: Map, workers: Workers
+    model: EvaluatedModel, task: Task, index: int, sample: Sample, raw: OneMap, workers: Workers
 ) -> Pending:
     """One sample under one protocol."""
     benchmark, space = task.benchmark, model.model.space
@@ -259,7 +257,7 @@ def _judge(
     return Pending(task, index, record, slow)
 
 
-def _fault(name: str, raw: Map, sample: Sample, protocol: Protocol) -> str:
+def _fault(name: str, raw: OneMap, sample: Sample, protocol: Protocol) -> str:
     """The sentence about a prediction that says nothing; empty for one that does."""
     nothing = says_nothing(raw)
     if nothing is None:
@@ -272,7 +270,7 @@ def _fault(name: str, raw: Map, sample: Sample, protocol: Protocol) -> str:
     return f"{name} answers '{sample.key}' with {nothing}{costs}"
 
 
-def _facts(model: EvaluatedModel, task: Task, raw: Map, one: Fitted, scored: bool) -> dict[str, float]:
+def _facts(model: EvaluatedModel, task: Task, raw: OneMap, one: Fitted, scored: bool) -> dict[str, float]:
     """What has to be known of a sample for the remarks under the table."""
     if scored:
         maps = (raw, model.model.space, one.truth, one.space, one.mask)

@@ -44,11 +44,11 @@ def differences(one: Protocol, other: Protocol, spaces: Sequence[DepthSpace]) ->
     names = [f.name for f in fields(Protocol) if f.name != "name"]
     words = [_words(p, spaces) for p in (one, other)]
     differing = [n for n in names if words[0].get(n) != words[1].get(n)]
-    said = [
+    described = [
         f"{p.name} {', '.join(w[n] for n in differing if n in w)}"
         for p, w in zip((one, other), words, strict=True)
     ]
-    return f"{said[0]}; {said[1]}" if differing else f"{one.name} and {other.name} do the same"
+    return f"{described[0]}; {described[1]}" if differing else f"{one.name} and {other.name} do the same"
 
 
 def _words(protocol: Protocol, spaces: Sequence[DepthSpace]) -> dict[str, str]:

@@ -38,14 +38,14 @@ class Provenance:
 
     def sentences(self, name: str, data_set: str | None, images: int) -> list[str]:
         """Why the model's metrics on a benchmark are not zero-shot; none if nothing speaks against it."""
-        said = []
+        found = []
         if images:
-            said.append(f"{name} was trained on {images} of these very images.")
+            found.append(f"{name} was trained on {images} of these very images.")
         for who, sets in self.training_sets.items():
             if data_set is not None and data_set in sets:
                 whose = name if who == name else f"{who}, which {name} learned from,"
-                said.append(f"{whose} was trained on {data_set}.")
-        return said
+                found.append(f"{whose} was trained on {data_set}.")
+        return found
 
 
 def provenance(name: str, model: DepthModel, run: Path | None) -> Provenance:

@@ -143,11 +143,11 @@ def planned(request: EvaluationRequest) -> Plan:
         benchmarks = held | benchmarks
         for sentence in left_out:
             print(f"left out: {sentence}")
-    given: tuple[tuple[str, Mapping[str, object]], ...] = (
+    needed: tuple[tuple[str, Mapping[str, object]], ...] = (
         ("models", request.models),
         ("benchmarks", benchmarks),
     )
-    for what, things in given:
+    for what, things in needed:
         if not things:
             raise UserError(f"there is nothing to test: give one or more {what}, such as --{what}.NAME ...")
     for model in request.models.values():

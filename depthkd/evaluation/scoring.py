@@ -13,8 +13,7 @@ from depthkd.benchmarks.protocol import Protocol
 from depthkd.formats.sample import AnnotatedSample, Sample
 from depthkd.metrics.ordinal import closer_is_first
 from depthkd.metrics.windows import window_errors
-
-Map = Float[Tensor, "1 height width"]
+from depthkd.shapes import OneMap
 
 DIVISIONS = (2, 4)
 
@@ -23,10 +22,10 @@ DIVISIONS = (2, 4)
 class Fitted:
     """A sample's truth, and a prediction fitted to it; tensors have a batch of one."""
 
-    truth: Map
+    truth: OneMap
     space: DepthSpace
     mask: Bool[Tensor, "1 height width"]
-    aligned: Map  # depth
+    aligned: OneMap  # depth
 
     def metrics(self, protocol: Protocol) -> dict[str, float]:
         """The protocol's metrics per pixel."""
@@ -37,14 +36,14 @@ class Fitted:
         truth = self.truth[self.mask & torch.isfinite(self.truth) & (self.truth > 0)]
         return truth if self.space.quantity is Quantity.DEPTH else 1.0 / truth
 
-    def true_depth(self, protocol: Protocol) -> Map:
+    def true_depth(self, protocol: Protocol) -> OneMap:
         """Depth where it counts, NaN elsewhere."""
         valid = protocol.valid(self.truth, self.space, self.mask)
         depth = self.truth if self.space.quantity is Quantity.DEPTH else 1.0 / self.truth
         return torch.where(valid, depth, torch.nan)
 
 
-def fitted(raw: Map, space: DepthSpace, sample: Sample, protocol: Protocol) -> Fitted:
+def fitted(raw: OneMap, space: DepthSpace, sample: Sample, protocol: Protocol) -> Fitted:
     """Fit a raw prediction to a sample's truth.
 
     Raises:
@@ -58,7 +57,7 @@ def fitted(raw: Map, space: DepthSpace, sample: Sample, protocol: Protocol) -> F
 
 
 def study_windows(
-    raw: Map, space: DepthSpace, one: Fitted, protocol: Protocol, divisions: Sequence[int]
+    raw: OneMap, space: DepthSpace, one: Fitted, protocol: Protocol, divisions: Sequence[int]
 ) -> dict[str, float]:
     """`window_errors` of a raw prediction, in its own quantity."""
     valid = protocol.valid(one.truth, one.space, one.mask)

@@ -20,12 +20,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32
 from numpy.lib import format as npy_format
 
 from depthkd.errors import UserError
 from depthkd.formats.images import MAX_PIXELS, decode_gray_png, encode_png
 from depthkd.formats.sample import BadSample
+from depthkd.shapes import DepthArray, MaskArray
 
 CODECS = {"png16": "depth.png", "npy": "depth.npy", "log16": "depth.png"}  # codec -> suffix of the member
 LEVELS = 65534  # steps between the codes 1 and 65535
@@ -35,12 +35,12 @@ SPREAD_ERROR = 0.05  # of the span of the closest half of the values, where they
 FEW = 0.01  # share of pixels
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
-Depth = Float32[np.ndarray, "height width"]
-Mask = Bool[np.ndarray, "height width"]
 Number = float | int
 
 
-def encode_depth(depth: Depth, mask: Mask | None, codec: str = "png16") -> tuple[str, bytes, dict[str, Any]]:
+def encode_depth(
+    depth: DepthArray, mask: MaskArray | None, codec: str = "png16"
+) -> tuple[str, bytes, dict[str, Any]]:
     """A depth map as a member's suffix, its bytes, and what `decode_depth` needs to know about them.
 
     Values that are not finite are invalid, like those outside `mask`.
@@ -69,7 +69,7 @@ def encode_depth(depth: Depth, mask: Mask | None, codec: str = "png16") -> tuple
     return CODECS[codec], encode_png(codes), meta
 
 
-def decode_depth(data: bytes, meta: Mapping[str, Any], name: str) -> tuple[Depth, Mask]:
+def decode_depth(data: bytes, meta: Mapping[str, Any], name: str) -> tuple[DepthArray, MaskArray]:
     """The depth map and where it is valid; invalid pixels are 0.
 
     Args:
@@ -115,7 +115,9 @@ class LossyError(UserError):
         self.extreme = extreme
 
 
-def check_round_trip(depth: Depth, mask: Mask, decoded: Depth, codec: str, relative: bool) -> None:
+def check_round_trip(
+    depth: DepthArray, mask: MaskArray, decoded: DepthArray, codec: str, relative: bool
+) -> None:
     """Compare a depth map with what its bytes are read as.
 
     Args:
@@ -154,7 +156,7 @@ def check_round_trip(depth: Depth, mask: Mask, decoded: Depth, codec: str, relat
     )
 
 
-def too_coarse(depth: Depth, mask: Mask, meta: Mapping[str, Any]) -> str | None:
+def too_coarse(depth: DepthArray, mask: MaskArray, meta: Mapping[str, Any]) -> str | None:
     """Why a map of positive values cannot be trusted, because png16 was the wrong codec for its range.
 
     So it is where more than 1 % of its pixels may be off by more than 1 % of their value.
@@ -177,7 +179,7 @@ def read_depth_png(
     offset: Number = 0.0,
     invalid: Sequence[Number] = (0,),
     name: str = "the depth image",
-) -> tuple[Depth, Mask]:
+) -> tuple[DepthArray, MaskArray]:
     """A raw dataset's one-channel PNG of 8 or 16 bits: depth = number * scale + offset.
 
     `invalid` lists the numbers that mean "not measured"; those pixels become 0 and false.
@@ -194,7 +196,7 @@ def read_depth_npy(
     offset: Number = 0.0,
     invalid: Sequence[Number] = (),
     name: str = "the depth array",
-) -> tuple[Depth, Mask]:
+) -> tuple[DepthArray, MaskArray]:
     """A raw dataset's .npy array of numbers, [height, width] or [height, width, 1].
 
     Numbers that are not finite are invalid, and so are those in `invalid`, and values too large for
@@ -239,7 +241,7 @@ def read_npy(data: bytes, name: str) -> np.ndarray:
 
 def scaled(
     numbers: np.ndarray, scale: Number, offset: Number, invalid: Sequence[Number]
-) -> tuple[Depth, Mask]:
+) -> tuple[DepthArray, MaskArray]:
     """number * scale + offset in float32, and where that is finite and the number is not in `invalid`."""
     numbers = numbers.astype(np.float64)
     mask = np.isfinite(numbers) & ~np.isin(numbers, np.asarray(invalid, np.float64))

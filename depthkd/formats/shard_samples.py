@@ -21,15 +21,7 @@ from jaxtyping import Float64
 
 from depthkd.batch import Ambiguity, DepthSpace, Quantity
 from depthkd.errors import UserError
-from depthkd.formats.depth import (
-    CODECS,
-    Depth,
-    LossyError,
-    Mask,
-    check_round_trip,
-    decode_depth,
-    encode_depth,
-)
+from depthkd.formats.depth import CODECS, LossyError, check_round_trip, decode_depth, encode_depth
 from depthkd.formats.images import (
     IMAGE_SUFFIXES,
     decode_gray_png,
@@ -40,6 +32,7 @@ from depthkd.formats.images import (
 )
 from depthkd.formats.sample import BadSample, Sample, content_digest
 from depthkd.geometry import resize_intrinsics
+from depthkd.shapes import DepthArray, MaskArray
 
 
 def unit_of(space: DepthSpace) -> str:
@@ -165,7 +158,7 @@ def decode_sample(
 
 def decode_label(
     key: str, members: Mapping[str, bytes], where: str
-) -> tuple[Depth, Mask, DepthSpace, dict[str, Any]]:
+) -> tuple[DepthArray, MaskArray, DepthSpace, dict[str, Any]]:
     """Depth, mask, space and json of a sample, with or without its image; as `decode_sample`.
 
     Raises:
@@ -197,7 +190,7 @@ def _record(members: Mapping[str, bytes], name: str) -> dict[str, Any]:
 
 def _decode_label(
     members: Mapping[str, bytes], record: dict[str, Any], name: str
-) -> tuple[Depth, Mask, DepthSpace]:
+) -> tuple[DepthArray, MaskArray, DepthSpace]:
     meta = record.get("depth")
     if not isinstance(meta, dict):
         raise BadSample(f"{name} has no 'depth' mapping in its .json; it would give space, unit and codec")

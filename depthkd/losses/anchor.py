@@ -1,14 +1,9 @@
 """A weak hold on the magnitude of maps whose losses do not see it."""
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from depthkd.alignment import median_and_deviation
-
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
-PerImage = Float[Tensor, " batch"]
+from depthkd.shapes import Map, Mask, PerImage
 
 FLOOR = 1e-6  # of the deviation
 

@@ -16,13 +16,14 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from depthkd.shapes import PerImage
+
 Pixels = Float[Tensor, "batch pixels"]
 Partition = Int[Tensor, "batch pixels"]
 Joined = Bool[Tensor, "levels segments segments"]
 Table = Float[Tensor, "batch levels segments"]
 Counts = Int[Tensor, "batch levels segments"]
 Bounds = Int[Tensor, "batch segments"]
-PerImage = Float[Tensor, " batch"]
 
 EPSILON = 1e-6  # floor of the deviation: a constant map stays finite
 DIGIT = 4  # bits of a median that are found in one step

@@ -7,13 +7,9 @@ filtering of pseudo-labels. Everything is batched; maps are `[batch, height, wid
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from depthkd.alignment import Fit, fit_maps
-
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
+from depthkd.shapes import Map, Mask
 
 
 def fitted(prediction: Map, reference: Map, mask: Mask, fit: Fit) -> Map:

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from depthkd.errors import UserError
+from depthkd.shapes import PerImage
 
 Tokens = Float[Tensor, "batch tokens channels"]
-PerImage = Float[Tensor, " batch"]
 Grid: TypeAlias = tuple[int, int]
 
 EPSILON = 1e-6  # a token that is no longer than this has no direction

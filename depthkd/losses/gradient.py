@@ -1,14 +1,9 @@
 """Multi-scale gradient matching (MegaDepth, MiDaS; Depth Anything V2's L_gm; Distill Any Depth's L_grad)."""
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from depthkd.losses.normalization import global_normalization
-
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
-PerImage = Float[Tensor, " batch"]
+from depthkd.shapes import Map, Mask, PerImage
 
 
 def gradient_difference(residual: Map, mask: Mask) -> PerImage:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from depthkd.alignment import masked_mean, median_and_deviation
@@ -21,10 +21,7 @@ from depthkd.losses.contexts import (
     normalized_difference,
     sort_within_segments,
 )
-
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
-PerImage = Float[Tensor, " batch"]
+from depthkd.shapes import Map, Mask, PerImage
 
 
 class Normalization(StrEnum):

@@ -1,13 +1,11 @@
 """The scale-invariant logarithmic loss (Eigen et al., arXiv 1406.2283), for metric depth."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from depthkd.alignment import masked_mean
-
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
+from depthkd.shapes import Map, Mask
 
 SMALLEST = 1e-3  # m: depths are raised to it before the logarithm
 VANISHING = 1e-12  # under the root, whose slope at 0 is infinite

@@ -21,14 +21,11 @@ from depthkd.methods.method import HALF, Method, Teacher
 from depthkd.methods.optimization import Optimization
 from depthkd.models.frozen import FrozenNetwork
 from depthkd.models.model import DepthModel, DepthOutput, FeatureModel, resize_map
+from depthkd.shapes import Image, Map, Mask, PerImage
 
-Image = Float[Tensor, "batch 3 height width"]
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
 Windows = Float[Tensor, "batch count window_height window_width"]
 WindowMask = Bool[Tensor, "batch count window_height window_width"]
 Boxes = Float[Tensor, "batch count 4"]
-PerImage = Float[Tensor, " batch"]
 Side = Literal["student", "teacher"]
 
 ENCODER = "feature encoder"

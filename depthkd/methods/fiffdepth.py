@@ -11,18 +11,16 @@ from depthkd.alignment import convert, masked_mean
 from depthkd.batch import Batch, TrainingBatch
 from depthkd.errors import UserError
 from depthkd.losses.gradient import gradient_difference
-from depthkd.methods.method import Image, Method, Teacher
+from depthkd.methods.method import Method, Teacher
 from depthkd.methods.optimization import Optimization
 from depthkd.models.latent_diffusion.denoiser import noised, velocity
 from depthkd.models.latent_diffusion.depth_codec import PERCENTILES, label_picture, latent_mask
 from depthkd.models.latent_diffusion.fiffdepth import FiffDepth
 from depthkd.models.model import DepthModel, resize_map
+from depthkd.shapes import Image, Map, Mask, PerImage
 
 Latent = Float[Tensor, "batch channels height width"]
 LatentMask = Bool[Tensor, "batch height width"]
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
-PerImage = Float[Tensor, " batch"]
 Timesteps = Int[Tensor, " batch"]
 
 Kind = Literal["synthetic", "real"]
@@ -67,7 +65,7 @@ def gradient_matching(prediction: Latent, target: Latent, mask: LatentMask) -> P
 
 
 @dataclass
-class Half:
+class EncodedSource:
     """One source's images in the latent space.
 
     Attributes:
@@ -93,7 +91,7 @@ class FiffDepthFeedForward(Method):
     Sources with metric depth (or up to scale) are synthetic: they teach t = 0 and the keeping of the
     diffusion trajectory. Sources without depth are real: the teacher labels them; or they bring
     pseudo-labels of unknown scale and offset with them. Their images have loss at t = -1 alone, so
-    that d_0 hears of them only through the second pass. The paper gives each half of a batch.
+    that d_0 hears of them only through the second pass. The paper gives each source of a batch.
 
     All labels are brought into the student's quantity, and into the range [-1, 1] by percentiles, as
     Marigold does. A disparity student learns from 1/depth; of a depth student, a teacher's disparity
@@ -146,9 +144,11 @@ class FiffDepthFeedForward(Method):
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """FiffDepth, Eq. 7, term by term, over all sources."""
-        halves = [half for name, part in batch.items() if (half := self._half(name, part)) is not None]
-        taught = [h for h in halves if self._teaches(h.kind)]
-        kept = [h for h in halves if h.kind == "synthetic" and self.used("keep")]
+        sources = [
+            source for name, part in batch.items() if (source := self._encoded(name, part)) is not None
+        ]
+        taught = [h for h in sources if self._teaches(h.kind)]
+        kept = [h for h in sources if h.kind == "synthetic" and self.used("keep")]
         blends = [blended_latent(h.image, h.depth, self.gamma) for h in kept]
         schedule = [self.network.alphas_cumprod[h.timesteps] for h in kept]
         answers = self._unet(
@@ -158,8 +158,8 @@ class FiffDepthFeedForward(Method):
         d0 = answers[: len(taught)]
         ends = self._ends(taught, d0)
         terms = [self._supervised(h, end) for h, end in zip(taught, ends, strict=True)]
-        for b, h, a, said in zip(blends, kept, schedule, answers[len(taught) :], strict=True):
-            terms.append({"keep": keeping_loss(said, velocity(b, h.noise, a), h.mask)})
+        for b, h, a, output in zip(blends, kept, schedule, answers[len(taught) :], strict=True):
+            terms.append({"keep": keeping_loss(output, velocity(b, h.noise, a), h.mask)})
         if not terms:
             raise UserError(
                 f"no source of data.train ({', '.join(batch)}) is of a kind that has a weight in "
@@ -174,21 +174,21 @@ class FiffDepthFeedForward(Method):
     def _teaches(self, kind: Kind) -> bool:
         return self.used(f"{kind}_mae") or self.used(f"{kind}_gradient")
 
-    def _ends(self, halves: list[Half], d0: list[Latent]) -> list[Latent]:
+    def _ends(self, sources: list[EncodedSource], d0: list[Latent]) -> list[Latent]:
         """FiffDepth, Eq. 4: what labels are compared with: d_0 of synthetic images, d_-1 of real ones."""
-        further = [i for i, h in enumerate(halves) if h.kind == "real" and self.real_step == -1]
+        further = [i for i, h in enumerate(sources) if h.kind == "real" and self.real_step == -1]
         ends = list(d0)
-        answers = self._unet([(d0[i], torch.full_like(halves[i].timesteps, -1)) for i in further])
+        answers = self._unet([(d0[i], torch.full_like(sources[i].timesteps, -1)) for i in further])
         for i, answer in zip(further, answers, strict=True):
             ends[i] = answer
         return ends
 
-    def _supervised(self, half: Half, prediction: Latent) -> dict[str, PerImage]:
+    def _supervised(self, source: EncodedSource, prediction: Latent) -> dict[str, PerImage]:
         terms = {}
-        if self.used(f"{half.kind}_mae"):
-            terms[f"{half.kind}_mae"] = mean_absolute_error(prediction, half.depth, half.mask)
-        if self.used(f"{half.kind}_gradient"):
-            terms[f"{half.kind}_gradient"] = gradient_matching(prediction, half.depth, half.mask)
+        if self.used(f"{source.kind}_mae"):
+            terms[f"{source.kind}_mae"] = mean_absolute_error(prediction, source.depth, source.mask)
+        if self.used(f"{source.kind}_gradient"):
+            terms[f"{source.kind}_gradient"] = gradient_matching(prediction, source.depth, source.mask)
         return terms
 
     def _unet(self, requests: list[Request]) -> list[Latent]:
@@ -197,12 +197,14 @@ class FiffDepthFeedForward(Method):
         for size in dict.fromkeys(latent.shape[1:] for latent, _ in requests):
             places = [i for i, (latent, _) in enumerate(requests) if latent.shape[1:] == size]
             latents, timesteps = zip(*(requests[i] for i in places), strict=True)
-            said = self.network.denoise(torch.cat(latents), torch.cat(timesteps))
-            answers |= dict(zip(places, torch.split(said, [len(latent) for latent in latents]), strict=True))
+            output = self.network.denoise(torch.cat(latents), torch.cat(timesteps))
+            answers |= dict(
+                zip(places, torch.split(output, [len(latent) for latent in latents]), strict=True)
+            )
         return [answers[i] for i in range(len(requests))]
 
     @torch.no_grad()
-    def _half(self, name: str, part: Batch) -> Half | None:
+    def _encoded(self, name: str, part: Batch) -> EncodedSource | None:
         """A source in the latent space; None if nothing is learned from its kind."""
         truth = part.depth is not None and part.space is not None and part.space.invertible
         kind: Kind = "synthetic" if truth else "real"
@@ -215,7 +217,7 @@ class FiffDepthFeedForward(Method):
         noise, timesteps = self._noise(name, part, latent)
         valid = latent_mask(mask, self.network.multiple)
         shown = {"image": image, "target": picture[:, 0]}
-        return Half(kind, latent, self.network.encode(picture), valid, noise, timesteps, shown)
+        return EncodedSource(kind, latent, self.network.encode(picture), valid, noise, timesteps, shown)
 
     def _label(self, name: str, part: Batch, image: Image) -> tuple[Map, Mask]:
         """The source's or the teacher's depth in the student's quantity, with its mask."""

@@ -8,12 +8,13 @@ from torch import Tensor
 from depthkd.alignment import convert, masked_mean
 from depthkd.batch import Batch, TrainingBatch
 from depthkd.errors import UserError
-from depthkd.methods.method import Image, Map, Method
+from depthkd.methods.method import Method
 from depthkd.methods.optimization import Optimization
 from depthkd.models.latent_diffusion.denoiser import LAST, DepthDenoiser, noised, velocity
 from depthkd.models.latent_diffusion.depth_codec import PERCENTILES, label_picture, latent_mask
 from depthkd.models.latent_diffusion.latent import Latent
 from depthkd.models.model import DepthModel
+from depthkd.shapes import Image, Map
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ class LatentDiffusion(Method):
             last = len(network.alphas_cumprod) - 1
             drawn = torch.cat([torch.randint(1, last + 1, (1,), generator=g) for g in generators])
             times = drawn.to(rgb.device)
-            said = network.denoise(torch.cat([rgb, self._noised(depth, noise, times)], 1), times)
-            return {"depth": masked_mean((said - self._aim(depth, noise, times)).square().mean(1), mask)}
+            output = network.denoise(torch.cat([rgb, self._noised(depth, noise, times)], 1), times)
+            return {"depth": masked_mean((output - self._aim(depth, noise, times)).square().mean(1), mask)}
         times = torch.full((len(rgb),), LAST, device=rgb.device)
         estimate = network.clean(self._noised(depth, noise, times), rgb, times)
         self.latest = {"image": image[:1], "target": picture[:1, 0], "latent": estimate[:1].detach()}

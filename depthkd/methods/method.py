@@ -30,9 +30,8 @@ from depthkd.methods.optimization import (
 from depthkd.methods.validation import Validation
 from depthkd.models.frozen import Frozen
 from depthkd.models.model import DepthModel, FeatureModel, resize_map
+from depthkd.shapes import Image, Map
 
-Image = Float[Tensor, "batch 3 height width"]
-Map = Float[Tensor, "batch height width"]
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
 Teacher = Callable[[], DepthModel]
 log = logging.getLogger(__name__)

@@ -13,9 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from depthkd.errors import UserError
-
-Image = Float[Tensor, "batch 3 height width"]
-PerImage = Float[Tensor, " batch"]
+from depthkd.shapes import Image, PerImage
 
 LUMINANCE = (0.299, 0.587, 0.114)
 

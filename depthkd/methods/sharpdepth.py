@@ -4,21 +4,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from depthkd.batch import AFFINE_DEPTH, Batch, TrainingBatch
 from depthkd.errors import UserError
-from depthkd.methods.method import HALF, Image, Method, Teacher
+from depthkd.methods.method import HALF, Method, Teacher
 from depthkd.methods.optimization import Optimization
 from depthkd.models.latent_diffusion.denoiser import LAST, DepthDenoiser, noised
 from depthkd.models.latent_diffusion.sharpdepth import SharpDepth, Variant
 from depthkd.models.model import DepthModel
+from depthkd.shapes import Image, Map, Mask, PerImage
 
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
-PerImage = Float[Tensor, " batch"]
 
 EMA: dict[str, Any] = {"ema_decay": 0.9999, "ema_after": 100, "ema_every": 10, "ema_power": 2 / 3}
 SETTLED = 1e-8
@@ -92,12 +90,12 @@ def reconstruction_over_difference(difference: Map, metric: Map, sharp: Map) -> 
 
 
 @dataclass
-class Given:
+class RefinerInput:
     """A source's images as the sharpener meets them.
 
     Attributes:
         rgb: the images' latent z_i.
-        unit: the metric depth d in [0, 1].
+        normalized_metric: the metric depth d in [0, 1].
         first: the latent of the diffusion model's own answer.
         latent: z'_d.
         difference: e; 1 where the metric depth is not known.
@@ -105,7 +103,7 @@ class Given:
     """
 
     rgb: Latent
-    unit: Map
+    normalized_metric: Map
     first: Latent
     latent: Latent
     difference: Map
@@ -237,26 +235,28 @@ class SharpDepthRefiner(Method):
     def _per_image(self, name: str, part: Batch) -> dict[str, PerImage]:
         image = self.sized(name, part)
         draws = self.generators(name, part)
-        given = self._given(name, image, part, draws)
-        sharp = self.network.clean(given.latent, given.rgb, LAST)
+        inputs = self._refiner_input(name, image, part, draws)
+        sharp = self.network.clean(inputs.latent, inputs.rgb, LAST)
         self.latest = {
             "image": image[:1],
-            "unit": given.unit[:1],
-            "first": given.first[:1],
-            "difference": given.difference[:1],
+            "normalized_metric": inputs.normalized_metric[:1],
+            "first": inputs.first[:1],
+            "difference": inputs.difference[:1],
             "sharp": sharp[:1].detach(),
         }
         terms = {}
         if self.used("score_distillation"):
-            terms["score_distillation"] = self._distilled(name, part, sharp, given.rgb, draws)
+            terms["score_distillation"] = self._distilled(name, part, sharp, inputs.rgb, draws)
         if self.used("reconstruction"):
             distance = reconstruction_over_difference if self.over_difference else reconstruction
-            counts = torch.where(given.known, given.difference, 0.0)
-            terms["reconstruction"] = distance(counts, given.unit, self.network.decode(sharp))
+            counts = torch.where(inputs.known, inputs.difference, 0.0)
+            terms["reconstruction"] = distance(counts, inputs.normalized_metric, self.network.decode(sharp))
         return terms
 
     @torch.no_grad()
-    def _given(self, name: str, image: Image, part: Batch, draws: list[torch.Generator]) -> Given:
+    def _refiner_input(
+        self, name: str, image: Image, part: Batch, draws: list[torch.Generator]
+    ) -> RefinerInput:
         """Section 4.1: the metric depth, the diffusion model's, and what their difference makes of both."""
         network = self.network
         rgb = network.encode(image)
@@ -268,12 +268,12 @@ class SharpDepthRefiner(Method):
         _, told = self.usable(name, part, f"the answer to noise of {self.named('diffusion')}", whole.mean(1))
         first = torch.where(told[:, None], first, 0.0)
         known = known & told.flatten(1).any(1)[:, None, None]
-        unit = network.normalized(metric, known)
-        latent, difference = network.look(unit, first, self.noise(rgb, draws), known)
+        normalized_metric = network.normalized(metric, known)
+        latent, difference = network.gate_latent(normalized_metric, first, self.noise(rgb, draws), known)
         if self.pure_noise:
             chosen = torch.cat([torch.rand(1, generator=g) for g in draws]).to(rgb.device) < self.pure_noise
             latent = torch.where(chosen[:, None, None, None], self.noise(rgb, draws), latent)
-        return Given(rgb, unit, first, latent, difference, known)
+        return RefinerInput(rgb, normalized_metric, first, latent, difference, known)
 
     def _source(self) -> DepthDenoiser:
         """Whose first answer is compared with the metric depth."""
@@ -305,5 +305,5 @@ class SharpDepthRefiner(Method):
         if not self.latest:
             return {}
         first, sharp = (self.network.decode(self.latest[name]) for name in ("first", "sharp"))
-        maps = [self.latest["unit"], first, self.latest["difference"], sharp]
+        maps = [self.latest["normalized_metric"], first, self.latest["difference"], sharp]
         return {"train/metric_diffusion_difference_sharp": (self.latest["image"], maps)}

@@ -5,10 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
 
 from depthkd.batch import METRIC_DEPTH, Batch, DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark
@@ -16,9 +14,8 @@ from depthkd.metrics.catalogue import CATALOGUE
 from depthkd.metrics.mean import MeanOverImages
 from depthkd.models.model import DepthModel
 from depthkd.report.pictures import panel
+from depthkd.shapes import Image, Map
 
-Image = Float[Tensor, "batch 3 height width"]
-Map = Float[Tensor, "batch height width"]
 Pictures = Mapping[str, tuple[Image, list[Map]]]  # title -> images, and maps in the student's space
 log = logging.getLogger(__name__)
 LOGGED = [entry.name for entry in CATALOGUE if entry.main and entry.formula]

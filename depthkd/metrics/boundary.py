@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from depthkd.metrics.mean import MeanByName
+from depthkd.shapes import ArrayMap
 
-Image = Float[np.ndarray, "height width"]
 Values = Shaped[np.ndarray, "_ _"]
 Pairs = Float[np.ndarray, " pairs"]
 Matte = Bool[np.ndarray, "height width"]
@@ -26,9 +26,9 @@ LOWEST = np.float32(1.05 * (1 - 1e-5))  # a pair with a smaller ratio of float32
 WEIGHTS = THRESHOLDS / THRESHOLDS.sum()
 
 
-def inverse_depth(depth: Image) -> Image:
+def inverse_depth(depth: ArrayMap) -> ArrayMap:
     """1 / depth, depth clipped at 1e-6, in float64: what the ratios are of."""
-    inverse: Image = 1.0 / np.clip(depth.astype(np.float64), SMALLEST_DEPTH, None)
+    inverse: ArrayMap = 1.0 / np.clip(depth.astype(np.float64), SMALLEST_DEPTH, None)
     return inverse
 
 
@@ -47,7 +47,7 @@ def exceeding(ratios: Pairs) -> Float[np.ndarray, " thresholds"]:
     return ratios.size - np.searchsorted(np.sort(ratios), THRESHOLDS, side="right").astype(np.float64)
 
 
-def boundary_f1(prediction: Image, target: Image) -> float:
+def boundary_f1(prediction: ArrayMap, target: ArrayMap) -> float:
     """Boundary F1: precision and recall of the relations, each the mean over the four directions, per
     threshold, weighted towards high thresholds.
 
@@ -90,7 +90,7 @@ def thinned(exceed: Float[np.ndarray, "rows pairs"], threshold: float) -> Bool[n
     return kept
 
 
-def boundary_recall(prediction: Image, foreground: Matte) -> float:
+def boundary_recall(prediction: ArrayMap, foreground: Matte) -> float:
     """Boundary recall against a matte (foreground where alpha > 0.1): the share of its transitions, in
     the four directions, at which the thinned prediction has one too; weighted over thresholds.
     """

@@ -12,13 +12,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter  # type: ignore[attr-defined]  # its stubs forget it
 
-Image = Float[np.ndarray, "height width"]
+from depthkd.shapes import ArrayMap
+
 Unsized = Float[np.ndarray, "_ _"]
 Edges = Bool[np.ndarray, "height width"]
 Values = Float[np.ndarray, " candidates"]
 
 
-def canny_edges(image: Image, sigma: float, low: float, high: float) -> Edges:
+def canny_edges(image: ArrayMap, sigma: float, low: float, high: float) -> Edges:
     """`skimage.feature.canny` with the default border (Canny 1986), in the image's own precision.
 
     Args:
@@ -45,9 +46,9 @@ def canny_edges(image: Image, sigma: float, low: float, high: float) -> Edges:
 
 
 @lru_cache(maxsize=16)
-def _border(shape: tuple[int, int], sigma: float, kind: np.dtype) -> Image:
+def _border(shape: tuple[int, int], sigma: float, kind: np.dtype) -> ArrayMap:
     """How much of the Gaussian lies inside the image."""
-    inside: Image = gaussian_filter(np.ones(shape, kind), sigma, mode="constant") + np.finfo(kind).eps
+    inside: ArrayMap = gaussian_filter(np.ones(shape, kind), sigma, mode="constant") + np.finfo(kind).eps
     return inside
 
 

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from depthkd.alignment import Select, Step, as_given, unchanged
@@ -24,10 +23,7 @@ from depthkd.metrics.catalogue import FORMULAS
 from depthkd.metrics.formulas import Errors, Formula, within
 from depthkd.metrics.mean import Mean, MeanByName
 from depthkd.pixels import chunks, every_bit, is_array, keep_or_1, narrowed, row_counts, row_missing, total
-
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
-PerImage = Float[Tensor, " batch"]
+from depthkd.shapes import Map, Mask, PerImage
 
 
 def _metrics(

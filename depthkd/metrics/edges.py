@@ -16,8 +16,8 @@ from torch import Tensor
 
 from depthkd.metrics.canny import canny_edges
 from depthkd.metrics.mean import MeanByName
+from depthkd.shapes import ArrayMap
 
-Image = Float[np.ndarray, "height width"]
 Edges = Bool[np.ndarray, "height width"]
 Maps = Float[Tensor, "batch height width"]
 
@@ -29,17 +29,17 @@ Toolbox = Literal["current", "paper"]
 THRESHOLDS: dict[Toolbox, tuple[float, float]] = {"current": (0.15, 0.3), "paper": (0.1, 0.2)}
 
 
-def normalized(values: Image) -> Image:
+def normalized(values: ArrayMap) -> ArrayMap:
     """Minimum to 0 and maximum to 1, in the values' precision; a constant map is 0. NaN are left out and
     stay."""
     if np.isnan(values).all():
         return values
     low, high = np.nanmin(values), np.nanmax(values)
-    scaled: Image = (values - low) / ((high - low) if high > low else 1)
+    scaled: ArrayMap = (values - low) / ((high - low) if high > low else 1)
     return scaled
 
 
-def depth_edges(depth: Image) -> Edges:
+def depth_edges(depth: ArrayMap) -> Edges:
     """Canny edges of depth, or of its inverse: near edges show in one, far ones in the other (SharpDepth)."""
     depth = depth.astype(np.float32)
     inverse = np.float32(1) / np.clip(depth, np.float32(SMALLEST_DEPTH), None)
@@ -49,7 +49,7 @@ def depth_edges(depth: Image) -> Edges:
     return edges
 
 
-def distance_to(edges: Edges) -> Image:
+def distance_to(edges: Edges) -> ArrayMap:
     """Euclidean distance of every pixel to the nearest edge; infinite where there is none.
 
     OpenCV's squares are whole numbers in float32, so that rounding them makes the roots exact.
@@ -57,7 +57,7 @@ def distance_to(edges: Edges) -> Image:
     if not edges.any():
         return np.full(edges.shape, np.inf)
     distance = cv2.distanceTransform((~edges).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    exact: Image = np.sqrt(np.rint(np.square(distance.astype(np.float64))))
+    exact: ArrayMap = np.sqrt(np.rint(np.square(distance.astype(np.float64))))
     return exact
 
 
@@ -76,7 +76,7 @@ def edge_distances(estimated: Edges, true: Edges) -> tuple[float, float]:
     return float(near.mean()), float(distance_to(estimated)[true].mean())
 
 
-def pseudo_boundary_errors(prediction: Image, target: Image) -> dict[str, float]:
+def pseudo_boundary_errors(prediction: ArrayMap, target: ArrayMap) -> dict[str, float]:
     """PDBE accuracy and completeness (SharpDepth, section 5.1): true edges are those of the true depth.
 
     Both maps are depth, whole and at native resolution; valid masks play no part. In px; see
@@ -86,7 +86,7 @@ def pseudo_boundary_errors(prediction: Image, target: Image) -> dict[str, float]
     return {"pdbe_accuracy": accuracy, "pdbe_completeness": completeness}
 
 
-def boundary_errors(prediction: Image, edges: Edges, version: Toolbox = "current") -> dict[str, float]:
+def boundary_errors(prediction: ArrayMap, edges: Edges, version: Toolbox = "current") -> dict[str, float]:
     """DBE accuracy and completeness of iBims-1, against its annotated edges.
 
     "current" is today's toolbox: completeness is truncated at 10 px and symmetric. "paper" is the

@@ -10,8 +10,6 @@ from math import log
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from depthkd.pixels import (
     Pixels,
@@ -24,8 +22,7 @@ from depthkd.pixels import (
     row_sums,
     widened,
 )
-
-PerImage = Float[Tensor, " batch"]
+from depthkd.shapes import PerImage
 
 LN_10 = log(10.0)
 ROUNDING = 1.5e-7  # more than float32 costs |ln p - ln t|, which is small, and a quarter of that relatively
@@ -42,7 +39,7 @@ class Errors:
         exact: the two maps in their own precision, where they are tensors; None: they are arrays.
     """
 
-    given: Pixels
+    estimate: Pixels
     true: Pixels
     others: RowSums
     inverse: bool = False
@@ -51,7 +48,7 @@ class Errors:
     @cached_property
     def prediction(self) -> Pixels:
         """p."""
-        return 1.0 / self.given if self.inverse else self.given
+        return 1.0 / self.estimate if self.inverse else self.estimate
 
     @cached_property
     def target(self) -> Pixels:
@@ -71,7 +68,7 @@ class Errors:
     @cached_property
     def log_ratio(self) -> Pixels:
         """ln (p / t), or ln (t / p): no formula minds which."""
-        return natural_log_(self.given / self.true)
+        return natural_log_(self.estimate / self.true)
 
     @cached_property
     def log_moments(self) -> tuple[RowSums, RowSums]:
@@ -89,7 +86,7 @@ class Errors:
 
         The float32 logarithm decides but for the few pixels that rounding could move over the threshold.
         """
-        if not is_array(self.given):
+        if not is_array(self.estimate):
             return row_hits(self.largest_ratio, threshold)
         distance, bound = self.log_distance, log(threshold)
         rounding = ROUNDING + ROUNDING * 4 * bound
@@ -98,14 +95,14 @@ class Errors:
         if hits.sum() == np.count_nonzero(possible):
             return hits
         close = np.flatnonzero(sure != possible)
-        p, t = (widened(x.reshape(-1)[close]) for x in (self.given, self.true))
+        p, t = (widened(x.reshape(-1)[close]) for x in (self.estimate, self.true))
         rows = close[np.maximum(p / t, t / p) < threshold] // distance.shape[1]
         return hits + np.bincount(rows, minlength=len(distance))
 
     @cached_property
     def largest_ratio(self) -> Pixels:
         """max(p/t, t/p) in float64, infinite where p is not positive."""
-        p, t = (widened(x) for x in self.exact or (self.given, self.true))
+        p, t = (widened(x) for x in self.exact or (self.estimate, self.true))
         return torch.where(p > 0, torch.maximum(p / t, t / p), torch.inf)
 
 

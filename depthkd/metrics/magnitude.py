@@ -7,14 +7,10 @@ overflows (Distill Any Depth's issue 36).
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from depthkd.alignment import median_and_deviation
 from depthkd.metrics.mean import MeanByName
-
-Map = Float[Tensor, "batch height width"]
-PerImage = Float[Tensor, " batch"]
+from depthkd.shapes import Map, PerImage
 
 NAMES = ("output_median", "output_deviation")
 

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 
-PerImage = Float[Tensor, " batch"]
+from depthkd.shapes import PerImage
 
 
 class Mean(Metric):

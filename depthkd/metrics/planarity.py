@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from depthkd.metrics.mean import MeanByName
+from depthkd.shapes import ArrayMap
 
-Image = Float[np.ndarray, "height width"]
 Planes = Bool[np.ndarray, "planes height width"]
 Normals = Float[np.ndarray, "planes 3"]
 Camera = Float[np.ndarray, "3 3"]
@@ -23,7 +23,7 @@ NAMES = ("planarity_flatness", "planarity_orientation")
 PlaneErrors = list[tuple[float, float]]
 
 
-def back_project(depth: Image, mask: Bool[np.ndarray, "height width"], intrinsics: Camera) -> Points:
+def back_project(depth: ArrayMap, mask: Bool[np.ndarray, "height width"], intrinsics: Camera) -> Points:
     """The mask's points in iBims-1's axes: right, forward and up; intrinsics as in `Sample`."""
     rows, columns = np.nonzero(mask)
     values = depth[rows, columns].astype(np.float64)
@@ -40,7 +40,7 @@ def fitted_plane(points: Points) -> tuple[Float[np.ndarray, "3"], Float[np.ndarr
 
 
 def plane_errors(
-    prediction: Image, target: Image, valid: Bool[np.ndarray, "height width"], planes: Planes,
+    prediction: ArrayMap, target: ArrayMap, valid: Bool[np.ndarray, "height width"], planes: Planes,
     normals: Normals, intrinsics: Camera,
 ) -> PlaneErrors:  # fmt: skip
     """PE flatness (cm: deviation of the points from their plane) and PE orientation (degrees: angle
@@ -76,7 +76,7 @@ def mean_plane_errors(errors: PlaneErrors) -> dict[str, float]:
 
 
 def planarity_errors(
-    prediction: Image, target: Image, valid: Bool[np.ndarray, "height width"], planes: Planes,
+    prediction: ArrayMap, target: ArrayMap, valid: Bool[np.ndarray, "height width"], planes: Planes,
     normals: Normals, intrinsics: Camera,
 ) -> dict[str, float]:  # fmt: skip
     """The means of `plane_errors` over one image's planes; NaN where it has none.

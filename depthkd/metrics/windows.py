@@ -9,16 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from depthkd.alignment import solve_scale_and_shift
 from depthkd.errors import UserError
 from depthkd.metrics.mean import MeanByName
+from depthkd.shapes import Map, Mask, PerImage
 
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
-PerImage = Float[Tensor, " batch"]
 PerWindow = Float[Tensor, "batch divisions divisions"]
 
 DIVISIONS = (1, 2, 4)  # of each side

@@ -9,8 +9,9 @@ from torchvision.transforms.v2.functional import gaussian_blur  # type: ignore[i
 from depthkd.alignment import Fit, align
 from depthkd.batch import METRIC_DEPTH, Quantity
 from depthkd.errors import UserError
-from depthkd.models.model import Cameras, DepthModel, DepthOutput, Image, RawPrediction
+from depthkd.models.model import Cameras, DepthModel, DepthOutput, RawPrediction
 from depthkd.resolution import Asked, Resolution, checked
+from depthkd.shapes import Image
 
 SMALLEST_DEPTH = 1e-3  # m
 

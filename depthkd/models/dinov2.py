@@ -9,7 +9,8 @@ from transformers import Dinov2Config, Dinov2Model
 from depthkd.errors import UserError
 from depthkd.models.dpt.dpt import IMAGENET_MEAN, IMAGENET_STD
 from depthkd.models.hub import load_safetensors, read_config, read_license
-from depthkd.models.model import FeatureModel, Image, resize_image
+from depthkd.models.model import FeatureModel, resize_image
+from depthkd.shapes import Image
 
 KIND = "dinov2"
 

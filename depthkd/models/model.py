@@ -18,8 +18,8 @@ from depthkd.models.arguments import check, named
 from depthkd.models.identity import identity_of
 from depthkd.models.renamed import RenamedNames
 from depthkd.resolution import NATIVE, Asked, Resolution
+from depthkd.shapes import Image
 
-Image = Float[Tensor, "batch 3 height width"]
 Cameras = Float[Tensor, "batch 3 3"]
 Resized = Float[Tensor, "batch 3 new_height new_width"]
 RawPrediction = Float[Tensor, "batch raw_height raw_width"]

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
 from depthkd.errors import MissingFileError, UserError
-from depthkd.models.model import DepthModel, DepthOutput, Image, RawPrediction, Resized, resize_image
+from depthkd.models.model import DepthModel, DepthOutput, RawPrediction, Resized, resize_image
 from depthkd.models.weights import sign_of
 from depthkd.paths import user_path
+from depthkd.shapes import Image
 
 FAILURES = tuple(e for e in vars(reasons).values() if isinstance(e, type) and issubclass(e, Exception))
 TYPES: dict[str, Any] = {

@@ -4,15 +4,13 @@ from collections.abc import Iterator
 from zlib import crc32
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from depthkd.alignment import median_and_deviation
 from depthkd.batch import Ambiguity, DepthSpace
 from depthkd.errors import UserError
-from depthkd.models.model import DepthModel, DepthOutput, Image
-
-PerImage = Float[Tensor, " batch"]
+from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.shapes import Image, PerImage
 
 
 class RandomScaleShift(DepthModel):

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from depthkd.batch import METRIC_DEPTH
 from depthkd.errors import MissingFileError, UserError
 from depthkd.geometry import crop_intrinsics, focal_length, intrinsics_matrix
-from depthkd.models.model import Cameras, DepthModel, DepthOutput, Image, RawPrediction
+from depthkd.models.model import Cameras, DepthModel, DepthOutput, RawPrediction
 from depthkd.models.provenance import stated_or_known
 from depthkd.models.weights import bare_names, read_weights
 from depthkd.paths import user_path
+from depthkd.shapes import Image
 
 CANONICAL_FOCAL_LENGTH = 1000.0  # Metric3D's, in pixels
 CODE = (".py", ".json", ".yaml", ".yml", ".toml")  # what a clone's answers depend on, besides weights

@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
-from depthkd.models.model import Cameras, DepthModel, DepthOutput, Image, RawPrediction, Resized
+from depthkd.models.model import Cameras, DepthModel, DepthOutput, RawPrediction, Resized
 from depthkd.resolution import Asked, Resolution
+from depthkd.shapes import Image
 
 
 class Wrapper(DepthModel):

@@ -14,9 +14,10 @@ from transformers import DepthProForDepthEstimation, ZoeDepthForDepthEstimation
 from depthkd.batch import METRIC_DEPTH, Ambiguity, DepthSpace, Quantity
 from depthkd.errors import UserError
 from depthkd.models.hub import load_safetensors, read_config, read_json, read_license
-from depthkd.models.model import DepthModel, DepthOutput, Image, RawPrediction, Resized, resize_map
+from depthkd.models.model import DepthModel, DepthOutput, RawPrediction, Resized, resize_map
 from depthkd.models.provenance import stated_or_known
 from depthkd.resolution import Asked
+from depthkd.shapes import Image
 
 HALF = (0.5, 0.5, 0.5)
 FARTHEST, NEAREST = 1e-4, 1e4  # limits of Depth Pro's inverse depth, in 1/m

@@ -89,15 +89,15 @@ def papers_own_layout(
     absent = number(nan)
     if len(places) <= MOST_COLUMNS:
         header = ["model", *(f"{b} {heading(f)}" for b, f in places)]
-        lines = [[row, *(said.get(place, absent) for place in places)] for row, said in rows.items()]
+        lines = [[row, *(legend.get(place, absent) for place in places)] for row, legend in rows.items()]
     else:
         columns = list(dict.fromkeys(metric for _, metric in places))
         header = ["benchmark", "model", *(heading(f) for f in columns)]
         lines = [
-            [benchmark, row, *(said.get((benchmark, f), absent) for f in columns)]
+            [benchmark, row, *(legend.get((benchmark, f), absent) for f in columns)]
             for benchmark in benchmarks
-            for row, said in rows.items()
-            if any((benchmark, f) in said for f in columns)
+            for row, legend in rows.items()
+            if any((benchmark, f) in legend for f in columns)
         ]
     shown = [cell for cell in cells if cell.benchmark in names]
     described = {benchmark: protocols[benchmark] for benchmark in benchmarks}
@@ -129,11 +129,11 @@ def _legend(cells: Sequence[PublishedMetric], protocols: Mapping[str, str]) -> l
     used = {letter for cell in cells for letter in _marks(cell, protocols)}
     if not used:
         return []
-    said = ["; ".join(f"{letter}: {MARKS[letter]}" for letter in MARKS if letter in used) + "."]
+    legend = ["; ".join(f"{letter}: {MARKS[letter]}" for letter in MARKS if letter in used) + "."]
     notes: dict[str, list[str]] = {}
     for cell in cells:
         if cell.mark:
             where = f"{cell.source} on {cell.benchmark}"
             notes.setdefault(f"{where}: {cell.note}", []).append(phrase(cell.metric))
-    said += [f"{text} ({', '.join(names)})." for text, names in notes.items()]
-    return said
+    legend += [f"{text} ({', '.join(names)})." for text, names in notes.items()]
+    return legend

@@ -17,8 +17,8 @@ from depthkd.batch import METRIC_DEPTH, DepthSpace, Quantity
 from depthkd.formats.whole_files import whole_file
 from depthkd.metrics.catalogue import CATALOGUE
 from depthkd.metrics.edges import depth_edges
+from depthkd.shapes import ArrayMap
 
-Map = Float[np.ndarray, "height width"]
 Picture = UInt8[np.ndarray, "height width 3"]
 Cell = tuple[UInt8[np.ndarray, "_ _ 3"], str] | None  # a picture of any size, and its caption
 
@@ -40,13 +40,13 @@ class SheetRow:
 
     title: str
     image: Picture
-    truth: Map | None = None
-    predictions: dict[str, Map] = field(default_factory=dict)
+    truth: ArrayMap | None = None
+    predictions: dict[str, ArrayMap] = field(default_factory=dict)
     spaces: dict[str, DepthSpace] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
 
 
-def nearness(values: Map, space: DepthSpace) -> Map:
+def nearness(values: ArrayMap, space: DepthSpace) -> ArrayMap:
     """Values that grow towards the camera: disparity, 1 / depth, or -depth where its offset is unknown."""
     if space.quantity is Quantity.DISPARITY:
         return values
@@ -55,7 +55,7 @@ def nearness(values: Map, space: DepthSpace) -> Map:
     return 1.0 / np.where(values > 0, values, np.nan)
 
 
-def limits(values: Map) -> tuple[float, float]:
+def limits(values: ArrayMap) -> tuple[float, float]:
     """The 2nd and 98th percentile of the finite values; 0 and 1 where there are none."""
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -64,19 +64,19 @@ def limits(values: Map) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def colors(values: Map, between: tuple[float, float] | None = None) -> Picture:
+def colors(values: ArrayMap, between: tuple[float, float] | None = None) -> Picture:
     """Inferno, bright for what is near; `between` is (farthest, nearest), by default its `limits`."""
     low, high = limits(values) if between is None else between
     return _color_map((values - low) / max(high - low, 1e-12), cv2.COLORMAP_INFERNO)
 
 
-def error_colors(prediction: Map, truth: Map) -> Picture:
+def error_colors(prediction: ArrayMap, truth: ArrayMap) -> Picture:
     """Turbo of |prediction - truth| / truth: blue for 0, red from `LARGEST_ERROR` on."""
     error = np.abs(prediction - truth) / np.where(truth > 0, truth, np.nan)
     return _color_map(error / LARGEST_ERROR, cv2.COLORMAP_TURBO)
 
 
-def edge_colors(prediction: Map, truth: Map) -> Picture:
+def edge_colors(prediction: ArrayMap, truth: ArrayMap) -> Picture:
     """Edges of depth: the truth's in green, the prediction's in red, shared ones in yellow."""
     known = np.isfinite(truth)
     filled = np.where(known, truth, truth[known].max() if known.any() else 1.0)
@@ -145,7 +145,7 @@ def row_cells(row: SheetRow, models: Sequence[str], errors: bool, edges: bool = 
     return cells
 
 
-def _depth_range(depth: Map) -> str:
+def _depth_range(depth: ArrayMap) -> str:
     known = depth[np.isfinite(depth)]
     return f"depth {known.min():.3g} to {known.max():.3g}" if known.size else "nothing known"
 
@@ -197,7 +197,7 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) ->
     return text + "…"
 
 
-def _color_map(unit: Map, color_map: int) -> Picture:
+def _color_map(unit: ArrayMap, color_map: int) -> Picture:
     known = np.isfinite(unit)
     levels = np.where(known, unit, 0.0).clip(0.0, 1.0) * 255.0
     picture = cv2.cvtColor(cv2.applyColorMap(levels.astype(np.uint8), color_map), cv2.COLOR_BGR2RGB)

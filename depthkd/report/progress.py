@@ -30,9 +30,9 @@ class ProgressLines(Callback):
         speed = (trainer.global_step - self._from) / (now - self._start)
         left = (trainer.max_steps - trainer.global_step) / speed
         loss = trainer.callback_metrics.get("train/loss")
-        said = "" if loss is None else f", loss {float(loss):.4g}"
+        loss_text = "" if loss is None else f", loss {float(loss):.4g}"
         print(
-            f"step {trainer.global_step} of {trainer.max_steps}{said}, "
+            f"step {trainer.global_step} of {trainer.max_steps}{loss_text}, "
             f"{speed:.3g} steps/s, {duration(left)} left",
             flush=True,
         )

@@ -164,12 +164,14 @@ def reproduced(
         f"({c.table}; {tolerances[n]:.3f} allowed)"
         for n, c in sorted(cells.items())
     )
-    said = f"{'reproduced' if met else 'NOT REPRODUCED'}: {title} is nearest under {nearest}, with {beside}"
+    sentence = (
+        f"{'reproduced' if met else 'NOT REPRODUCED'}: {title} is nearest under {nearest}, with {beside}"
+    )
     others = sorted({c.protocol for c in cells.values()} - {nearest, "unknown"})
     if others:
-        said += f"; the paper's protocol is thought to be {' and '.join(others)}"
+        sentence += f"; the paper's protocol is thought to be {' and '.join(others)}"
     doubts = sorted({c.note for c in cells.values() if c.mark})
-    return said + "".join(f"; in doubt: {doubt}" for doubt in doubts)
+    return sentence + "".join(f"; in doubt: {doubt}" for doubt in doubts)
 
 
 @cache

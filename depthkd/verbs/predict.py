@@ -95,9 +95,9 @@ def predict(
         UserError, MissingFileError: one sentence on what does not fit.
         UserError: the model does not answer a single image with one map; of several, it is left out.
     """
-    given = None if intrinsics is None else numbers(intrinsics, "intrinsics")
-    if given is not None and (len(given) != 4 or not min(given[:2]) > 0 or not np.isfinite(given).all()):
-        raise UserError(f"intrinsics {given} would be [fx, fy, cx, cy] in pixels, fx and fy above 0")
+    camera = None if intrinsics is None else numbers(intrinsics, "intrinsics")
+    if camera is not None and (len(camera) != 4 or not min(camera[:2]) > 0 or not np.isfinite(camera).all()):
+        raise UserError(f"intrinsics {camera} would be [fx, fy, cx, cy] in pixels, fx and fy above 0")
     if fov is not None and (intrinsics is not None or not 0.0 < fov < 180.0):
         raise UserError(f"fov would be degrees between 0 and 180, and not beside intrinsics; it is {fov}")
     at = Resolution.parse(resolution).times(scale)
@@ -120,9 +120,9 @@ def predict(
         try:
             image = decode_image(read_file(path), str(path))
             height, width = image.shape[:2]
-            known = intrinsics_of(given, fov, height, width)
-            camera = None if known is None else known.double().numpy()
-            depth = predict_sample(network, Sample(str(path), image, intrinsics=camera), how, place)
+            known = intrinsics_of(camera, fov, height, width)
+            matrix = None if known is None else known.double().numpy()
+            depth = predict_sample(network, Sample(str(path), image, intrinsics=matrix), how, place)
         except BadSample as error:
             left_out.append(str(error))
             print(f"left out: {error}")
@@ -155,18 +155,18 @@ def predict(
     if metric and points is not False and intrinsics is None and fov is None:
         print(f"point clouds assume a field of view of {FIELD_OF_VIEW:g} degrees: give --fov or --intrinsics")
     if sizes:
-        said = size_range(sizes)
-        print(f"run at {'a size of its own' if said == 'own' else f'{said} pixels'}")
+        sizes_text = size_range(sizes)
+        print(f"run at {'a size of its own' if sizes_text == 'own' else f'{sizes_text} pixels'}")
     print(f"{len(written)} of {len(paths)} images, {network.space}: {out}")
     return Predictions(written, left_out, empty)
 
 
 def intrinsics_of(
-    given: list[float] | None, fov: float | None, height: int, width: int
+    camera: list[float] | None, fov: float | None, height: int, width: int
 ) -> Float[torch.Tensor, "3 3"] | None:
     """The camera of an image, by its intrinsics or its horizontal field of view; None if neither is known."""
-    if given is not None:
-        return intrinsics_matrix(*given)
+    if camera is not None:
+        return intrinsics_matrix(*camera)
     if fov is None:
         return None
     focal = focal_length(width, fov)
@@ -218,10 +218,10 @@ def _targets(paths: list[Path], out: Path) -> list[tuple[Path, Path]]:
     if len(set(names)) < len(names):
         repeated = next(name for name in names if names.count(name) > 1)
         raise UserError(f"two images would both be called '{repeated}' below {out}; predict one at a time")
-    given = {path.resolve() for path in paths}
+    images = {path.resolve() for path in paths}
     targets = [out / f"{name}.npy" for name in names]
     for target in targets:
-        if (picture := target.with_suffix(".png")).resolve() in given:
+        if (picture := target.with_suffix(".png")).resolve() in images:
             raise UserError(f"{picture} is one of the images, and would be overwritten: choose another --out")
     return list(zip(paths, targets, strict=True))
 

@@ -51,7 +51,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Row:
+class ReplicatedRow:
     """One line of the table.
 
     Args:
@@ -71,7 +71,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Claim:
+class ReplicationClaim:
     """What the paper says of two rows; of the first of the replication's metrics, if it names none.
 
     With `at_most`, of a metric of which less is better: that the one is at most so many times the other.
@@ -96,8 +96,8 @@ class Replication:
     paper: str
     common: str
     benchmark: str
-    rows: Mapping[str, Row]
-    claims: tuple[Claim, ...]
+    rows: Mapping[str, ReplicatedRow]
+    claims: tuple[ReplicationClaim, ...]
     metrics: tuple[str, ...] = ("abs_rel",)
     remarks: tuple[str, ...] = ()
 
@@ -113,9 +113,11 @@ class Replication:
             raise UserError(f"{path} is not a replication: 'rows' would map names to what is trained")
         _check_numbers(path, tree)
         try:
-            rows = {name: Row(**row) for name, row in tree["rows"].items()}
+            rows = {name: ReplicatedRow(**row) for name, row in tree["rows"].items()}
             metrics = tuple(tree.get("metrics", ["abs_rel"]))
-            claims = tuple(Claim(**({"metric": metrics[0]} | claim)) for claim in tree.get("claims", []))
+            claims = tuple(
+                ReplicationClaim(**({"metric": metrics[0]} | claim)) for claim in tree.get("claims", [])
+            )
             remarks = tuple(tree.get("remarks", []))
             found = cls(tree["paper"], tree["common"], tree["benchmark"], rows, claims, metrics, remarks)
         except (KeyError, TypeError, AttributeError) as error:
@@ -137,7 +139,7 @@ class Replication:
         needs = load_config(Path(self.common)).get("needs") or {}
         return [user_path(path) for path in needs if str(path).endswith(".ckpt")]
 
-    def tree(self, row: Row) -> Tree:
+    def tree(self, row: ReplicatedRow) -> Tree:
         """The config of one row."""
         tree = load_config(Path(self.common))
         tree.pop("needs", None)
@@ -357,8 +359,8 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
         for future in tqdm(as_completed(futures), desc="rows x seeds", total=len(futures), disable=None):
             name, seed = futures[future]
             found[name][seed] = future.result()
-            said = ", ".join(f"{heading(f)} {found[name][seed][f]:.4f}" for f in replication.metrics)
-            print(f"{name}, seed {seed}: {said}", flush=True)
+            values = ", ".join(f"{heading(f)} {found[name][seed][f]:.4f}" for f in replication.metrics)
+            print(f"{name}, seed {seed}: {values}", flush=True)
     for name, row in replication.rows.items():
         if row.model is not None:  # the same with every seed
             found[name] = dict.fromkeys(range(most), found[name][0])

@@ -264,7 +264,7 @@ def test_sharpdepth_learns_nothing_from_what_its_metric_model_does_not_know() ->
     method.teachers["metric"] = Frozen(DarkRamp)
     method.network.metric = method.teachers["metric"]
     batch = test_sharpdepth.part()
-    given = method._given("x", batch.images(), batch, method.generators("x", batch))
+    given = method._refiner_input("x", batch.images(), batch, method.generators("x", batch))
     assert not bool(given.known[0, :, :8].any()) and bool(given.known[0, :, 8:].all())
     assert not bool(given.known[1].any()) and bool((given.difference[~given.known] == 1).all())
     assert float(given.unit[0, :, 8:].min()) == 0.0 and float(given.unit[0, :, 8:].max()) == 1.0

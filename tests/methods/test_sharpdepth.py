@@ -284,7 +284,7 @@ def test_the_share_of_pure_noise() -> None:
     for share in (0.0, 1.0):
         method = prepared(pure_noise=share)
         batch = part()
-        given = method._given("photos", batch.images(), batch, method.generators("photos", batch))
+        given = method._refiner_input("photos", batch.images(), batch, method.generators("photos", batch))
         latents_given.append(given.latent)
     assert not torch.equal(*latents_given)
     assert abs(float(latents_given[1].std()) - 1) < 0.2

@@ -13,7 +13,7 @@ from depthkd.batch import AFFINE_DISPARITY
 from depthkd.errors import UserError
 from depthkd.methods import CrossContextDistill
 from depthkd.models import DepthAnything, DepthModel, DepthOutput, Frozen
-from depthkd.models.model import Image
+from depthkd.shapes import Image
 
 
 class Moody(DepthModel):

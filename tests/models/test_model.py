@@ -6,7 +6,8 @@ from torch import nn
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.models import DepthModel, DepthOutput
-from depthkd.models.model import Image, RawPrediction, resize_map
+from depthkd.models.model import RawPrediction, resize_map
+from depthkd.shapes import Image
 
 
 class Mean(DepthModel):

@@ -78,7 +78,7 @@ def test_where_both_agree_the_latent_is_clean_and_where_they_differ_most_it_is_n
     first[:, 4:8, 4:8] += 0.9
     noise = torch.randn(1, model.vae.config.latent_channels, 8, 12)
     latent = model.encode(first[:, None].expand(-1, 3, -1, -1))
-    given, difference = model.look(unit, latent, noise)
+    given, difference = model.gate_latent(unit, latent, noise)
     assert float(difference.max()) == pytest.approx(1.0)
     clean = model.encode(unit[:, None].expand(-1, 3, -1, -1))
     for y, x in np.ndindex(8, 12):
@@ -91,7 +91,7 @@ def test_where_both_agree_the_latent_is_clean_and_where_they_differ_most_it_is_n
 def test_settings_a_and_b_have_no_difference_map(gate: Any, index: int) -> None:
     model = sharpdepth(gate=gate)
     unit, noise = torch.rand(1, 16, 24), torch.randn(1, model.vae.config.latent_channels, 8, 12)
-    given, difference = model.look(unit, noise, noise)
+    given, difference = model.gate_latent(unit, noise, noise)
     assert torch.equal(given, (noise, model.encode(unit[:, None].expand(-1, 3, -1, -1)))[index])
     assert float(difference.min()) == 1.0
 
@@ -101,13 +101,15 @@ def test_the_released_code_blends_a_noised_answer_and_does_not_align() -> None:
     unit = torch.linspace(0, 1, 24).expand(1, 16, 24)
     latent = paper.encode((0.5 * unit + 0.2)[:, None].expand(-1, 3, -1, -1))
     noise = torch.randn(1, latent.shape[1], 8, 12)
-    _, difference = released.look(unit, latent, noise)
+    _, difference = released.gate_latent(unit, latent, noise)
     expected = (0.5 * unit + 0.2 - unit).abs()
     torch.testing.assert_close(difference, expected / expected.max(), rtol=1e-3, atol=1e-3)
     small = difference[:, ::2, ::2][:, None]
     mixed = noised(latent, noise, released.alphas_cumprod[LAST].expand(1))
     clean = released.encode(unit[:, None].expand(-1, 3, -1, -1))
-    torch.testing.assert_close(released.look(unit, latent, noise)[0], small * mixed + (1 - small) * clean)
+    torch.testing.assert_close(
+        released.gate_latent(unit, latent, noise)[0], small * mixed + (1 - small) * clean
+    )
     mixture = sharpdepth(variant="released", alignment="scale_and_shift", blend="noise", intrinsics=True)
     assert (mixture.fit, mixture.blend, mixture.takes_camera) == (paper.fit, paper.blend, True)
 
@@ -273,6 +275,6 @@ def test_two_answers_that_agree_up_to_rounding_leave_the_latent_clean() -> None:
         unit = torch.linspace(0, 1, 24).expand(1, 16, 24)
         clean = model.encode(unit[:, None].expand(-1, 3, -1, -1))
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-        given, difference = model.look(unit, clean, noise)
+        given, difference = model.gate_latent(unit, clean, noise)
         assert float(difference.max()) < 0.01
         torch.testing.assert_close(given, clean, rtol=0.05, atol=0.05)

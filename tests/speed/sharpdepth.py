@@ -71,7 +71,7 @@ def main(repeats: int = 3) -> None:
 
     def given() -> None:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=cuda):
-            method._given("photos", photos.images(), photos, method.generators("photos", photos))
+            method._refiner_input("photos", photos.images(), photos, method.generators("photos", photos))
 
     if cuda:
         torch.cuda.reset_peak_memory_stats()

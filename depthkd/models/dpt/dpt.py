@@ -19,9 +19,10 @@ from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
 from depthkd.errors import UserError
 from depthkd.models.dpt.preprocessing import PreprocessedDepth, Preprocessing
 from depthkd.models.hub import UNBUILT, UNUSED, load_safetensors, read_config, read_json, read_license
-from depthkd.models.model import DepthOutput, Image, resize_map
+from depthkd.models.model import DepthOutput, resize_map
 from depthkd.models.provenance import stated_or_known
 from depthkd.paths import user_path
+from depthkd.shapes import Image
 
 FAMILIES = {
     "depth_anything": (DepthAnythingConfig, DepthAnythingForDepthEstimation),

@@ -18,11 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from depthkd.errors import UserError
-from depthkd.models.model import DepthModel, DepthOutput, Image, RawPrediction, Resized
+from depthkd.models.model import DepthModel, DepthOutput, RawPrediction, Resized
 from depthkd.resolution import OWN, Asked, Resolution
+from depthkd.shapes import Image, Map
 
 Preprocessing = Literal["depthkd", "authors", "transformers"]
-Map = Float[Tensor, "batch height width"]
 ResizedMap = Float[Tensor, "batch new_height new_width"]
 
 

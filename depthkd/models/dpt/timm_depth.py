@@ -17,9 +17,10 @@ from depthkd.batch import AFFINE_DISPARITY
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.dpt.dpt import keep_precise, randomize_head
 from depthkd.models.hub import UNUSED
-from depthkd.models.model import DepthModel, DepthOutput, Image
+from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.models.weights import read_weights, refuse_broken
 from depthkd.paths import user_path
+from depthkd.shapes import Image
 
 STAGES = 4
 OWN = {

@@ -3,7 +3,7 @@
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from depthkd.errors import UserError
@@ -17,8 +17,8 @@ from depthkd.models.latent_diffusion.random_weights import (
     random_autoencoder,
     random_unet,
 )
+from depthkd.shapes import PerImage
 
-PerImage = Float[Tensor, " batch"]
 Prediction = Literal["sample", "v_prediction", "epsilon"]
 Task = Literal["depth", "image"]
 
@@ -38,17 +38,17 @@ def velocity(latent: Latent, noise: Latent, alphas_cumprod: PerImage) -> Latent:
     return kept.sqrt() * noise - (1.0 - kept).sqrt() * latent
 
 
-def clean_latent(said: Latent, noisy: Latent, alphas_cumprod: PerImage, prediction: Prediction) -> Latent:
+def clean_latent(output: Latent, noisy: Latent, alphas_cumprod: PerImage, prediction: Prediction) -> Latent:
     """x_0 by what a UNet says of x_t: x_0 itself ("sample"), v_t, or eps.
 
     Of v it is sqrt(abar_t) x_t - sqrt(1 - abar_t) v_t; of eps, (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t).
     """
     if prediction == "sample":
-        return said
+        return output
     signal, noise = (a.sqrt()[:, None, None, None] for a in (alphas_cumprod, 1.0 - alphas_cumprod))
     if prediction == "v_prediction":
-        return signal * noisy - noise * said
-    return (noisy - noise * said) / signal
+        return signal * noisy - noise * output
+    return (noisy - noise * output) / signal
 
 
 class Parts(NamedTuple):
@@ -112,8 +112,8 @@ class DepthDenoiser(LatentDepth):
         if self.tasks:
             chosen = torch.tensor([TASKS[task]], device=rgb.device).expand(len(rgb), -1)
             labels = torch.cat([chosen.sin(), chosen.cos()], 1)
-        said = self.denoise(latent, times, labels)
-        return clean_latent(said, noisy, self.alphas_cumprod[times].float(), self.prediction)
+        output = self.denoise(latent, times, labels)
+        return clean_latent(output, noisy, self.alphas_cumprod[times].float(), self.prediction)
 
 
 def load_parts(
@@ -149,6 +149,6 @@ def load_parts(
     unet = load_unet(source, "unet", inputs, revision)
     schedule = read_json(source, "scheduler/scheduler_config.json", revision)
     lotus = unet.config.class_embed_type == "projection"
-    said: Prediction = "sample" if lotus else schedule.get("prediction_type", "epsilon")
+    output: Prediction = "sample" if lotus else schedule.get("prediction_type", "epsilon")
     embedding = empty_text(source, unet.config.cross_attention_dim, text, revision)
-    return Parts(unet, codec or load_autoencoder(source, revision), embedding, said, schedule or NOISE)
+    return Parts(unet, codec or load_autoencoder(source, revision), embedding, output, schedule or NOISE)

@@ -10,10 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from depthkd.batch import Quantity
+from depthkd.shapes import Map, Mask, PerImage
 
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
-PerImage = Float[Tensor, " batch"]
 Pictures = Float[Tensor, "batch 3 height width"]
 
 PERCENTILES = (0.02, 0.98)

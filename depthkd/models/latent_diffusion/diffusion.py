@@ -20,8 +20,9 @@ from depthkd.models.latent_diffusion.latent_files import (
     load_unet,
 )
 from depthkd.models.latent_diffusion.random_weights import NOISE, Size
-from depthkd.models.model import Image, RawPrediction, Resized
+from depthkd.models.model import RawPrediction, Resized
 from depthkd.models.provenance import stated_or_known
+from depthkd.shapes import Image
 
 SCHEDULERS: dict[str, Any] = {"DDIMScheduler": DDIMScheduler, "LCMScheduler": LCMScheduler}
 

@@ -24,9 +24,10 @@ from depthkd.models.latent_diffusion.latent_files import (
     load_autoencoder,
     load_unet,
 )
-from depthkd.models.model import DepthOutput, Image, RawPrediction
+from depthkd.models.model import DepthOutput, RawPrediction
 from depthkd.models.provenance import stated_or_known
 from depthkd.models.weights import read_weights
+from depthkd.shapes import Image
 
 HEAD = "model.safetensors"
 FUSION = 256  # channels of the published head's maps
@@ -114,14 +115,14 @@ class GenPerceptDPT(UNetDepth):
         Of Stable Diffusion's, with 320, 640, 1280 and 1280 channels: the first two are of the latent's
         size, the others of its half and quarter.
         """
-        given: list[Tensor] = []
-        hooks = [b.register_forward_hook(lambda _, __, out: given.append(out)) for b in self.unet.up_blocks]
+        inputs: list[Tensor] = []
+        hooks = [b.register_forward_hook(lambda _, __, out: inputs.append(out)) for b in self.unet.up_blocks]
         try:
             self.denoise(rgb, 1)
         finally:
             for hook in hooks:
                 hook.remove()
-        return given[::-1]
+        return inputs[::-1]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GenPerceptDPT":
         cast_all: Callable[..., object] = super()._apply

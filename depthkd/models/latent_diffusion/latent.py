@@ -7,19 +7,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
 from depthkd.models.latent_diffusion.depth_codec import PERCENTILES, label_picture
-from depthkd.models.model import DepthModel, DepthOutput, Image, RawPrediction, Resized
+from depthkd.models.model import DepthModel, DepthOutput, RawPrediction, Resized
 from depthkd.resolution import NATIVE
+from depthkd.shapes import Image, Map, Mask
 
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
 Said = Float[Tensor, "batch out_channels latent_height latent_width"]
-Map = Float[Tensor, "batch height width"]
-Mask = Bool[Tensor, "batch height width"]
 Pictures = Float[Tensor, "batch 3 height width"]
 
 
@@ -78,8 +77,8 @@ class UNetDepth(DepthModel):
         scale: float = self.vae.config.scaling_factor
         half = self.encoding != torch.float32
         with torch.autocast(image.device.type, self.encoding if half else None, enabled=half):
-            said = self.vae.encode(image.float() * 2 - 1)
-        mean: Tensor = said.latents if hasattr(said, "latents") else said.latent_dist.mode()
+            encoded = self.vae.encode(image.float() * 2 - 1)
+        mean: Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
         return mean.float() * scale
 
     def denoise(

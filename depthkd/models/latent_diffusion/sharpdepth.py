@@ -16,11 +16,12 @@ from depthkd.models.frozen import Frozen
 from depthkd.models.hub import read_license
 from depthkd.models.latent_diffusion.denoiser import LAST, DepthDenoiser, Prediction, load_parts, noised
 from depthkd.models.latent_diffusion.depth_codec import as_picture, depth_range
-from depthkd.models.latent_diffusion.latent import Latent, Map, Mask, Pictures, noise_like
+from depthkd.models.latent_diffusion.latent import Latent, Pictures, noise_like
 from depthkd.models.latent_diffusion.random_weights import Size
-from depthkd.models.model import Cameras, DepthModel, DepthOutput, Image, RawPrediction, resize_map
+from depthkd.models.model import Cameras, DepthModel, DepthOutput, RawPrediction, resize_map
 from depthkd.models.provenance import stated_or_known
 from depthkd.resolution import checked
+from depthkd.shapes import Image, Map, Mask
 
 Variant = Literal["paper", "released"]
 Gate = Literal["difference", "noise", "metric"]
@@ -206,9 +207,9 @@ class SharpDepth(DepthDenoiser):
     def _sharpen(self, image: Image, intrinsics: Cameras | None) -> RawPrediction:
         pixels = self.fit_input(image.float())
         metric = resize_map(self.metric_depth(image, intrinsics), (pixels.shape[-2], pixels.shape[-1]))
-        rgb, unit = self.encode(pixels), self.normalized(metric)
+        rgb, normalized_metric = self.encode(pixels), self.normalized(metric)
         first = self.estimate(rgb)
-        latent, difference = self.look(unit, first, noise_like(rgb))
+        latent, difference = self.gate_latent(normalized_metric, first, noise_like(rgb))
         sharp = self.decode(self.clean(latent, rgb, LAST))
         if self.fit_size == "image":
             return torch.cat([sharp, metric, difference], 1)
@@ -240,20 +241,24 @@ class SharpDepth(DepthDenoiser):
         """The depth's latent from noise and the image's alone, in one step."""
         return self.clean(noise_like(rgb), rgb, LAST)
 
-    def look(self, unit: Map, first: Latent, noise: Latent, known: Mask | None = None) -> tuple[Latent, Map]:
+    def gate_latent(
+        self, normalized_metric: Map, first: Latent, noise: Latent, known: Mask | None = None
+    ) -> tuple[Latent, Map]:
         """Noise-aware gating (section 4.1): what the sharpener is given, z'_d, and the difference map e.
 
         Args:
-            unit: the metric depth in [0, 1].
+            normalized_metric: the metric depth in [0, 1].
             first: the latent of the diffusion model's own answer.
             noise: for z'_d.
             known: where the metric depth is; elsewhere e is 1, so that the sharpener is given noise there.
         """
-        depth = self.encode(unit[:, None].expand(-1, 3, -1, -1))
+        depth = self.encode(normalized_metric[:, None].expand(-1, 3, -1, -1))
         if self.gate != "difference":
-            return (noise if self.gate == "noise" else depth), torch.ones_like(unit)
-        known = torch.ones_like(unit, dtype=torch.bool) if known is None else known
-        difference = relative_disagreement(self.decode(first), unit, known, self.fit, LEAST_DIFFERENCE)
+            return (noise if self.gate == "noise" else depth), torch.ones_like(normalized_metric)
+        known = torch.ones_like(normalized_metric, dtype=torch.bool) if known is None else known
+        difference = relative_disagreement(
+            self.decode(first), normalized_metric, known, self.fit, LEAST_DIFFERENCE
+        )
         difference = torch.where(known, difference, 1.0)
         if self.blend == "noised_answer":
             noise = noised(first, noise, self.alphas_cumprod[LAST].float().expand(len(first)))
