@@ -10,55 +10,85 @@ import depthkd
 
 PACKAGE = Path(depthkd.__file__).parent
 FLOORS = [
-    {"errors", "lazy"},
-    {"batch", "parsing", "paths", "pixels", "processes", "resolution"},
-    {"geometry", "alignment"},
-    {"formats", "losses", "metrics"},
-    {"in_use", "models"},
-    {"report"},
-    {"datasets"},
-    {"benchmarks", "cluster"},
-    {"data", "methods"},
-    {"runs"},
-    {"evaluation"},
+    {"errors", "geometry", "old_names", "pixels", "processes", "shapes"},
+    {"batch", "lazy", "parsing", "paths", "resolution"},
+    {"alignment", "formats"},
+    {"cluster", "datasets", "in_use", "losses", "metrics"},
+    {"models", "report"},
+    {"benchmarks", "runs"},
+    {"data", "evaluation", "methods"},
     {"verbs"},
     {"cli"},
 ]
-APART = [("data", "methods"), ("methods", "data"), ("losses", "metrics"), ("metrics", "losses")]
+
+
+LONGEST, MOST_PARAMETERS = 60, 10  # lines of a function without its docstring; constructors may take more
+OF_VERBS = {"pack": "a verb's own options", "predict": "a verb's own options"}
 
 
 def floor(room: str) -> int:
     return next(i for i, rooms in enumerate(FLOORS) if room in rooms)
 
 
-def imports(path: Path) -> set[str]:
-    """Rooms that a file imports when it is imported, or later."""
+def files() -> list[Path]:
+    return [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of ours that a file imports when it is imported, or later."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        names = []
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        found |= {name.split(".")[1] for name in names if name.startswith("depthkd.")}
-    return found
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.startswith("depthkd.")}
 
 
 def test_every_room_has_a_floor_and_imports_go_down() -> None:
-    files = [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]
-    assert len(files) > 40
-    for path in files:
+    assert len(files()) > 40
+    for path in files():
         room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        for other in imports(path) - {room}:
-            assert floor(other) <= floor(room), (
+        for other in {name.split(".")[1] for name in imported(path)} - {room}:
+            assert floor(other) < floor(room), (
                 f"{path.relative_to(PACKAGE)} imports depthkd.{other}, upstairs"
             )
-            assert (room, other) not in APART, f"{path.relative_to(PACKAGE)} knows depthkd.{other}"
+
+
+def test_no_file_comes_back_to_itself() -> None:
+    """Neither when it is imported nor later: imports inside functions count."""
+    modules = {".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts): p for p in files()}
+    edges = {name: imported(path) & modules.keys() - {name} for name, path in modules.items()}
+    done: set[str] = set()
+
+    def walk(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join([*way[way.index(name) :], name])
+        if name not in done:
+            for other in edges[name]:
+                walk(other, (*way, name))
+            done.add(name)
+
+    for name in edges:
+        walk(name, ())
 
 
 def test_no_file_is_two_rooms() -> None:
     for path in [*PACKAGE.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]:
         assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_functions_are_short_and_take_little() -> None:
+    for path in files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            where, first = f"{path.relative_to(PACKAGE)}: {node.name}", node.body[0]
+            text = ast.get_docstring(node) and isinstance(first, ast.Expr)
+            described = (first.end_lineno or 0) - first.lineno + 1 if text else 0
+            lines = (node.end_lineno or 0) - node.lineno + 1 - described
+            assert lines <= LONGEST, f"{where} has {lines} lines"
+            count = len(node.args.args) + len(node.args.kwonlyargs)
+            assert count <= MOST_PARAMETERS or node.name in ("__init__", *OF_VERBS), f"{where} takes {count}"
 
 
 def test_help_answers_at_once_and_without_torch() -> None:

@@ -165,64 +165,26 @@ class _MeanOf(Mean):
         return self.means()[0]
 
 
-class AbsoluteRelativeError(_MeanOf):
-    """AbsRel, the mean of `absolute_relative_error` over images."""
-
-    name = "abs_rel"
-
-
-class SquaredRelativeError(_MeanOf):
-    """SqRel, the mean of `squared_relative_error` over images."""
-
-    name = "sq_rel"
+def _mean_of(metric: str, name: str, what: str) -> type[_MeanOf]:
+    """The class `name`, which averages a metric over images."""
+    about = {"name": metric, "__doc__": f"{what}: its mean over images.", "__module__": __name__}
+    return type(name, (_MeanOf,), about)
 
 
-class RootMeanSquaredError(_MeanOf):
-    """RMSE, the mean of `root_mean_squared_error` over images."""
-
-    name = "rmse"
-
-
-class RootMeanSquaredLogError(_MeanOf):
-    """RMSE log, the mean of `root_mean_squared_log_error` over images."""
-
-    name = "rmse_log"
-
-
-class Log10Error(_MeanOf):
-    """log10, the mean of `log10_error` over images."""
-
-    name = "log10"
-
-
-class ScaleInvariantLogError(_MeanOf):
-    """SIlog, the mean of `scale_invariant_log_error` over images."""
-
-    name = "silog"
-
-
-class InverseRootMeanSquaredError(_MeanOf):
-    """iRMSE, the mean of `inverse_root_mean_squared_error` over images."""
-
-    name = "irmse"
-
-
-class Delta1(_MeanOf):
-    """delta1, the mean of `delta_accuracy` at 1.25 over images."""
-
-    name = "delta1"
-
-
-class Delta2(_MeanOf):
-    """delta2, the mean of `delta_accuracy` at 1.25^2 over images."""
-
-    name = "delta2"
-
-
-class Delta3(_MeanOf):
-    """delta3, the mean of `delta_accuracy` at 1.25^3 over images."""
-
-    name = "delta3"
+AbsoluteRelativeError = _mean_of("abs_rel", "AbsoluteRelativeError", "AbsRel, `absolute_relative_error`")
+SquaredRelativeError = _mean_of("sq_rel", "SquaredRelativeError", "SqRel, `squared_relative_error`")
+RootMeanSquaredError = _mean_of("rmse", "RootMeanSquaredError", "RMSE, `root_mean_squared_error`")
+RootMeanSquaredLogError = _mean_of(
+    "rmse_log", "RootMeanSquaredLogError", "RMSE log, `root_mean_squared_log_error`"
+)
+Log10Error = _mean_of("log10", "Log10Error", "log10, `log10_error`")
+ScaleInvariantLogError = _mean_of("silog", "ScaleInvariantLogError", "SIlog, `scale_invariant_log_error`")
+InverseRootMeanSquaredError = _mean_of(
+    "irmse", "InverseRootMeanSquaredError", "iRMSE, `inverse_root_mean_squared_error`"
+)
+Delta1 = _mean_of("delta1", "Delta1", "delta1, `delta_accuracy` at 1.25")
+Delta2 = _mean_of("delta2", "Delta2", "delta2, `delta_accuracy` at 1.25^2")
+Delta3 = _mean_of("delta3", "Delta3", "delta3, `delta_accuracy` at 1.25^3")
 
 
 class DeltaAccuracy(_MeanOf):

@@ -161,9 +161,7 @@ class Description:
         self._hash.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
 
     def _module(self, module: nn.Module) -> None:
-        from depthkd.models.model import DepthModel  # which imports this file
-
-        if isinstance(module, DepthModel):
+        if isinstance(module, Describable):
             self.text(identity_of(module, self.known))
             return
         self.text("module", type(module).__module__, type(module).__qualname__)

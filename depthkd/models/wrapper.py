@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from depthkd.batch import DepthSpace
 from depthkd.models.model import Cameras, DepthModel, DepthOutput, RawPrediction, Resized
 from depthkd.resolution import Asked, Resolution
-from depthkd.shapes import Image
+from depthkd.shapes import Image, Map
 
 
 class Wrapper(DepthModel):
@@ -90,27 +91,13 @@ class Wrapper(DepthModel):
         """As the other's."""
         return self.network.resize_to(raw, size)
 
-    def infer(
-        self,
-        image: Image,
-        resolution: Asked = None,
-        scale: float = 1.0,
-        flip: bool = False,
-        intrinsics: Cameras | None = None,
-    ) -> RawPrediction:
+    def infer(self, image: Image, *how: Any, **more: Any) -> RawPrediction:
         """As the other's."""
-        return self.network.infer(image, resolution, scale, flip, intrinsics)
+        return self.network.infer(image, *how, **more)
 
-    def predict(
-        self,
-        image: Image,
-        resolution: Asked = None,
-        scale: float = 1.0,
-        flip: bool = False,
-        intrinsics: Cameras | None = None,
-    ) -> Float[Tensor, "batch height width"]:
+    def predict(self, image: Image, *how: Any, **more: Any) -> Map:
         """As the other's."""
-        return self.network.predict(image, resolution, scale, flip, intrinsics)
+        return self.network.predict(image, *how, **more)
 
     def encode_decode_truth(
         self,

@@ -24,7 +24,18 @@ FARTHEST, NEAREST = 1e-4, 1e4  # limits of Depth Pro's inverse depth, in 1/m
 
 
 class MetricDepth(DepthModel):
-    """What ZoeDepth and DepthPro share: the transformers network, its files and its own size."""
+    """What ZoeDepth and DepthPro share: the transformers network, its files and its own size.
+
+    Args:
+        source: hub id or local folder (config.json, preprocessor_config.json and safetensors).
+        license: of the weights; what their card says where None.
+        revision: branch, tag or commit on the hub.
+        training_sets: the data sets that the weights have learned from; what is publicly known where None.
+
+    Raises:
+        MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
+        UserError: it holds another model, or the weights are pickled or do not fit.
+    """
 
     chooses_size = True
     space = METRIC_DEPTH
@@ -75,14 +86,7 @@ class ZoeDepth(MetricDepth):
     `infer` still has the border. Resolution and scale have no effect.
 
     Args:
-        source: hub id or local folder (config.json, preprocessor_config.json and safetensors).
-        license: of the weights; what their card says where None.
-        revision: branch, tag or commit on the hub.
-        training_sets: the data sets that the weights have learned from; what is publicly known where None.
-
-    Raises:
-        MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
-        UserError: it holds another model, or the weights are pickled or do not fit.
+        source, license, revision, training_sets: see `MetricDepth`.
     """
 
     model_type = "zoedepth"
@@ -147,14 +151,7 @@ class DepthPro(MetricDepth):
     effect.
 
     Args:
-        source: hub id or local folder (config.json, preprocessor_config.json and safetensors).
-        license: of the weights; what their card says where None.
-        revision: branch, tag or commit on the hub.
-        training_sets: the data sets that the weights have learned from; what is publicly known where None.
-
-    Raises:
-        MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
-        UserError: it holds another model, or the weights are pickled or do not fit.
+        source, license, revision, training_sets: see `MetricDepth`.
     """
 
     model_type = "depth_pro"

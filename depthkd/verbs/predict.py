@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
-from depthkd.batch import METRIC_DEPTH
+from depthkd.batch import METRIC_DEPTH, DepthSpace
 from depthkd.cluster.processors import use_processors
 from depthkd.errors import UserError
 from depthkd.formats.images import IMAGE_SUFFIXES, decode_image
@@ -32,6 +32,7 @@ from depthkd.paths import expand_paths, user_path
 from depthkd.report.pictures import panel
 from depthkd.resolution import Resolution, size_range
 from depthkd.runs.named_models import named_model
+from depthkd.shapes import OneMap
 from depthkd.verbs.configs import Command
 from depthkd.verbs.options import parsed
 
@@ -95,11 +96,7 @@ def predict(
         UserError, MissingFileError: one sentence on what does not fit.
         UserError: the model does not answer a single image with one map; of several, it is left out.
     """
-    camera = None if intrinsics is None else numbers(intrinsics, "intrinsics")
-    if camera is not None and (len(camera) != 4 or not min(camera[:2]) > 0 or not np.isfinite(camera).all()):
-        raise UserError(f"intrinsics {camera} would be [fx, fy, cx, cy] in pixels, fx and fy above 0")
-    if fov is not None and (intrinsics is not None or not 0.0 < fov < 180.0):
-        raise UserError(f"fov would be degrees between 0 and 180, and not beside intrinsics; it is {fov}")
+    camera = _camera(intrinsics, fov)
     at = Resolution.parse(resolution).times(scale)
     out = user_path(out)
     paths = _photographs(images)
@@ -113,9 +110,9 @@ def predict(
     use_processors(network, place)
     written: list[Path] = []
     sizes: list[tuple[int, int] | None] = []
-    left_out: list[str] = []
-    empty: list[str] = []
+    left_out, empty = list[str](), list[str]()
     how = Inference(resolution, scale, flip, seed)
+    clouds = metric and points is not False
     for path, target in tqdm(targets, desc="predict", unit="image", disable=None):
         try:
             image = decode_image(read_file(path), str(path))
@@ -123,34 +120,20 @@ def predict(
             known = intrinsics_of(camera, fov, height, width)
             matrix = None if known is None else known.double().numpy()
             depth = predict_sample(network, Sample(str(path), image, intrinsics=matrix), how, place)
-        except BadSample as error:
-            left_out.append(str(error))
-            print(f"left out: {error}")
-            continue
-        except WrongPredictionError as error:
-            if len(targets) == 1:
-                raise UserError(f"{path}: {error}") from error
-            left_out.append(f"{path}: {error}")
-            print(f"left out: {left_out[-1]}")
+        except (BadSample, WrongPredictionError) as error:
+            sentence = str(error) if isinstance(error, BadSample) else f"{path}: {error}"
+            if len(targets) == 1 and not isinstance(error, BadSample):
+                raise UserError(sentence) from error
+            left_out.append(sentence)
+            print(f"left out: {sentence}")
             continue
         sizes.append(network.runs_at(height, width, at))
-        nothing = says_nothing(depth)
-        if nothing is None and metric and not bool((depth > 0).any()):
-            nothing = "no depth above 0 m"
-        if nothing is not None:
+        if nothing := _nothing(depth, metric):
             empty.append(f"{path}: the model answers with {nothing}")
             print(empty[-1])
-        with whole_file(target.with_suffix(".npy"), sync=False) as file:
-            np.save(file, depth[0].cpu().numpy())
-        with whole_file(target.with_suffix(".png"), sync=False) as file:
-            pixels = image_tensor(image, place)[0]
-            picture = Image.fromarray(panel(pixels, [(depth[0], network.space)]))
-            picture.save(file, format="PNG", pnginfo=_signature())
-        if metric and points is not False:
-            assumed = intrinsics_of(None, FIELD_OF_VIEW, height, width) if known is None else known
-            assert assumed is not None
-            with whole_file(target.with_suffix(".ply"), sync=False) as file:
-                file.write(point_cloud(depth[0].cpu(), image, assumed, farthest))
+        if known is None and clouds:
+            known = intrinsics_of(None, FIELD_OF_VIEW, height, width)
+        _write(target, depth[0], image, network.space, known if clouds else None, farthest)
         written.append(target.with_suffix(".npy"))
     if metric and points is not False and intrinsics is None and fov is None:
         print(f"point clouds assume a field of view of {FIELD_OF_VIEW:g} degrees: give --fov or --intrinsics")
@@ -159,6 +142,46 @@ def predict(
         print(f"run at {'a size of its own' if sizes_text == 'own' else f'{sizes_text} pixels'}")
     print(f"{len(written)} of {len(paths)} images, {network.space}: {out}")
     return Predictions(written, left_out, empty)
+
+
+def _camera(intrinsics: str | list[float] | None, fov: float | None) -> list[float] | None:
+    """fx, fy, cx and cy, where they are given.
+
+    Raises:
+        UserError: they, or the field of view, cannot be.
+    """
+    camera = None if intrinsics is None else numbers(intrinsics, "intrinsics")
+    if camera is not None and (len(camera) != 4 or not min(camera[:2]) > 0 or not np.isfinite(camera).all()):
+        raise UserError(f"intrinsics {camera} would be [fx, fy, cx, cy] in pixels, fx and fy above 0")
+    if fov is not None and (intrinsics is not None or not 0.0 < fov < 180.0):
+        raise UserError(f"fov would be degrees between 0 and 180, and not beside intrinsics; it is {fov}")
+    return camera
+
+
+def _nothing(depth: OneMap, metric: bool) -> str | None:
+    """What a prediction consists of, where that is not depth."""
+    nothing = says_nothing(depth)
+    return "no depth above 0 m" if nothing is None and metric and not bool((depth > 0).any()) else nothing
+
+
+def _write(
+    target: Path,
+    depth: Float[torch.Tensor, "height width"],
+    image: UInt8[np.ndarray, "height width 3"],
+    space: DepthSpace,
+    camera: Float[torch.Tensor, "3 3"] | None,
+    farthest: float,
+) -> None:
+    """One image's array and picture; and its point cloud, where there is a camera for it."""
+    with whole_file(target.with_suffix(".npy"), sync=False) as file:
+        np.save(file, depth.cpu().numpy())
+    with whole_file(target.with_suffix(".png"), sync=False) as file:
+        pixels = image_tensor(image, depth.device)[0]
+        picture = Image.fromarray(panel(pixels, [(depth, space)]))
+        picture.save(file, format="PNG", pnginfo=_signature())
+    if camera is not None:
+        with whole_file(target.with_suffix(".ply"), sync=False) as file:
+            file.write(point_cloud(depth.cpu(), image, camera, farthest))
 
 
 def intrinsics_of(

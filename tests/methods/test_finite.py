@@ -267,7 +267,10 @@ def test_sharpdepth_learns_nothing_from_what_its_metric_model_does_not_know() ->
     given = method._refiner_input("x", batch.images(), batch, method.generators("x", batch))
     assert not bool(given.known[0, :, :8].any()) and bool(given.known[0, :, 8:].all())
     assert not bool(given.known[1].any()) and bool((given.difference[~given.known] == 1).all())
-    assert float(given.unit[0, :, 8:].min()) == 0.0 and float(given.unit[0, :, 8:].max()) == 1.0
+    assert (
+        float(given.normalized_metric[0, :, 8:].min()) == 0.0
+        and float(given.normalized_metric[0, :, 8:].max()) == 1.0
+    )
     losses = method.losses({"x": batch})
     assert all(bool(loss.isfinite()) for loss in losses.values())
     sum(losses.values(), torch.zeros(())).backward()  # type: ignore[no-untyped-call]

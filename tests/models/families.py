@@ -10,6 +10,24 @@ VIT: dict[str, Any] = {
     "num_attention_heads": 2,
     "intermediate_size": 32,
 }
+BEIT: dict[str, Any] = {
+    "model_type": "beit",
+    "reshape_hidden_states": False,
+    "use_relative_position_bias": True,
+}
+SMALL_BEIT = {**BEIT, "image_size": 64, "patch_size": 16, "out_features": STAGES, **VIT}
+
+
+def dpt(sizes: list[int], backbone: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    """A DPT over a backbone of these channels."""
+    plain: dict[str, Any] = {"model_type": "dpt", "is_hybrid": False, "neck_hidden_sizes": sizes}
+    return {**plain, "backbone_config": backbone, **settings}
+
+
+def swinv2(**settings: Any) -> dict[str, Any]:
+    """A Swin V2 that gives its four stages."""
+    return {"model_type": "swinv2", "out_features": STAGES, **settings}
+
 
 DEPTH_ANYTHING: dict[str, Any] = {
     "model_type": "depth_anything",
@@ -36,36 +54,12 @@ DPT_VIT: dict[str, Any] = {
     **VIT,
     **NECK,
 }
-DPT_BEIT: dict[str, Any] = {
-    "model_type": "dpt",
-    "is_hybrid": False,
-    **NECK,
-    "backbone_config": {
-        "model_type": "beit",
-        "image_size": 64,
-        "patch_size": 16,
-        "out_features": STAGES,
-        "reshape_hidden_states": False,
-        "use_relative_position_bias": True,
-        **VIT,
-    },
-}
-DPT_SWINV2: dict[str, Any] = {
-    "model_type": "dpt",
-    "is_hybrid": False,
-    "neck_hidden_sizes": [8, 16, 32, 64],
-    "fusion_hidden_size": 8,
-    "backbone_config": {
-        "model_type": "swinv2",
-        "image_size": 64,
-        "patch_size": 4,
-        "embed_dim": 8,
-        "depths": [1, 1, 1, 1],
-        "num_heads": [1, 2, 2, 4],
-        "window_size": 4,
-        "out_features": STAGES,
-    },
-}
+DPT_BEIT = dpt([8, 8, 8, 8], SMALL_BEIT, fusion_hidden_size=8)
+DPT_SWINV2 = dpt(
+    [8, 16, 32, 64],
+    swinv2(image_size=64, patch_size=4, embed_dim=8, depths=[1] * 4, num_heads=[1, 2, 2, 4], window_size=4),
+    fusion_hidden_size=8,
+)
 DPT_HYBRID: dict[str, Any] = {
     "model_type": "dpt",
     "is_hybrid": True,
@@ -90,15 +84,7 @@ DPT_HYBRID: dict[str, Any] = {
     },
 }
 ZOEDEPTH: dict[str, Any] = {
-    "backbone_config": {
-        "model_type": "beit",
-        "image_size": 64,
-        "patch_size": 16,
-        "out_features": STAGES,
-        "reshape_hidden_states": False,
-        "use_relative_position_bias": True,
-        **VIT,
-    },
+    "backbone_config": SMALL_BEIT,
     "neck_hidden_sizes": [8, 8, 8, 8],
     "fusion_hidden_size": 8,
     "bottleneck_features": 8,
@@ -147,34 +133,17 @@ FAMILIES = {
     "dpt_hybrid": DPT_HYBRID,
 }
 # The two of MiDaS v3.1 at their own size: Intel/dpt-beit-large-512 and Intel/dpt-swinv2-tiny-256.
-MIDAS_LARGE: dict[str, Any] = {
-    "model_type": "dpt",
-    "is_hybrid": False,
-    "neck_hidden_sizes": [256, 512, 1024, 1024],
-    "backbone_config": {
-        "model_type": "beit",
-        "image_size": 512,
-        "patch_size": 16,
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 4096,
-        "use_relative_position_bias": True,
-        "reshape_hidden_states": False,
-        "out_features": ["stage6", "stage12", "stage18", "stage24"],
-    },
+LARGE_BEIT = {
+    **BEIT,
+    "image_size": 512,
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "out_features": ["stage6", "stage12", "stage18", "stage24"],
 }
-MIDAS_SMALL: dict[str, Any] = {
-    "model_type": "dpt",
-    "is_hybrid": False,
-    "neck_hidden_sizes": [96, 192, 384, 768],
-    "backbone_config": {
-        "model_type": "swinv2",
-        "image_size": 256,
-        "embed_dim": 96,
-        "depths": [2, 2, 6, 2],
-        "num_heads": [3, 6, 12, 24],
-        "window_size": 16,
-        "out_features": STAGES,
-    },
-}
+MIDAS_LARGE = dpt([256, 512, 1024, 1024], LARGE_BEIT)
+MIDAS_SMALL = dpt(
+    [96, 192, 384, 768],
+    swinv2(image_size=256, embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24], window_size=16),
+)

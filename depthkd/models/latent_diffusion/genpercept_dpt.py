@@ -49,15 +49,7 @@ class GenPerceptDPT(UNetDepth):
         unet: the UNet's folder in there; "unet" in what the authors' trainer writes, "." for the source
             itself. Where it has no config.json, Stable Diffusion's is taken.
         head: the folder in there with the head's model.safetensors.
-        base: hub id or folder of Stable Diffusion 2.1, for `vae`, `tokenizer` and `text_encoder`.
-        text: a .npy or .safetensors file with the empty prompt's embedding instead of the text
-            encoder; or "zeros".
-        longest: the longer side at which it runs where nobody asks for another size, in pixels; None:
-            see `UNetDepth`.
-        space: what the output means, if neither `unet` nor `source` is called after it.
-        license: of the weights; what their card says where None.
-        revision: of the source; branch, tag or commit on the hub.
-        training_sets: the data sets that the weights have learned from; what is publicly known where None.
+        base, text, longest, space, license, revision, training_sets: see `GenPercept`.
 
     Raises:
         MissingFileError: there is no such folder or hub repository, or the hub cannot be reached.
