@@ -148,11 +148,6 @@ def fit_scale_and_shift(prediction: Map, target: Map, mask: Mask) -> tuple[PerIm
     return scale.to(prediction.dtype), shift.to(prediction.dtype)
 
 
-def fit_scale(prediction: Map, target: Map, mask: Mask) -> PerImage:
-    """Scale s that minimizes the sum of (s * prediction - target)^2 over the mask; 0 if that is all zeros."""
-    return _solve_scale(*_moments(prediction, target, mask))[0].to(prediction.dtype)
-
-
 def fit_median(prediction: Map, target: Map, mask: Mask) -> tuple[PerImage, PerImage]:
     """Scale and shift that carry the prediction's median and mean absolute deviation to the target's."""
     median_p, deviation_p = median_and_deviation(prediction, mask)

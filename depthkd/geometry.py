@@ -74,11 +74,6 @@ def distance_to_z(distance: Map, intrinsics: Intrinsics) -> Map:
     return distance / _ray_length(intrinsics, distance)
 
 
-def z_to_distance(z: Map, intrinsics: Intrinsics) -> Map:
-    """z -> distance from the camera's center, both in the same unit."""
-    return z * _ray_length(intrinsics, z)
-
-
 def back_project(z: Map, intrinsics: Intrinsics) -> Float[Tensor, "*batch 3 height width"]:
     """z-depth -> points in the camera's frame (x right, y down, z forward), in the unit of z."""
     return pixel_rays(intrinsics, *z.shape[-2:]) * z[..., None, :, :]

@@ -54,14 +54,6 @@ def global_normalization(depth: Map, mask: Mask) -> Map:
     return (depth - median[:, None, None]) / deviation.clamp(min=EPSILON)[:, None, None]
 
 
-def global_loss(student: Map, teacher: Map, mask: Mask) -> PerImage:
-    """Distill Any Depth, Eq. 2: mean absolute difference of the globally normalized maps.
-
-    Also the scale-and-shift-invariant loss of MiDaS and Depth Anything.
-    """
-    return context_loss(student, teacher, mask, Normalization.GLOBAL)
-
-
 def depth_range_partition(teacher: Map, mask: Mask, count: int) -> Int[Tensor, "batch pixels"]:
     """Which of `count` equal segments of the teacher's range each pixel is in; `count` where invalid.
 

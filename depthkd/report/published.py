@@ -6,7 +6,7 @@ and lengths are meters or pixels, as in our own tables.
 """
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -92,28 +92,6 @@ def rows_of(source: str) -> list[tuple[str, str]]:
     return [
         (line["paper"], line["row"]) for line in _lines("published_models.csv") if line["source"] == source
     ]
-
-
-def papers_rows(
-    benchmark: str, metrics: Iterable[str], sources: Iterable[str] | None = None
-) -> dict[str, dict[str, float]]:
-    """Rows of the papers to stand beside ours: "Distill Any Depth, Table 5: Ours*" -> metric -> value.
-
-    Errata are left out.
-
-    Args:
-        benchmark: such as "nyuv2".
-        metrics: which of them, such as ("abs_rel", "delta1").
-        sources: only the rows about these models; None: all rows.
-    """
-    wanted = set(metrics)
-    about = None if sources is None else {pair for source in sources for pair in rows_of(source)}
-    rows: dict[str, dict[str, float]] = {}
-    for cell in published(benchmark):
-        of_interest = about is None or (cell.paper, cell.row) in about
-        if of_interest and cell.metric in wanted and cell.mark != "erratum":
-            rows.setdefault(cell.source, {})[cell.metric] = cell.value
-    return rows
 
 
 def reproduced(

@@ -6,7 +6,6 @@ from depthkd.report.published import (
     PublishedMetric,
     _lines,
     _metrics,
-    papers_rows,
     published,
     reproduced,
     rows_of,
@@ -141,7 +140,6 @@ def test_errata_are_marked() -> None:
         ("MiDaS", "scannet", 0.111),
     }
     assert all(c.mark == "doubt" for c in published("diode") if c.paper == "SharpDepth")
-    assert "SharpDepth, Table 1: BetterDepth" not in papers_rows("kitti", ["abs_rel"])
 
 
 def test_every_model_points_at_rows_that_exist() -> None:
@@ -150,16 +148,6 @@ def test_every_model_points_at_rows_that_exist() -> None:
         assert (line["paper"], line["row"]) in printed, line
     assert ("Distill Any Depth", "Ours*") in rows_of("xingyang1/Distill-Any-Depth-Large-hf")
     assert rows_of("somebody/else") == []
-
-
-def test_papers_rows() -> None:
-    rows = papers_rows("scannet", ["abs_rel"], ["depth-anything/Depth-Anything-V2-Large-hf"])
-    assert rows == {
-        "Distill Any Depth, Table 5: DepthAnything v2": {"abs_rel": 0.042},
-        "FiffDepth, Table 1: DepthAnything v2-L": {"abs_rel": 0.042},
-    }
-    assert papers_rows("scannet", ["delta1"])["Distill Any Depth, Table 5: Ours*"] == {"delta1": 0.980}
-    assert papers_rows("motorcycle", ["abs_rel"]) == {}
 
 
 def test_reproduced_names_the_protocol_that_fits() -> None:
