@@ -292,7 +292,7 @@ class CrossContext(Method):
 
 
 class CrossContextDistill(CrossContext):
-    """Distils one teacher into a student with shared-context and local-global distillation.
+    """Distills one teacher into a student with shared-context and local-global distillation.
 
     Args:
         student: the network that learns; its quantity must be the teacher's.

@@ -26,7 +26,7 @@ class LatentDiffusionWeights:
 
 
 class LatentDiffusion(Method):
-    """Trains a Lotus-G or a Marigold on labelled images.
+    """Trains a Lotus-G or a Marigold on labelled images, as their authors do.
 
     A Lotus learns the depth's latent and the image's from noisy ones, at its last timestep (Eq. 2); a
     Marigold, at timesteps from all of the schedule, what it predicts of a noisy depth latent: eps

@@ -26,7 +26,7 @@ from depthkd.models.provenance import stated_or_known
 
 
 class FiffDepth(LatentDepth):
-    """d0 = UNet(x0, t = 0), Eq. 1: from the image's latent to the depth map's, without noise or schedule.
+    """FiffDepth (Bai and Huang, arXiv 2412.00671): d0 = UNet(x0, t = 0), Eq. 1, without noise or schedule.
 
     Its authors have published no weights: it is what `FiffDepthFeedForward` trains, from Stable
     Diffusion. The answer is that of t = 0; that of t = -1 (Eq. 4), UNet(d0, t = -1), on request.

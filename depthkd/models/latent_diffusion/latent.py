@@ -135,7 +135,7 @@ class UNetDepth(DepthModel):
 
 
 class LatentDepth(UNetDepth):
-    """A UNet that says a depth map's latent, which the autoencoder's decoder makes depth of."""
+    """A UNet that predicts a depth map's latent, which the autoencoder decodes."""
 
     decodes_latents = True
     percentiles: tuple[float, float] = PERCENTILES  # of a label's values, which become black and white
