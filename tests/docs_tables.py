@@ -62,7 +62,7 @@ def of_data_sets() -> str:
     rows = []
     for kind in classes(datasets, ListedDataset):
         splits = ", ".join(kind.splits) or "-"
-        rows.append([f"`{kind.name}`", f"`{kind.__name__}`", splits, kind.layout.replace("<", "&lt;")])
+        rows.append([f"`{kind.name}`", f"`{kind.__name__}`", splits, f"`{kind.layout}`"])
     return table(["name", "class", "splits", "what the root holds"], rows)
 
 
