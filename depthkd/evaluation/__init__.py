@@ -1,1 +1,1 @@
-"""Models on benchmarks: answers, metrics, how sure they are, and what has to be said about them."""
+"""Models on benchmarks: predictions, metrics, how sure they are, and what has to be said about them."""

@@ -1,11 +1,11 @@
-"""Whether a model's answers go with the truth as its `space` says: with that sign, in that quantity.
+"""Whether a model's predictions agree with the truth as its `space` says: with that sign, in that quantity.
 
 Least squares takes any sign, and an affine fit forgives much of a wrong quantity, so that a model whose
-`space` is wrong can have good metrics. So each image's answer is also fitted, by scale and shift at a few
+`space` is wrong can have good metrics. So each image's prediction is also fitted, by scale and shift at a few
 thousand pixels, in both quantities.
 
 Where the limits are from: 58 measured frames (7-Scenes, KITTI, NYUv2, ICL-NUIM, Middlebury) and 72 scenes,
-with answers from a real teacher and made of the truth, with errors of 5 to 100 %, blurred or cut off. Of
+with predictions of a real teacher and made of the truth, with errors of 5 to 100 %, blurred or cut off. Of
 right models at most an eighth of an image set had negative scales, and the other quantity left at least .57
 of both the error and the unexplained variance (depth cut off at its 60th percentile; .74 of the others). With
 a wrong sign or quantity more than nine tenths of the scales were negative; a wrong quantity with errors of
@@ -43,35 +43,42 @@ def fit_facts(
     mask: Bool[Tensor, "1 height width"],
     protocol: Protocol,
 ) -> dict[str, float]:
-    """Of the answer to one image: its correlation with the truth, whose sign is that of the fitted scale,
-    and AbsRel after the fit, in the model's quantity and in the other one ("otherwise").
+    """Of the prediction for one image: its correlation with the truth, whose sign is the fitted scale's, and
+    AbsRel after the fit, in the model's quantity and in the other one ("otherwise").
 
-    Empty where nothing can be fitted: the answer is constant or not finite, or there are too few pixels.
+    Empty where nothing can be fitted: the prediction is constant or not finite, or there are too few pixels.
 
     Args:
-        raw, space: the model's answer.
+        raw, space: the model's raw prediction.
         truth, truth_space, mask: the sample's.
         protocol: says which pixels count, and clips what is fitted.
     """
     for side in (SIDE, None):
-        answers, truths, known = (thin_out(x, side) for x in (raw, truth, mask))
+        predictions, truths, known = (thin_out(x, side) for x in (raw, truth, mask))
         valid = protocol.valid(truths, truth_space, known)
-        answer, target = (x[valid].double().cpu().numpy() for x in (answers, truths))
-        if answer.size >= FEWEST:
+        prediction, target = (x[valid].double().cpu().numpy() for x in (predictions, truths))
+        if prediction.size >= FEWEST:
             break
-    if answer.size < 3 or not np.isfinite(answer).all() or np.ptp(answer) == 0 or np.ptp(target) == 0:
+    if (
+        prediction.size < 3
+        or not np.isfinite(prediction).all()
+        or np.ptp(prediction) == 0
+        or np.ptp(target) == 0
+    ):
         return {}
     depth = target if truth_space.quantity is Quantity.DEPTH else 1.0 / target
-    own, otherwise = (_fitted(answer, depth, q, protocol) for q in (space.quantity, _other(space.quantity)))
+    own, otherwise = (
+        _fitted(prediction, depth, q, protocol) for q in (space.quantity, _other(space.quantity))
+    )
     return dict(zip(FACTS, (own[0], otherwise[0], own[1], otherwise[1]), strict=True))
 
 
-def _fitted(answer: Values, depth: Values, quantity: Quantity, protocol: Protocol) -> tuple[float, float]:
+def _fitted(prediction: Values, depth: Values, quantity: Quantity, protocol: Protocol) -> tuple[float, float]:
     """Correlation with the truth in a quantity, and AbsRel of depth after the fit there."""
     truth = depth if quantity is Quantity.DEPTH else 1.0 / depth
-    centerd, deviation = answer - answer.mean(), truth - truth.mean()
-    product, variance = (centerd * deviation).sum(), (centerd**2).sum()  # BLAS would start threads
-    fitted = centerd * (product / variance) + truth.mean()
+    centered, deviation = prediction - prediction.mean(), truth - truth.mean()
+    product, variance = (centered * deviation).sum(), (centered**2).sum()  # BLAS would start threads
+    fitted = centered * (product / variance) + truth.mean()
     if quantity is Quantity.DISPARITY:
         fitted = 1.0 / np.maximum(fitted, protocol.min_disparity)
     fitted = np.clip(fitted, protocol.min_depth, protocol.max_depth)
@@ -87,7 +94,7 @@ def doubts(
     Args:
         name: the model's.
         rows: `fit_facts` of all images.
-        space: of its answers.
+        space: of its predictions.
         protocol: under which it was scored.
     """
     known = np.array([[row[fact] for fact in FACTS] for row in rows if FACTS[0] in row])
@@ -105,9 +112,9 @@ def doubts(
     if left < (BETTER if against else MUCH_BETTER):
         quantity = _other(space.quantity)
         found.append(
-            f"{name}: its answers go with {quantity} better than with {space.quantity}, the quantity of its "
-            f"`space`: AbsRel after a fit of scale and shift is {error_otherwise.mean():.3f} in {quantity}, "
-            f"and {error.mean():.3f} in {space.quantity}."
+            f"{name}: its predictions go with {quantity} better than with {space.quantity}, the quantity of "
+            f"its `space`: AbsRel after a fit of scale and shift is {error_otherwise.mean():.3f} in "
+            f"{quantity}, and {error.mean():.3f} in {space.quantity}."
         )
     return found
 

@@ -24,7 +24,7 @@ class SampleRecord:
         values: metric, or fact -> value.
         group: the part of the benchmark that it belongs to.
         trained_on: whether the model was trained on this very image.
-        fault: a sentence about an answer that is none, such as NaN.
+        fault: a sentence about a prediction that is none, such as NaN.
         run_at: height and width at which the model ran; None: only it knows, or it looks at nothing.
     """
 

@@ -220,9 +220,9 @@ class NormalizedDifference(torch.autograd.Function):
             return torch.nn.functional.pad(table[:, level], (0, 1)).gather(1, partition)
 
         for level in range(len(joined)):
-            centerd = student - spread(ours.median, level)
+            centered = student - spread(ours.median, level)
             inverse = spread(ours.inverse, level)
-            normalized = centerd * inverse
+            normalized = centered * inverse
             difference = spread(theirs.median, level).sub_(teacher).mul_(spread(theirs.inverse, level))
             difference.add_(normalized)
             if not ctx.needs_input_grad[0]:
@@ -235,7 +235,7 @@ class NormalizedDifference(torch.autograd.Function):
             pulled, signs = (pool(x, joined[here]).to(student.dtype) for x in sums)
             size = pool((stop - start)[:, None], joined[here]).clamp(min=1)
             pull = pulled * ours.inverse[:, here] * ours.free[:, here] / size
-            gradient.add_(sign.mul_(inverse).sub_(centerd.sign_().mul_(spread(pull, 0))))
+            gradient.add_(sign.mul_(inverse).sub_(centered.sign_().mul_(spread(pull, 0))))
             moved = ours.side[:, here] * pull - signs * ours.inverse[:, here]
             share = moved / joined[level].sum(-1)  # each segment of a context adds as much
             gradient.scatter_add_(1, ours.pixel[:, level], share[:, 0])

@@ -95,7 +95,7 @@ class MetricFineTune(Method):
     """Trains a metric student on images with metric depth, with the scale-invariant logarithmic loss.
 
     As in Depth Anything V2's released code, truth nearer than 1 mm or farther than `max_depth` does not
-    count: the student could not answer it.
+    count: the student could not predict it.
 
     Args:
         student: a network of metric depth, such as a DepthAnything with `metric_max_depth`.
@@ -106,7 +106,7 @@ class MetricFineTune(Method):
         seed: of everything random in training.
 
     Raises:
-        UserError: the student is not metric, `max_depth` is more than it can answer or not above 1 mm, or a
+        UserError: the student is not metric, `max_depth` is more than it can predict or not above 1 mm, or a
             source has no metric labels.
     """
 

@@ -101,7 +101,7 @@ def drawn_teacher(probabilities: dict[str, float], seed: int, step: int) -> str:
 
 
 class CrossContext(Method):
-    """What both methods share: Eq. 9 over the answers of one teacher or several.
+    """What both methods share: Eq. 9 over the labels of one teacher or several.
 
     The crops are the data's: `CrossContextCrop` cuts the square region that both see and the
     windows that the teacher sees at native resolution.
@@ -202,8 +202,8 @@ class CrossContext(Method):
 
     def _per_image(self, name: str, part: Batch) -> dict[str, PerImage]:
         image = part.images()
-        answer = self.student(image)
-        student = resize_map(answer.depth.float(), (image.shape[-2], image.shape[-1]))
+        output = self.student(image)
+        student = resize_map(output.depth.float(), (image.shape[-2], image.shape[-1]))
         self.latest = {"student": student[:4].detach()}  # all that there is without a label of the whole
         terms: dict[str, PerImage] = {}
         if any(self.used(term) for term in ("shared_context", "gradient", "features")):
@@ -217,7 +217,7 @@ class CrossContext(Method):
             if self.used("gradient"):
                 terms["gradient"] = normalized_gradient_matching(student, teacher, mask, self.scales)
             if self.used("features"):
-                terms["features"] = self._features(name, part, image, answer, labels)
+                terms["features"] = self._features(name, part, image, output, labels)
         if self.used("local_global"):
             windows, boxes = self.window_labels(name, part)
             windows, mask = self.usable(name, part, f"the windows' labels of {self.origin()}", windows)
@@ -268,13 +268,13 @@ class CrossContext(Method):
 
     def labels(self, image: Image) -> DepthOutput:
         """Pseudo-labels at the image's size, with the encoder's features where the teacher has them."""
-        return self._answer(next(iter(self.teachers)), image)
+        return self._label_of(next(iter(self.teachers)), image)
 
     def origin(self) -> str:
         """Who labels this step's images, in words."""
         return self.named(next(iter(self.teachers)))
 
-    def _answer(self, name: str, image: Image) -> DepthOutput:
+    def _label_of(self, name: str, image: Image) -> DepthOutput:
         output = self.teachers[name](image)
         depth = resize_map(output.depth, (image.shape[-2], image.shape[-1]))
         return DepthOutput(depth, output.features)
@@ -368,11 +368,11 @@ class AssistantGuided(CrossContext):
         """Pseudo-labels of the teacher that this step draws, or the average of all."""
         names = list(self.probabilities)
         if self.strategy == "select":
-            return self._answer(self.drawn(), image)
-        answers = [self._answer(name, image) for name in names]
-        finite = torch.stack([a.depth.isfinite() for a in answers]).all(0)
-        mean = agreement_weighted_mean([a.depth for a in answers], finite)
-        return DepthOutput(torch.where(finite, mean, torch.nan), answers[0].features)
+            return self._label_of(self.drawn(), image)
+        outputs = [self._label_of(name, image) for name in names]
+        finite = torch.stack([a.depth.isfinite() for a in outputs]).all(0)
+        mean = agreement_weighted_mean([a.depth for a in outputs], finite)
+        return DepthOutput(torch.where(finite, mean, torch.nan), outputs[0].features)
 
     def origin(self) -> str:
         """The teacher that this step draws, or all."""

@@ -86,7 +86,7 @@ class EncodedSource:
 
 
 class FiffDepthFeedForward(Method):
-    """Trains a diffusion UNet to answer with depth at t = 0: by truth there, by a teacher at t = -1.
+    """Trains a diffusion UNet to predict depth at t = 0: by truth there, by a teacher at t = -1.
 
     Sources with metric depth (or up to scale) are synthetic: they teach t = 0 and the keeping of the
     diffusion trajectory. Sources without depth are real: the teacher labels them; or they bring
@@ -151,14 +151,14 @@ class FiffDepthFeedForward(Method):
         kept = [h for h in sources if h.kind == "synthetic" and self.used("keep")]
         blends = [blended_latent(h.image, h.depth, self.gamma) for h in kept]
         schedule = [self.network.alphas_cumprod[h.timesteps] for h in kept]
-        answers = self._unet(
+        outputs = self._unet(
             [(h.image, torch.zeros_like(h.timesteps)) for h in taught]
             + [(noised(b, h.noise, a), h.timesteps) for b, h, a in zip(blends, kept, schedule, strict=True)]
         )
-        d0 = answers[: len(taught)]
+        d0 = outputs[: len(taught)]
         ends = self._ends(taught, d0)
         terms = [self._supervised(h, end) for h, end in zip(taught, ends, strict=True)]
-        for b, h, a, output in zip(blends, kept, schedule, answers[len(taught) :], strict=True):
+        for b, h, a, output in zip(blends, kept, schedule, outputs[len(taught) :], strict=True):
             terms.append({"keep": keeping_loss(output, velocity(b, h.noise, a), h.mask)})
         if not terms:
             raise UserError(
@@ -178,9 +178,9 @@ class FiffDepthFeedForward(Method):
         """FiffDepth, Eq. 4: what labels are compared with: d_0 of synthetic images, d_-1 of real ones."""
         further = [i for i, h in enumerate(sources) if h.kind == "real" and self.real_step == -1]
         ends = list(d0)
-        answers = self._unet([(d0[i], torch.full_like(sources[i].timesteps, -1)) for i in further])
-        for i, answer in zip(further, answers, strict=True):
-            ends[i] = answer
+        outputs = self._unet([(d0[i], torch.full_like(sources[i].timesteps, -1)) for i in further])
+        for i, latent in zip(further, outputs, strict=True):
+            ends[i] = latent
         return ends
 
     def _supervised(self, source: EncodedSource, prediction: Latent) -> dict[str, PerImage]:
@@ -192,16 +192,16 @@ class FiffDepthFeedForward(Method):
         return terms
 
     def _unet(self, requests: list[Request]) -> list[Latent]:
-        """What the UNet says to each, in one call for all of one size."""
-        answers: dict[int, Latent] = {}
+        """The UNet's output for each, in one call for all of one size."""
+        outputs: dict[int, Latent] = {}
         for size in dict.fromkeys(latent.shape[1:] for latent, _ in requests):
             places = [i for i, (latent, _) in enumerate(requests) if latent.shape[1:] == size]
             latents, timesteps = zip(*(requests[i] for i in places), strict=True)
             output = self.network.denoise(torch.cat(latents), torch.cat(timesteps))
-            answers |= dict(
+            outputs |= dict(
                 zip(places, torch.split(output, [len(latent) for latent in latents]), strict=True)
             )
-        return [answers[i] for i in range(len(requests))]
+        return [outputs[i] for i in range(len(requests))]
 
     @torch.no_grad()
     def _encoded(self, name: str, part: Batch) -> EncodedSource | None:

@@ -109,8 +109,8 @@ class LatentDiffusion(Method):
 
     @torch.no_grad()
     def pictures(self) -> dict[str, tuple[Image, list[Map]]]:
-        """A Lotus's label and answer of the last batch; a Marigold's single steps are no answers."""
+        """A Lotus's label and prediction of the last batch; a Marigold's single steps are no predictions."""
         if not self.latest:
             return {}
-        answer = self.network.decode(self.latest["latent"])
-        return {"train/latest": (self.latest["image"], [self.latest["target"], answer])}
+        depth = self.network.decode(self.latest["latent"])
+        return {"train/latest": (self.latest["image"], [self.latest["target"], depth])}

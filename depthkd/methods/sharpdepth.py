@@ -66,11 +66,11 @@ READINGS: dict[Variant, Reading] = {
 def score_distillation(sharp: Latent, clean: Latent, weight: PerImage) -> PerImage:
     """SharpDepth, Eq. 5: a loss whose gradient in z^ is w_t (z^ - f_G(z^_t; z_i, t)), over their count.
 
-    Its value is half the mean square of that; where f_G's answer is not finite, the gradient is 0.
+    Its value is half the mean square of that; where f_G's prediction is not finite, the gradient is 0.
 
     Args:
-        sharp: z^, the sharpener's answer.
-        clean: f_G's answer to a noisy z^, without a graph.
+        sharp: z^, the sharpener's prediction.
+        clean: f_G's prediction for a noisy z^, without a graph.
         weight: w_t.
     """
     gradient = torch.where(clean.isfinite(), weight[:, None, None, None] * (sharp - clean).detach(), 0.0)
@@ -96,10 +96,10 @@ class RefinerInput:
     Attributes:
         rgb: the images' latent z_i.
         normalized_metric: the metric depth d in [0, 1].
-        first: the latent of the diffusion model's own answer.
+        first: the latent of the diffusion model's own prediction.
         latent: z'_d.
         difference: e; 1 where the metric depth is not known.
-        known: where it is, and the diffusion model's answer too.
+        known: where it is, and the diffusion model's prediction too.
     """
 
     rgb: Latent
@@ -115,7 +115,7 @@ class SharpDepthRefiner(Method):
 
     The metric teacher f_D is the student's own `metric`. The student starts as a copy of the diffusion
     teacher f_G. Where the two see different depth (section 4.1), the student is given noise; score
-    distillation (Eq. 5) pulls its answer towards f_G's, the reconstruction (Eq. 6) towards f_D's.
+    distillation (Eq. 5) pulls its prediction towards f_G's, the reconstruction (Eq. 6) towards f_D's.
 
     Where the paper and its released code differ, the student's `variant` decides; each of `weights`,
     `optimization`, `pure_noise` and `reconstruction`, if given, decides for itself.
@@ -123,7 +123,7 @@ class SharpDepthRefiner(Method):
     Args:
         student: a SharpDepth with a metric model.
         diffusion_teacher: how to build f_G, a Lotus-G (the paper's) or a Marigold of depth.
-        difference_source: whose first answer is compared with the metric depth: the student's moving
+        difference_source: whose first estimate is compared with the metric depth: the student's moving
             average once `optimization.ema_after` steps are done, and f_G before ("ema", the paper's);
             f_G always ("frozen", Table 3's setting G); or the student as it is ("student").
         timesteps: the first and the last t that Eq. 5 draws; None: those that f_G is good at, which is
@@ -276,7 +276,7 @@ class SharpDepthRefiner(Method):
         return RefinerInput(rgb, normalized_metric, first, latent, difference, known)
 
     def _source(self) -> DepthDenoiser:
-        """Whose first answer is compared with the metric depth."""
+        """Whose first estimate is compared with the metric depth."""
         if self.difference_source == "student":
             return self.network
         early = self.trainer.global_step <= self.optimization.ema_after

@@ -34,9 +34,9 @@ def back_project(depth: ArrayMap, mask: Bool[np.ndarray, "height width"], intrin
 
 def fitted_plane(points: Points) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, " points"]]:
     """Unit normal of the plane of least squares, and every point's signed distance to it."""
-    centerd = points - points.mean(0)
-    normal = np.linalg.eigh(centerd.T @ centerd)[1][:, 0]
-    return normal, centerd @ normal
+    centered = points - points.mean(0)
+    normal = np.linalg.eigh(centered.T @ centered)[1][:, 0]
+    return normal, centered @ normal
 
 
 def plane_errors(

@@ -83,7 +83,7 @@ class Frozen(FrozenNetwork[DepthModel]):
             image: RGB.
             intrinsics: of the cameras, for a model that takes them.
             resolution: the size at which the model runs, see `DepthModel.infer`, and then answers at the
-                image's; None: the image's own, and the answer is of the (rounded) size that it ran at.
+                image's; None: the image's own, and the prediction is of the (rounded) size that it ran at.
         """
         with torch.autocast(image.device.type, self.autocast, enabled=self.autocast is not None):
             if resolution is not None or (intrinsics is not None and self.model.takes_camera):
@@ -99,6 +99,6 @@ class Frozen(FrozenNetwork[DepthModel]):
         return DepthOutput(output.depth.float(), features)
 
     def identity(self) -> str:
-        """What its answers depend on: the model's identity, and the precisions in which it is asked."""
+        """What its predictions depend on: the model's identity, and the precisions in which it is asked."""
         half = "" if self.autocast is None else f", autocast to {self.autocast}"
         return f"{self.model.identity()} in {self.dtype}{half}"

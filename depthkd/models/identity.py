@@ -1,6 +1,6 @@
-"""What the answers of a model depend on, as one short text: `DepthModel.identity`.
+"""What the predictions of a model depend on, as one short text: `DepthModel.identity`.
 
-Two models share an identity only if they answer alike. So all that is known of a model counts: its class
+Two models share an identity only if they predict alike. So all that is known of a model counts: its class
 and its source code, the arguments that it was built with, its attributes, tensors, files and companions.
 What cannot be told again in another process, such as a lambda, makes an identity that no other shares.
 """
@@ -25,7 +25,7 @@ from depthkd.models.arguments import named
 ATOMS = (str, bytes, int, float, complex, type(None), Path, Enum, torch.dtype, torch.device, np.generic)
 SIMPLE = {str, int, float, bool, type(None)}
 FUNCTIONS = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
-LABELS = ("source", "license", "training_sets")  # what reports call a model, which changes no answer
+LABELS = ("source", "license", "training_sets")  # what reports call a model, which changes no prediction
 INTERNALS = {*vars(nn.Module()), "_arguments"}  # what torch and DepthModel keep in every module
 DIGITS = 16  # hexadecimal
 CHUNK = 1 << 24  # bytes of a file that are read at once

@@ -1,4 +1,4 @@
-"""Asking a model about one image: how it is run, on which device, and whether it answers with a map."""
+"""Inference on one image: how a model is run, on which device, and whether its prediction is a map."""
 
 from dataclasses import dataclass
 

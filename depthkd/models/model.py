@@ -34,7 +34,7 @@ class DepthOutput(NamedTuple):
 
 
 class FeatureModel(RenamedNames, nn.Module):
-    """A network whose encoder makes patch features of RGB in [0, 1]; a `DepthModel` also tells the depth."""
+    """A network whose encoder makes patch features of RGB in [0, 1]; a `DepthModel` also predicts depth."""
 
     keeps_head_fp32: bool = False  # whether autocast leaves the head, or the decoder, in float32
     license: str = "unknown"
@@ -66,7 +66,7 @@ class DepthModel(FeatureModel):
     network resolution, and `resize_to`, which brings that to the image's size. Both run at the resolution
     that they are asked for, else at `default_resolution`; networks that choose their size always at that.
 
-    Names of version 0.1 that a subclass overrides (`answer`, `restore`, `license`, ...) still work, with a
+    Names of version 0.1 that a subclass overrides (`answer`, `restore`, `licence`, ...) still work, with a
     warning: see `depthkd.models.renamed`.
     """
 
@@ -77,7 +77,7 @@ class DepthModel(FeatureModel):
     resizes: bool = False  # whether it does so at the size that `infer` is asked for, in its own way
     longest: int | None = None  # the longer side at which it runs where nobody asks for another
     trained_at: tuple[int, int] | None = None  # height and width of the images a run's student learned from
-    preprocessing: str = "depthkd"  # whose way of resizing images and answers it takes
+    preprocessing: str = "depthkd"  # whose way of resizing images and predictions it takes
     decodes_latents: bool = False  # whether an autoencoder makes the prediction, with an error of its own
     takes_camera: bool = False  # whether its prediction depends on the intrinsics, where they are known
     max_depth: float | None = None  # the largest depth it can predict, in meters; None: any, or not metric

@@ -113,7 +113,7 @@ class OnnxDepth(DepthModel):
         return [graph, *(graph.parent / name for name in external_data(graph))]
 
     def forward(self, image: Image) -> DepthOutput:
-        """RGB in [0, 1] -> float32 depth, on the image's device, at the size that the graph answers.
+        """RGB in [0, 1] -> float32 depth, on the image's device, at the size of the graph's output.
 
         Raises:
             UserError: the graph cannot run at this size, or does not answer with one map an image.
@@ -147,7 +147,7 @@ class OnnxDepth(DepthModel):
         return torch.cat([self._run(part) for part in torch.split(pixels, max(1, count))])
 
     def _try_batch(self, pixels: Float[Tensor, "batch 3 height width"]) -> RawPrediction:
-        """The answer to each image alone; and find out whether the graph takes several at a time.
+        """The output for each image alone; and find out whether the graph takes several at a time.
 
         A batch size that is built in may end in an error, in one map, or in maps that mix the images.
         """
@@ -301,7 +301,7 @@ def letterbox(image: Image, size: tuple[int, int]) -> tuple[Resized, tuple[int, 
 
 
 def reason(error: Exception) -> str:
-    """What onnxruntime says of an error, in one line, without its codes and its places in C++."""
+    """onnxruntime's message about an error, in one line, without its codes and its places in C++."""
     text = " ".join(str(error).split())
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = (

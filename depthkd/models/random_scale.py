@@ -1,4 +1,4 @@
-"""RandomScaleShift: a teacher whose every answer has a scale and a shift of its own."""
+"""RandomScaleShift: a teacher whose every prediction has a scale and a shift of its own."""
 
 from collections.abc import Iterator
 from zlib import crc32
@@ -16,11 +16,11 @@ from depthkd.shapes import Image, PerImage
 class RandomScaleShift(DepthModel):
     """Another model's depth, of which every image's map is scaled and shifted at random.
 
-    The answers of an affine-invariant network are of unknown scale and shift, so that those for two windows
-    of one image need not fit each other: they "come from distinct depth domains" (Distill Any Depth, section
-    4.2), and without a normalization local-global distillation collapses (Table 1). A small teacher that has
-    only met one kind of scene answers in one domain and shows none of that; this makes it show it. Each image
-    of a call, which for local-global distillation is each window, gets
+    The predictions of an affine-invariant network are of unknown scale and shift, so that those for two
+    windows of one image need not fit each other: they "come from distinct depth domains" (Distill Any Depth,
+    section 4.2), and without a normalization local-global distillation collapses (Table 1). A small teacher
+    that has only met one kind of scene predicts in one domain and shows none of that; this makes it show it.
+    Each image of a call, which for local-global distillation is each window, gets
 
         scale * (depth + shift * deviation)
 
@@ -53,7 +53,7 @@ class RandomScaleShift(DepthModel):
             model.chooses_size,
         )
         self.keeps_head_fp32 = model.keeps_head_fp32
-        self.source = f"{model.source}, each answer of a random scale and shift"
+        self.source = f"{model.source}, each prediction of a random scale and shift"
         self.license, self.training_sets = model.license, model.training_sets
 
     def companions(self) -> list[DepthModel]:

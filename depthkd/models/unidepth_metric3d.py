@@ -25,7 +25,7 @@ from depthkd.paths import user_path
 from depthkd.shapes import Image
 
 CANONICAL_FOCAL_LENGTH = 1000.0  # Metric3D's, in pixels
-CODE = (".py", ".json", ".yaml", ".yml", ".toml")  # what a clone's answers depend on, besides weights
+CODE = (".py", ".json", ".yaml", ".yml", ".toml")  # what a clone's predictions depend on, besides weights
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
@@ -123,8 +123,8 @@ class UniDepth(HubDepth):
         cameras: list[tuple[Tensor, ...]] = [()] * len(pixels)
         if intrinsics is not None:  # its principal point counts from the image's corner
             cameras = [(crop_intrinsics(camera, -0.5, -0.5),) for camera in intrinsics]
-        answers = [self.network.infer(one, *camera) for one, camera in zip(pixels, cameras, strict=True)]
-        depths = [answer["depth"].float() for answer in answers]
+        outputs = [self.network.infer(one, *camera) for one, camera in zip(pixels, cameras, strict=True)]
+        depths = [output["depth"].float() for output in outputs]
         for depth in depths:
             if depth.numel() != height * width:
                 raise UserError(

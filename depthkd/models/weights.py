@@ -262,7 +262,7 @@ def refuse_run(path: Path, content: Mapping[str, object] | None = None) -> None:
 
 
 def refuse_broken(tensors: Mapping[str, Tensor], whose: str) -> None:
-    """Refuse weights with numbers that are not finite, which a network would answer NaN with, and those that
+    """Refuse weights with numbers that are not finite, which would make its predictions NaN, and those that
     are no plain numbers: quantized, complex, sparse.
 
     A mask may hold -inf: attention adds it where nothing is to be seen.

@@ -66,7 +66,7 @@ class MetricDepth(DepthModel):
 
     @abstractmethod
     def _read(self, stored: dict[str, Any]) -> None:
-        """Take over what preprocessor_config.json says of sizes."""
+        """Take the sizes from preprocessor_config.json."""
 
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> depth in `self.space` at the image's size."""
@@ -82,8 +82,8 @@ class ZoeDepth(MetricDepth):
     """ZoeDepth (Bhat et al., arXiv 2302.12288): `Intel/zoedepth-nyu`, `-kitti` and `-nyu-kitti`.
 
     As its transformers image processor does: the image is padded by its own mirror image, shrunk or
-    enlarged to about 384x512 with its aspect kept, and the border is cut off the result. An answer of
-    `infer` still has the border. Resolution and scale have no effect.
+    enlarged to about 384x512 with its aspect kept, and the border is cut off the result. The raw prediction
+    of `infer` still has the border. Resolution and scale have no effect.
 
     Args:
         source, license, revision, training_sets: see `MetricDepth`.
@@ -111,7 +111,7 @@ class ZoeDepth(MetricDepth):
         return torch.cat([self.network(part).predicted_depth for part in parts]).float()
 
     def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
-        """The answer at the padded image's size, bicubic, without the border."""
+        """The prediction at the padded image's size, bicubic, without the border."""
         (height, width), (rows, columns) = size, self.border(*size)
         padded = (height + 2 * rows, width + 2 * columns)
         depth = F.interpolate(raw[:, None], padded, mode="bicubic", align_corners=False)[:, 0]
@@ -146,7 +146,7 @@ class DepthPro(MetricDepth):
     """Depth Pro (Bochkovskii et al., arXiv 2410.02073): `apple/DepthPro-hf`.
 
     The network runs at 1536x1536 and estimates inverse depth for a focal length of one image width,
-    and the field of view, which makes it metric. An answer of `infer` is metric disparity, in 1/m.
+    and the field of view, which makes it metric. The raw prediction of `infer` is metric disparity, in 1/m.
     Without a head for the field of view the space is "scale depth". Resolution and scale have no
     effect.
 

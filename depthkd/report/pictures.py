@@ -32,7 +32,7 @@ INK, FAINT, PAPER = (20, 20, 20), (100, 100, 100), (255, 255, 255)
 
 @dataclass
 class SheetRow:
-    """One image with its truth, where there is one, and each model's answer.
+    """One image with its truth, where there is one, and each model's prediction.
 
     With `truth` (depth), `predictions` are depth maps in its unit; without, they are what the
     models said, in `spaces`. `captions` are printed under the predictions.

@@ -43,8 +43,8 @@ MADE_BY = "depthkd predict"  # what our pictures say in their header
 
 @dataclass(frozen=True)
 class Predictions:
-    """What `predict` wrote, a sentence for each image that it left out, and one for each of which the model
-    says nothing."""
+    """What `predict` wrote, a sentence for each image that it left out, and one for each without a
+    prediction."""
 
     arrays: list[Path]
     left_out: list[str]

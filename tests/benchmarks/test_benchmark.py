@@ -133,9 +133,9 @@ def test_valid_is_strictly_inside_the_range() -> None:
 def test_signed_disparities_keep_all_their_pixels() -> None:
     p, t, m = sample(3)
     p = torch.where(p == 0, 0.1, p)
-    centerd = p - p.median()
+    centered = p - p.median()
     once = MARIGOLD.score(p, AFFINE_DISPARITY, t, METRIC_DEPTH, m)
-    again = MARIGOLD.score(centerd, AFFINE_DISPARITY, t, METRIC_DEPTH, m)
+    again = MARIGOLD.score(centered, AFFINE_DISPARITY, t, METRIC_DEPTH, m)
     assert again["abs_rel"].item() == pytest.approx(once["abs_rel"].item(), rel=0.02)
 
 

@@ -139,8 +139,8 @@ def test_planes_are_planes_and_their_normals_are_the_returned_ones():
                 if face.sum() < 200:
                     continue
                 on_face = points[face]
-                centerd = on_face - on_face.mean(axis=0)
-                _, spread, axes = np.linalg.svd(centerd, full_matrices=False)
+                centered = on_face - on_face.mean(axis=0)
+                _, spread, axes = np.linalg.svd(centered, full_matrices=False)
                 assert spread[2] / np.sqrt(len(on_face)) < 1e-5 * on_face[:, 2].max()
                 if spread[1] > 1e-2 * spread[0]:
                     assert abs(axes[2] @ normal) > 0.9999

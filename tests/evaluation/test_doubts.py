@@ -111,7 +111,9 @@ def test_wrong_models_are_told_and_right_ones_are_not(made: str, error: float) -
     sign = [s for s in said if s == "m: the fitted scale is negative in 12 of 12 images: is `space` right?"]
     other = "depth" if space.quantity == "disparity" else "disparity"
     quantity = [
-        s for s in said if s.startswith(f"m: its answers go with {other} better than with {space.quantity}")
+        s
+        for s in said
+        if s.startswith(f"m: its predictions go with {other} better than with {space.quantity}")
     ]
     assert (len(sign), len(quantity)) == ("sign" in doubt, "quantity" in doubt), said
     assert len(said) == len(sign) + len(quantity)
@@ -175,8 +177,8 @@ def test_it_is_said_under_the_table_and_after_an_interruption(tmp_path: Path) ->
         assert found["metrics"]["turned"]["abs_rel"] < 0.02  # the metric is kept
         assert set(found["doubts"]) == {"turned", "depth", "metric"}
         assert found["doubts"]["turned"] == [turned]
-        assert [s.split(":")[1][:22] for s in found["doubts"]["depth"]] == [
-            " the fitted scale is n", " its answers go with d"
+        assert [s.split(":")[1][:26] for s in found["doubts"]["depth"]] == [
+            " the fitted scale is negat", " its predictions go with d"
         ]  # fmt: skip
         tables.append((tmp_path / "table.md").read_text())
     assert tables[0] == tables[1] and turned in tables[0] and "vertical ramp:" not in tables[0]

@@ -236,8 +236,8 @@ def test_the_gradient_is_that_of_the_loss_written_in_autograd(normalization: Nor
                 for values in (s[chosen], t[chosen]):
                     if not len(values):
                         continue
-                    centerd = values - values.median()
-                    pair.append(centerd / centerd.abs().mean().clamp(min=1e-6))
+                    centered = values - values.median()
+                    pair.append(centered / centered.abs().mean().clamp(min=1e-6))
                 if pair:
                     total = total + (pair[0] - pair[1]).abs().sum()
         losses.append(total / len(levels) / m.sum())

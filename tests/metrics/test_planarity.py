@@ -51,10 +51,10 @@ def test_bumps_are_measured_in_centimeters() -> None:
     target = plane(np.array([0.0, 1.0, 0.0]), 2.0)
     bumps = np.where(np.indices(SIZE).sum(0) % 2, 0.03, -0.03)
     points = back_project(target + bumps, EVERYWHERE, INTRINSICS)
-    centerd = points - points.mean(0)
-    normal = np.linalg.svd(centerd, full_matrices=False)[2][-1]
+    centered = points - points.mean(0)
+    normal = np.linalg.svd(centered, full_matrices=False)[2][-1]
     flatness, _ = errors(target + bumps, target, np.array([0.0, 1.0, 0.0]))
-    assert flatness == pytest.approx(100 * (centerd @ normal).std(), rel=1e-2)
+    assert flatness == pytest.approx(100 * (centered @ normal).std(), rel=1e-2)
     assert flatness == pytest.approx(3.0, rel=2e-2)
     assert np.abs(fitted_plane(points)[0]) == pytest.approx(np.abs(normal), abs=1e-9)
 
@@ -97,9 +97,9 @@ def test_the_metric_is_the_mean_over_all_planes_of_all_images(seed: int, counts:
             scaled = prediction * np.median(target[mask]) / np.median(prediction[mask])
             rows, columns = np.mgrid[1 : SIZE[0] + 1, 1 : SIZE[1] + 1]
             points = np.stack([(columns - 32.5) / 60, np.ones(SIZE), -(rows - 24.5) / 60]) * scaled
-            centerd = points[:, mask].T - points[:, mask].T.mean(0)
-            own = np.linalg.svd(centerd, full_matrices=False)[2][-1]
-            flatness.append(100 * (centerd @ own).std())
+            centered = points[:, mask].T - points[:, mask].T.mean(0)
+            own = np.linalg.svd(centered, full_matrices=False)[2][-1]
+            flatness.append(100 * (centered @ own).std())
             cosine = abs(own @ normal) / np.linalg.norm(normal)
             orientation.append(np.degrees(np.arccos(min(1.0, cosine))))
     found = metric.compute()

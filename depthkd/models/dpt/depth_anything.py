@@ -63,8 +63,8 @@ class DepthAnything(HuggingFaceDepth):
         license: of the weights; what their card says where None.
         gradient_checkpointing: recompute the encoder's activations in the backward pass.
         initialize: "encoder" takes the encoder alone from the weights; neck and head begin at random.
-        preprocessing: whose way of resizing images and answers: "depthkd", "authors" or "transformers", see
-            `HuggingFaceDepth`.
+        preprocessing: whose way of resizing images and predictions: "depthkd", "authors" or "transformers",
+            see `HuggingFaceDepth`.
 
     Raises:
         UserError: no such size or version, or weights that do not fit.

@@ -51,7 +51,7 @@ FILE_NAME = re.compile(
 
 @dataclass(frozen=True)
 class Official:
-    """What the name of an official file says of its weights."""
+    """Which weights an official file holds, by its name."""
 
     hub_id: str
     version: int

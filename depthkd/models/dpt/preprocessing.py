@@ -1,7 +1,7 @@
-"""How the owners of a network's code resize images and answers, where metrics must be just theirs.
+"""How the owners of a network's code resize images and predictions, where metrics must be just theirs.
 
 depthkd resizes bicubically, antialiased, and passes gradients. Depth Anything's authors and transformers
-do it otherwise, and the answers of one network then differ at the borders of things.
+do it otherwise, and the predictions of one network then differ at the borders of things.
 """
 
 import math
@@ -27,7 +27,7 @@ ResizedMap = Float[Tensor, "batch new_height new_width"]
 
 
 class OwnersPreprocessing(ABC):
-    """What stands between an image and a network, and between its answer and the image's size."""
+    """How an image is resized for a network, and its prediction for the image."""
 
     @abstractmethod
     def size(self, height: int, width: int, asked: Resolution, side: int | None) -> tuple[int, int]:
@@ -45,7 +45,7 @@ class OwnersPreprocessing(ABC):
 
     @abstractmethod
     def restored(self, depth: Map, size: tuple[int, int]) -> ResizedMap:
-        """The network's answer at an image's height and width."""
+        """The network's prediction at an image's height and width."""
 
 
 class AuthorsPreprocessing(OwnersPreprocessing):
@@ -194,7 +194,7 @@ def depth_anything_version(network: Any) -> int:
 
 
 class PreprocessedDepth(DepthModel):
-    """A model that resizes images and answers in depthkd's way, or in that of an owner of its code."""
+    """A model that resizes images and predictions in depthkd's way, or in that of its authors' code."""
 
     _owner: OwnersPreprocessing | None = None
 

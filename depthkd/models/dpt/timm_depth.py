@@ -224,7 +224,8 @@ def dpt_head(config: DepthAnythingConfig, plain: bool) -> tuple[Any, Any]:
 
 
 def head_config(channels: list[int], plain: bool, fusion: int) -> DepthAnythingConfig:
-    """Of transformers' neck and head; patches of one pixel, because the head is told the image's size."""
+    """The configuration of transformers' neck and head, with patches of one pixel: the head is given the
+    image's size."""
     widths = [max(1, channels[-1] // k) for k in (8, 4, 2, 1)] if plain else channels
     return DepthAnythingConfig(
         patch_size=1,

@@ -39,7 +39,7 @@ def velocity(latent: Latent, noise: Latent, alphas_cumprod: PerImage) -> Latent:
 
 
 def clean_latent(output: Latent, noisy: Latent, alphas_cumprod: PerImage, prediction: Prediction) -> Latent:
-    """x_0 by what a UNet says of x_t: x_0 itself ("sample"), v_t, or eps.
+    """x_0 from a UNet's output for x_t: x_0 itself ("sample"), v_t, or eps.
 
     Of v it is sqrt(abar_t) x_t - sqrt(1 - abar_t) v_t; of eps, (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t).
     """
@@ -62,7 +62,7 @@ class Parts(NamedTuple):
 
 
 class DepthDenoiser(LatentDepth):
-    """A UNet that tells a depth map's latent from a noisy one, beside the image's latent.
+    """A UNet that predicts a depth map's latent from a noisy one, beside the image's latent.
 
     One with Lotus's class embedding says x_0 itself, in one step from its last timestep; others say
     what their scheduler's config says.

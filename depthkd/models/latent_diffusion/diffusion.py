@@ -149,7 +149,7 @@ class Marigold(DepthDenoiser):
     Args:
         source: hub id or folder that the pipeline loads, such as prs-eth/marigold-depth-v1-0 or -v1-1.
         steps: of the denoising; what the source says where None.
-        ensemble: answers to align and take the median of.
+        ensemble: predictions to align and take the median of.
         text: a .npy or .safetensors file with the empty prompt's embedding instead of the text
             encoder; or "zeros".
         longest: the longer side at which it runs where nobody asks for another size, in pixels; None:

@@ -29,7 +29,7 @@ class FiffDepth(LatentDepth):
     """FiffDepth (Bai and Huang, arXiv 2412.00671): d0 = UNet(x0, t = 0), Eq. 1, without noise or schedule.
 
     Its authors have published no weights: it is what `FiffDepthFeedForward` trains, from Stable
-    Diffusion. The answer is that of t = 0; that of t = -1 (Eq. 4), UNet(d0, t = -1), on request.
+    Diffusion. The prediction is that of t = 0; that of t = -1 (Eq. 4), UNet(d0, t = -1), on request.
 
     Args:
         source: hub id or folder of Stable Diffusion, with `unet`, `vae`, `scheduler`, `tokenizer` and
@@ -37,7 +37,7 @@ class FiffDepth(LatentDepth):
         size: random weights instead of a source. "tiny", "mini" and "fine" are small UNets over a
             `TransformCodec`, or over `vae`; "large" is Stable Diffusion 2.1's own make.
         space: what the depth map's latent means; "affine disparity" or "affine depth".
-        step: whose answer it gives: 0, or -1 for a look at what it is trained to pass through.
+        step: whose prediction it gives: 0, or -1 for a look at what it is trained to pass through.
         vae: hub id or folder of another autoencoder than the source's `vae`, large or tiny.
         text: a .npy or .safetensors file with the empty prompt's embedding instead of the text
             encoder; or "zeros".

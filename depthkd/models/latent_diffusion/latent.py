@@ -31,7 +31,7 @@ class UNetDepth(DepthModel):
     Args:
         unet: a UNet2DConditionModel.
         vae: an AutoencoderKL, AutoencoderTiny or TransformCodec; its weights are frozen.
-        text: the text encoder's answer to an empty prompt.
+        text: the text encoder's embedding of an empty prompt.
         longest: the longer side at which it runs where nobody asks for another size, in pixels; None: the
             image's own size, or that which a run's student was trained at.
 
@@ -84,7 +84,7 @@ class UNetDepth(DepthModel):
     def denoise(
         self, latent: Latent, timestep: int | Int[Tensor, " batch"], labels: Tensor | None = None
     ) -> Said:
-        """What the UNet says at a timestep, for an empty prompt, float32.
+        """The UNet's output at a timestep, for an empty prompt, float32.
 
         Args:
             latent: with as many channels as the UNet takes.
@@ -156,7 +156,7 @@ class LatentDepth(UNetDepth):
 
     @torch.no_grad()
     def encode_decode_truth(self, depth: Map, mask: Mask, space: DepthSpace) -> Map:
-        """The truth, encoded as training does it, and decoded: no answer can be nearer than that."""
+        """The truth, encoded as in training, and decoded: no prediction can be nearer."""
         picture = label_picture(
             super().encode_decode_truth(depth, mask, space), mask, self.space.quantity, self.percentiles
         )

@@ -80,7 +80,7 @@ def load_unet(
 def empty_text(
     source: str, width: int, text: str | None = None, revision: str | None = None
 ) -> Float[Tensor, "1 tokens width"]:
-    """What a text encoder answers to an empty prompt, from wherever it can be had.
+    """The embedding of an empty prompt, from wherever it can be had.
 
     Args:
         source: hub id or folder with `tokenizer` and `text_encoder`, which are needed only here, or

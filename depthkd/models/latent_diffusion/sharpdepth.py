@@ -84,10 +84,10 @@ class SharpDepth(DepthDenoiser):
         longest: the longer side at which it runs where nobody asks for another size, in pixels; None:
             see `UNetDepth`. The paper's code: 768, and 1024 for benchmarks (configs/eval).
         variant: "paper" or "released".
-        alignment: of the UNet's first answer to the metric depth, before their difference: "scale_and_shift"
-            (paper), or "none" (released).
+        alignment: of the UNet's first estimate to the metric depth, before their difference:
+            "scale_and_shift" (paper), or "none" (released).
         blend: what is put where they differ: "noise" (paper), or "noised_answer" (released), which is
-            the first answer with the noise of t = 999.
+            the first estimate with the noise of t = 999.
         intrinsics: whether known cameras reach the metric model: yes (paper), or no (released).
         fit_size: where the last fit is made: at the "network"'s size, and no depth is under 1 mm (ours: the
             paper does not say); or (released) at the "image"'s, to which the sharpened map, the metric depth
@@ -248,7 +248,7 @@ class SharpDepth(DepthDenoiser):
 
         Args:
             normalized_metric: the metric depth in [0, 1].
-            first: the latent of the diffusion model's own answer.
+            first: the latent of the diffusion model's own prediction.
             noise: for z'_d.
             known: where the metric depth is; elsewhere e is 1, so that the sharpener is given noise there.
         """

@@ -30,7 +30,7 @@ class TransformCodec(nn.Module):
 
     Each block of each color channel becomes its `keep` x `keep` lowest frequencies: of the three
     orthonormal color channels, all of the brightness and a quarter of the other two. Depth is gray, so
-    its other two are 0. `encode` and `decode` are each other's transpose and answer as diffusers' do.
+    its other two are 0. `encode` and `decode` are each other's transpose and return what diffusers' do.
 
     Args:
         block: pixels a side of a block; the latent is so many times smaller. A power of 2.
