@@ -16,10 +16,7 @@ from tests.processes import run
 ROOT = Path(__file__).parent.parent
 
 
-def test_two_ranks_train_and_validate_like_one(tmp_path: Path, scene_shards: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/scenes").symlink_to(scene_shards)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+def test_two_ranks_train_and_validate_like_one(home: Path) -> None:
     words = [
         "fit",
         "--config",
@@ -31,10 +28,10 @@ def test_two_ranks_train_and_validate_like_one(tmp_path: Path, scene_shards: Pat
     words += ["--trainer.val_check_interval", "1", "--trainer.enable_progress_bar", "false"]
     words += ["--data.validation.studio.init_args.limit", "5"]  # an uneven last batch: 3 samples and 2
     for name, ranks, more in (("one", 1, ["1"]), ("two", 2, ["2", "--trainer.strategy", "ddp"])):
-        codes, output = run([*words, "--run", name, "--trainer.devices", *more], tmp_path, ranks)
+        codes, output = run([*words, "--run", name, "--trainer.devices", *more], home, ranks)
         assert codes == [0] * ranks, output
-    one, two = (read_checkpoint(tmp_path / f"{name}/checkpoints/last.ckpt") for name in ("one", "two"))
-    start = load_student(tmp_path / "one", fresh=True).state_dict()
+    one, two = (read_checkpoint(home / f"{name}/checkpoints/last.ckpt") for name in ("one", "two"))
+    start = load_student(home / "one", fresh=True).state_dict()
     ends = [
         torch.cat([(end["state_dict"][f"student.{k}"] - v).flatten() for k, v in start.items()])
         for end in (one, two)
@@ -45,7 +42,7 @@ def test_two_ranks_train_and_validate_like_one(tmp_path: Path, scene_shards: Pat
     assert alike.float().mean() > 0.99
     metrics = []
     for name in ("one", "two"):
-        log = EventAccumulator(str(tmp_path / name / "logs"))
+        log = EventAccumulator(str(home / name / "logs"))
         log.Reload()
         metrics.append(log.Scalars("val/studio/abs_rel")[-1].value)
     assert metrics[0] == pytest.approx(metrics[1], rel=1e-3)

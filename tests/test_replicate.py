@@ -86,12 +86,7 @@ def test_mistakes_get_a_sentence(tmp_path: Path, text: str, sentence: str) -> No
     assert ReplicatedRow().seeds == 2
 
 
-def test_rows_are_trained_scored_and_not_done_again(
-    tmp_path: Path, scene_shards: Path, command_line: CommandLine
-) -> None:
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/scenes").symlink_to(scene_shards)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+def test_rows_are_trained_scored_and_not_done_again(home: Path, command_line: CommandLine) -> None:
     teacher = ["--model.init_args.student.init_args.size", "tiny", "--trainer.max_steps", "1"]
     for name in ("teacher", "assistant_teacher"):
         words = [*teacher, "--trainer.val_check_interval", "1", "--data.batch_size", "4"]

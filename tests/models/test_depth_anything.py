@@ -13,6 +13,7 @@ from depthkd.models import DepthAnything, DepthModel, HuggingFaceDepth
 from depthkd.models.dpt.depth_anything import SHAPES, Size, depth_anything_config
 from depthkd.models.dpt.dpt import FAMILIES
 from depthkd.models.provenance import DEPTH_ANYTHING_V2
+from tests.models.checks import assert_fits_a_ramp
 
 
 def seeded(size: Size = "tiny", **arguments: object) -> DepthAnything:
@@ -87,19 +88,7 @@ def test_the_small_ones_answer_at_any_multiple_of_eight(size: Size) -> None:
 
 
 def test_it_fits_a_ramp_in_a_few_steps() -> None:
-    """Depth that depends on place and color: both must reach the output and its gradient the weights."""
-    model = seeded()
-    image = torch.rand(2, 3, 1, 1, generator=torch.Generator().manual_seed(1)).expand(2, 3, 32, 32)
-    target = torch.linspace(0.2, 1.8, 32).view(1, 32, 1) + image.mean(1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(40):
-        loss = (model(image).depth - target).abs().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.25 * losses[0]
+    assert_fits_a_ramp(seeded(), side=32, steps=40, left=0.25)
 
 
 def test_weights_of_the_same_kind_fill_everything(tmp_path: Path) -> None:

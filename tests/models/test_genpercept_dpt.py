@@ -17,6 +17,7 @@ from depthkd.models import DepthModel, Frozen, GenPerceptDPT
 from depthkd.models.latent_diffusion.genpercept_dpt import UNetDPT, load_head, to_unit_range
 from depthkd.models.latent_diffusion.latent import UNetDepth
 from tests.conftest import CommandLine
+from tests.models.checks import assert_state_dict_restores
 from tests.models.stable_diffusion import (
     DPT_CHANNELS,
     LEVELS,
@@ -185,12 +186,7 @@ def test_training_reaches_all_of_unet_and_head(tmp_path: Path) -> None:
 
 def test_a_state_dict_brings_back_the_whole_model_and_has_no_decoder(tmp_path: Path) -> None:
     one, other = model(tmp_path), model(tmp_path / "other")
-    with torch.no_grad():
-        for tensor in other.state_dict().values():
-            tensor.zero_()
-    other.load_state_dict(one.state_dict())
-    images = photographs(32, 32)
-    assert torch.equal(other.predict(images), one.predict(images))
+    assert_state_dict_restores(one, other, photographs(32, 32))
     idle = ("vae.decoder", "vae.post_quant_conv", "unet.conv_out", "unet.conv_norm_out")
     assert not [name for name in one.state_dict() if name.startswith(idle)]
 

@@ -18,6 +18,7 @@ from depthkd.models.latent_diffusion.latent_files import (
     load_unet,
     read_embedding,
 )
+from tests.models.checks import assert_state_dict_restores
 from tests.models.stable_diffusion import (
     WIDTH,
     autoencoder,
@@ -98,11 +99,7 @@ def test_all_but_the_autoencoder_can_be_trained(tmp_path: Path) -> None:
 
 def test_a_state_dict_brings_back_the_whole_model(tmp_path: Path) -> None:
     one, other = model(tmp_path), model(tmp_path / "other")
-    with torch.no_grad():
-        for tensor in other.state_dict().values():
-            tensor.zero_()
-    other.load_state_dict(one.state_dict())
-    assert torch.equal(other.predict(photographs(16, 16)), one.predict(photographs(16, 16)))
+    assert_state_dict_restores(one, other, photographs(16, 16))
     assert torch.equal(other.text, nothing(tmp_path / "base"))
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from depthkd.batch import AFFINE_DISPARITY
 from depthkd.models import DepthModel, Frozen, TimmDepth
 from depthkd.models.dpt.timm_depth import choose
+from tests.models.checks import assert_fits_a_ramp
 
 VIT: dict[str, Any] = {"embed_dim": 32, "depth": 6, "num_heads": 2}
 SWIN: dict[str, Any] = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 4)}
@@ -73,19 +74,7 @@ def test_any_backbone_answers_at_odd_sizes_and_all_of_it_learns(name: str) -> No
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "mobilenetv4_conv_small_035"])
 def test_it_fits_a_ramp_in_a_few_steps(name: str) -> None:
-    """Depth that depends on place and color: both must reach the output and its gradient the weights."""
-    model = build(name).train()
-    picture = torch.rand(2, 3, 1, 1, generator=torch.Generator().manual_seed(1)).expand(2, 3, 64, 64)
-    target = torch.linspace(0.2, 1.8, 64).view(1, 64, 1) + picture.mean(1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(60):
-        loss = (model(picture).depth - target).abs().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.3 * losses[0]
+    assert_fits_a_ramp(build(name).train(), side=64, steps=60, left=0.3)
 
 
 def test_the_head_reads_four_layers_of_a_plain_transformer() -> None:
