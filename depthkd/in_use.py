@@ -16,7 +16,7 @@ GLANCE = 0.5  # seconds; longer than another process's `check` ever takes
 
 
 class InUse:
-    """A file that says which process writes a folder; it ends with that process, however that ends.
+    """A lock file with the name of the process that writes a folder; the lock ends when the process does.
 
     Args:
         file: it is there as long as the folder is in use, or left by a process that was killed.
@@ -32,21 +32,21 @@ class InUse:
 
     @property
     def held(self) -> bool:
-        """Whether this process has it."""
+        """Whether this process holds the lock."""
         return self._held is not None
 
     def check(self) -> None:
-        """See that no other process has it; the ranks of one run may look at the same time.
+        """Check that no other process holds the lock; the ranks of one run may check at the same time.
 
         Raises:
-            UserError: one has; the sentence says which.
+            UserError: one does; the sentence says which.
         """
         if self._held is None and self.path.is_file():
             with suppress(FileNotFoundError), self.path.open() as file:
                 self._claim(file, fcntl.LOCK_SH)
 
     def take(self) -> None:
-        """Have it until this process ends, or calls `release`.
+        """Hold the lock until this process ends, or calls `release`.
 
         Raises:
             UserError: another process has it, or it cannot be written.
@@ -68,7 +68,7 @@ class InUse:
         self._held.flush()
 
     def release(self) -> None:
-        """Have it no longer."""
+        """Give the lock up."""
         if self._held is not None:
             self.path.unlink(missing_ok=True)
             self._held.close()

@@ -60,7 +60,7 @@ def picks(task: Task, model: EvaluatedModel, records: Records, count: int) -> di
 
 
 def draw(task: Task, predictions: RawPredictions, picks: Mapping[int, list[str]]) -> Drawings:
-    """Ask a model once more for the samples that are drawn, and keep small copies.
+    """Run a model once more on the samples that are drawn, and keep small copies of its predictions.
 
     A model that does not answer with maps gets no picture: its metrics have said so.
     """

@@ -1,5 +1,5 @@
-"""Metrics that take a processor as long as a network takes an accelerator: what they need of an image, and
-how they are computed, in this process or in one beside it."""
+"""The slow metrics, which take a CPU as long as the network takes a GPU: what they need of an image, and how
+they are computed, in this process or in a worker."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""One model on one benchmark, under one protocol or several: asked once, scored under each."""
+"""One model on one benchmark, under one protocol or several: run once, scored under each."""
 
 import time
 from collections import deque
@@ -59,7 +59,7 @@ class EvaluatedModel:
     knows_truth: bool = False
 
     def knowing_truth(self) -> "EvaluatedModel":
-        """The row that no prediction of this model can beat, because it passes an autoencoder."""
+        """The truth through the model's autoencoder: a row that no prediction of the model can beat."""
         name, weights = f"{self.name}, given the truth", f"{self.weights} given the truth"
         return replace(self, name=name, weights=weights, trivial=True, knows_truth=True)
 
@@ -117,7 +117,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Asked:
-    """What came of asking a model about a benchmark's samples, apart from the records.
+    """What running a model on a benchmark's samples has shown, besides the metrics in the records.
 
     Args:
         seconds: that it took.
@@ -185,7 +185,7 @@ def _ask(
     seed: int,
     out: Path | None,
 ) -> Asked:
-    """Put what is missing into the records; arguments as in `measure`."""
+    """Run the model on the samples that the records lack; arguments as in `measure`."""
     benchmark, name = tasks[0].benchmark, model.name
     missing: dict[str, set[int]] = {}
     for task in tasks:

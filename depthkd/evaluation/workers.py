@@ -1,4 +1,4 @@
-"""Metrics that take a processor as long as a network takes an accelerator, in processes beside it."""
+"""Worker processes for the slow metrics, so that the network need not wait for them."""
 
 import signal
 from concurrent.futures import Future, ProcessPoolExecutor

@@ -120,7 +120,7 @@ def index_tar(path: str | Path, cache: Path | None = None, images: bool = True) 
 
 
 def unread(index: TarIndex) -> str:
-    """What the members of a tar end in, in which no image is found, and what would be one."""
+    """Of a tar without any image: the suffixes of its members, and those that images have."""
     counts = np.bincount(index.kinds, minlength=len(index.suffixes))
     found = ", ".join(f".{suffix} ({count})" for suffix, count in zip(index.suffixes, counts, strict=True))
     return (

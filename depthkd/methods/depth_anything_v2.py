@@ -86,7 +86,7 @@ class SupervisedDepth(Method):
 
 @dataclass(frozen=True)
 class MetricWeights:
-    """Of the one term."""
+    """The weight of the one term."""
 
     scale_invariant_log: float = 1.0
 

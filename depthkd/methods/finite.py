@@ -144,7 +144,7 @@ class Finiteness:
         self._pending.append(BatchFacts(keys, list(losses), labels, values, ready))
 
     def read(self, step: int, student: nn.Module, scaled: bool) -> list[Unusable]:
-        """What has come of the batches since the last call; see to it that their loss is finite.
+        """Count the labels of the batches since the last call, and check that the losses are finite.
 
         Args:
             step: the optimizer step that comes next, counted from 1.
@@ -152,7 +152,7 @@ class Finiteness:
             scaled: whether a gradient scaler skips steps that overflow, which is normal now and then.
 
         Returns:
-            What each source of each batch has of samples that cannot be learned from.
+            For each source of each batch, the samples that cannot be learned from.
 
         Raises:
             UserError: the loss is not finite, and no scaler skips the step; or one has skipped 16 in a row.

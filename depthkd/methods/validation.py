@@ -39,7 +39,7 @@ class Validation:
         self.means: dict[str, MeanOverImages] = {}
 
     def benchmarks(self) -> dict[str, Benchmark]:
-        """Those of the datamodule that Lightning has brought together with the method."""
+        """The benchmarks of the datamodule, by name."""
         trainer: Any = self.method.trainer  # whose `datamodule` Lightning sets without declaring it
         benchmarks: dict[str, Benchmark] = trainer.datamodule.validation
         return benchmarks

@@ -83,9 +83,8 @@ def load_safetensors(network_class: Any, source: str, revision: str | None = Non
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without transformers' report of what does not fit, which is a page, and the hub's of each attempt to
-    reach it, for the sentences are ours; and without its progress bar, where reading takes no longer than
-    people wait."""
+    """Silence what depthkd says itself in one sentence: transformers' page about weights that do not fit, and
+    the hub's log of every attempt to reach it. Its progress bar shows only if reading takes a while."""
     verbosity, hook = logging.get_verbosity(), logging.set_tqdm_hook(_late)
     hub = getLogger("huggingface_hub")
     level = hub.level

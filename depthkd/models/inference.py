@@ -69,8 +69,8 @@ def predict_sample(
 
 
 def says_nothing(prediction: Float[Tensor, "1 height width"]) -> str | None:
-    """What a prediction consists of, where that is not depth: numbers that are not finite, or one value; None
-    of one that says something."""
+    """What is in a prediction that cannot be depth, because it has numbers that are not finite, or one value
+    everywhere; None for any other."""
     broken = int((~torch.isfinite(prediction)).sum())
     if broken:
         return f"{broken} numbers that are not finite, of {prediction.numel()}"

@@ -1,4 +1,4 @@
-"""Depth Anything V1 and V2 (Yang et al., CVPR and NeurIPS 2024), and two small ones of the same make."""
+"""Depth Anything V1 and V2 (Yang et al., CVPR and NeurIPS 2024), and two small ones built alike."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Networks of Stable Diffusion's make with random weights: of full size, and small enough for two cores."""
+"""Networks built like Stable Diffusion's, with random weights: full-size, or small enough for two cores."""
 
 from typing import Any, Literal
 
