@@ -1,7 +1,9 @@
 """Keys and class paths of version 0.1 in configs, run folders and checkpoints, read as todays."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import yaml
 
 ARGUMENTS = {"initialise": "initialize", "licence": "license"}
 CLASSES = {"ColourPerturbation": "ColorPerturbation"}  # the last part of a class path
@@ -12,15 +14,13 @@ def modern(tree: Any) -> Any:
     """A config with today's keys, where they are depthkd's own."""
     if isinstance(tree, list):
         return [modern(item) for item in tree]
+    if isinstance(tree, str):
+        return _class(tree)
     if not isinstance(tree, Mapping):
         return tree
     found = {key: modern(value) for key, value in tree.items()}
-    path = found.get("class_path")
-    if isinstance(path, str) and path.startswith("depthkd."):
-        package, _, name = path.rpartition(".")
-        found["class_path"] = f"{package}.{CLASSES.get(name, name)}"
-        if isinstance(found.get("init_args"), dict):
-            found["init_args"] = _renamed(found["init_args"], ARGUMENTS)
+    if "class_path" in found and _is_ours(found["class_path"]) and isinstance(found.get("init_args"), dict):
+        found["init_args"] = _renamed(found["init_args"], ARGUMENTS)
     if isinstance(found.get("claims"), list):
         claims = found["claims"]
         found["claims"] = [_renamed(c, OF_CLAIMS) if isinstance(c, dict) else c for c in claims]
@@ -28,18 +28,64 @@ def modern(tree: Any) -> Any:
     return found
 
 
-def modern_option(word: str) -> str:
-    """An option such as --model.init_args.student.init_args.licence with today's names."""
-    option, equals, value = word.partition("=")
-    if not option.startswith("--"):
-        return word
-    above, dot, last = option.rpartition(".")
-    return f"{above}{dot}{ARGUMENTS.get(last, last) if dot else last}{equals}{value}"
+def modern_options(words: Sequence[str], config: Mapping[str, Any]) -> list[str]:
+    """Options such as --model.init_args.student.init_args.licence, and their values, with today's names.
+
+    Args:
+        words: of a command line.
+        config: its configs, which say of which class the arguments are that options set.
+    """
+    classes: dict[str, str] = {}
+    found, option = [], ""
+    for word in words:
+        name, equals, value = word.partition("=") if word.startswith("--") else (option, "", word)
+        option = name if word.startswith("--") and not equals else ""
+        above, dot, last = name.rpartition(".")
+        of_class = above.removesuffix(".init_args")
+        path = _value(value, last.lstrip("-"))
+        if last == "class_path" or "." in path:
+            classes[above if last == "class_path" else name] = path
+        if dot and last in ARGUMENTS and _is_ours(classes.get(of_class) or _class_path(config, of_class)):
+            name = f"{above}.{ARGUMENTS[last]}"
+        found.append(f"{name}{equals}{path}" if word.startswith("--") else path)
+    return found
 
 
 def modern_teacher(teacher: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of a teacher."""
     return _renamed(teacher, ARGUMENTS)
+
+
+def _value(text: str, key: str) -> str:
+    """An option's value: a mapping or a list in YAML, a class path, or anything else, which stays."""
+    if text[:1] not in ("{", "["):
+        return _class(text)
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    now = modern({key: tree})
+    return text if now == {key: tree} else yaml.safe_dump(next(iter(now.values())), default_flow_style=True)
+
+
+def _class(path: str) -> str:
+    """A class path with today's name of the class; any other text as it is."""
+    package, dot, name = path.rpartition(".")
+    return f"{package}{dot}{CLASSES[name]}" if name in CLASSES and _is_ours(path) else path
+
+
+def _is_ours(path: object) -> bool:
+    """Whether a class path is of a class of depthkd, or may be: a bare name, or none."""
+    return path is None or (isinstance(path, str) and ("." not in path or path.startswith("depthkd.")))
+
+
+def _class_path(config: Mapping[str, Any], option: str) -> str | None:
+    """The class path in a config where an option's name leads."""
+    tree: Any = config
+    for key in option.lstrip("-").split("."):
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    path = tree.get("class_path") if isinstance(tree, Mapping) else tree
+    return path if isinstance(path, str) else None
 
 
 def _renamed(tree: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -101,6 +101,34 @@ def test_mappings_merge_and_a_new_class_drops_the_old_ones_arguments() -> None:
     assert under["a"] == {"x": 1, "y": [1, 2]}
 
 
+def test_old_names_are_read_from_overrides_and_options(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(
+        "models: {a: {class_path: depthkd.models.DepthAnything, init_args: {size: mini, initialize: all}}, "
+        "b: {class_path: m.Mine, init_args: {licence: mit}}}\n"
+        "color: depthkd.methods.perturbation.ColourPerturbation\n"
+        "rows: {}\nclaims: []\nmetrics: [delta1]\n"
+    )
+    over = tmp_path / "over.yaml"
+    over.write_text("base: base.yaml\nmodels: {a: {init_args: {initialise: encoder}}}\nfigures: [abs_rel]\n")
+    tree = load_config(over)
+    assert tree["models"]["a"]["init_args"] == {"size": "mini", "initialize": "encoder"}
+    assert tree["models"]["b"]["init_args"] == {"licence": "mit"}
+    assert tree["color"] == "depthkd.methods.perturbation.ColorPerturbation"
+    assert tree["metrics"] == ["abs_rel"] and "figures" not in tree
+
+    words = ["--models.a.init_args.licence", "mit", "--models.b.init_args.licence=foo"]
+    words += ["--models.c.class_path", "m.Mine", "--models.c.init_args.licence", "foo"]
+    words += ["--models.d", "m.Mine", "--models.d.licence", "foo"]
+    words += ["--claims", "[{row: a, figure: abs_rel}]"]
+    words += ["--models.e={class_path: depthkd.models.DepthAnything, init_args: {initialise: all}}"]
+    words += ["--p.class_path", "depthkd.methods.perturbation.ColourPerturbation", "runs/a"]
+    found = compose(["--config", str(over), *words]).arguments[2:]
+    assert found[0] == "--models.a.init_args.license" and found[2:12] == words[2:12]
+    assert yaml.safe_load(found[12]) == [{"row": "a", "metric": "abs_rel"}]
+    assert yaml.safe_load(found[13].partition("=")[2])["init_args"] == {"initialize": "all"}
+    assert found[14:] == ["--p.class_path", "depthkd.methods.perturbation.ColorPerturbation", "runs/a"]
+
+
 def test_bases_and_several_configs_merge_in_order(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "low.yaml").write_text("a: {x: 1, y: 1, z: 1}")

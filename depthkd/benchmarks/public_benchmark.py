@@ -77,9 +77,14 @@ class PublicBenchmark(Benchmark):
         """Whether all samples are scored that papers score, and no others."""
         return self.dataset.split is None and self.limit is None
 
-    def __len__(self) -> int:
-        most = self.samples_scored if self.papers_samples else self.limit
+    @property
+    def drawn(self) -> int:
+        """How many samples `limit` chooses from: those that papers score, or all of a list."""
+        most = self.samples_scored if self.dataset.split is None else None
         return len(self.dataset) if most is None else min(most, len(self.dataset))
+
+    def __len__(self) -> int:
+        return self.drawn if self.limit is None else min(self.limit, self.drawn)
 
     def place(self, index: int) -> int:
         """Which sample of the data set has this index, of those that `limit` leaves.
@@ -89,7 +94,7 @@ class PublicBenchmark(Benchmark):
         """
         if not 0 <= index < len(self):
             raise IndexError(f"benchmark '{self.name}' has {len(self)} samples, so no index {index}")
-        return index * len(self.dataset) // len(self)
+        return index * self.drawn // len(self) * len(self.dataset) // self.drawn
 
     def sample(self, index: int) -> Sample:
         """Sample `index` of those that `limit` leaves, as it is scored.

@@ -55,6 +55,7 @@ class Booster(DepthDataset):
         "<scene>/{camera_00,camera_02}/im*.png, <scene>/disp_{00,02}.npy and <scene>/calib_00-02.xml, as in "
         "Booster's train/balanced"
     )
+    words = 3
     places = ("booster", "Booster", "booster_gt")
     folders = ("", "train/balanced", "balanced")
 

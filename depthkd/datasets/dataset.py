@@ -109,6 +109,7 @@ class ListedDataset(Dataset):
         splits: name -> the list that comes with depthkd; None where `own_lines` knows the samples itself.
         folders: under a root that is a folder, where the list's paths may begin.
         places: where it may stand below a folder with several data sets.
+        words: how many words a line of a list has at least.
 
     Raises:
         MissingFileError: (on first use) there is no root, or no list; the sentence says what is
@@ -119,6 +120,7 @@ class ListedDataset(Dataset):
     splits: ClassVar[Mapping[str, str | None]] = {}
     folders: ClassVar[tuple[str, ...]] = ("",)
     places: ClassVar[tuple[str, ...]] = ()
+    words: int = 1
 
     def __init__(self, root: str | Path, split: str | Path | None = None) -> None:
         self.root = user_path(root)
@@ -163,9 +165,18 @@ class ListedDataset(Dataset):
 
     def _from_file(self, path: Path) -> list[str]:
         if not path.is_file():
-            known = f"; its splits are {', '.join(self.splits)}" if self.splits else ""
-            raise MissingFileError(f"data set '{self.name}': there is no list {path}{known}")
-        return [line for line in path.read_text().splitlines() if line.strip()]
+            known = f"its splits are {', '.join(self.splits)}" if self.splits else "it has no named splits"
+            raise MissingFileError(f"data set '{self.name}': there is no list {path}; {known}")
+        try:
+            lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise UserError(f"data set '{self.name}': {path} is no text; it would be a list") from error
+        short = next((line for line in lines if len(line.split()) < self.words), None)
+        if short is not None:
+            raise UserError(
+                f"data set '{self.name}': the line '{short}' of {path} would have {self.words} words or more"
+            )
+        return lines
 
     def nothing_here(self, what: str) -> MissingFileError:
         """The error about a root without any sample."""
@@ -244,6 +255,8 @@ class DepthDataset(ListedDataset):
         root, split: see `ListedDataset`.
     """
 
+    words = 2
+
     def sample_of(self, line: list[str]) -> Sample:
         """See `ListedDataset.sample_of`."""
         image, depth, mask = self.decode(line)
@@ -252,6 +265,20 @@ class DepthDataset(ListedDataset):
                 f"data set '{self.name}': {line[0]} has {image.shape[:2]} pixels, but its truth {mask.shape}"
             )
         return Sample(line[0], image, depth, mask, self.intrinsics(line), METRIC_DEPTH)
+
+    def numbers(self, line: list[str], first: int, end: int) -> list[float]:
+        """Words of a line that are numbers.
+
+        Raises:
+            BadSample: they are not.
+        """
+        try:
+            return [float(word) for word in line[first:end]]
+        except ValueError as error:
+            raise BadSample(
+                f"data set '{self.name}': words {first + 1} to {end} of the line '{' '.join(line)}' would be "
+                "numbers"
+            ) from error
 
     def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"] | None:
         """The camera of what `decode` gives, as in `Sample`; None where the data set does not say."""

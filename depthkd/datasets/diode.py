@@ -34,6 +34,7 @@ class DIODE(DepthDataset):
     title = "DIODE"
     splits: ClassVar = {"test": "diode_val_771.txt"}
     layout = "{indoors,outdoor}/scene_*/scan_*/*{.png,_depth.npy,_depth_mask.npy}, as in DIODE's val.tar"
+    words = 3
     places = ("diode/diode_val.tar", "diode/diode_val", "diode")
     folders = ("", "val")
 

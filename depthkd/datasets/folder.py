@@ -195,18 +195,26 @@ def read_intrinsics(path: Path) -> dict[str, Camera]:
     if path.suffix.lower() == ".json":
         try:
             tree = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is not JSON: {error}") from error
         if not isinstance(tree, dict):
             raise UserError(f"{path} would be a JSON of the form {{image: [fx, fy, cx, cy]}}")
         return {_normal(name): _camera(value, f"{path}: '{name}'") for name, value in tree.items()}
-    lines = csv.DictReader(io.StringIO(text))
-    if not set(COLUMNS) <= set(lines.fieldnames or ()):
-        raise UserError(f"{path} would be a CSV with the columns {', '.join(COLUMNS)}")
-    return {
-        _normal(line["image"]): _camera([line[name] for name in COLUMNS[1:]], f"{path}, line {number}")
-        for number, line in enumerate(lines, 2)
-    }
+    lines = csv.DictReader(io.StringIO(text), restval="")
+    try:
+        if not set(COLUMNS) <= set(lines.fieldnames or ()):
+            raise UserError(f"{path} would be a CSV with the columns {', '.join(COLUMNS)}")
+        rows = list(lines)
+    except csv.Error as error:
+        raise UserError(f"{path} is not CSV: {error}") from error
+    found: dict[str, Camera] = {}
+    for number, row in enumerate(rows, 2):
+        camera = _camera([row[name] for name in COLUMNS[1:]], f"{path}, line {number}")
+        if not row["image"].strip():
+            raise UserError(f"{path}, line {number} names no image")
+        if found.setdefault(_normal(row["image"]), camera) != camera:
+            raise UserError(f"{path}, line {number}: {row['image']} has other intrinsics in a line above")
+    return found
 
 
 def _normal(name: str) -> str:
@@ -219,7 +227,7 @@ def _camera(values: object, where: str) -> Camera:
     try:
         fx, fy, cx, cy = (float(value) for value in numbers)
         sound = min(fx, fy) > 0 and all(map(math.isfinite, (fx, fy, cx, cy)))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         sound = False
     if not sound:
         raise UserError(f"{where} {told} would be fx,fy,cx,cy in pixels, fx and fy above 0")

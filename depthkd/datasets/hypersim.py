@@ -11,7 +11,7 @@ from jaxtyping import Float64
 
 from depthkd.datasets.dataset import Decoded, DepthDataset
 from depthkd.datasets.encodings import measured, read_hdf5
-from depthkd.errors import MissingFileError
+from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
 from depthkd.geometry import camera_matrix, distance_to_z
@@ -108,7 +108,14 @@ class Hypersim(DepthDataset):
             MissingFileError: the root holds neither naming's images, or nothing says of which split they are.
         """
         if SPLIT_TABLE in self.archive:
-            return partition_lines(self.archive.read(SPLIT_TABLE).decode(), split or "val")
+            try:
+                return partition_lines(self.archive.read(SPLIT_TABLE).decode(), split or "val")
+            except (KeyError, ValueError, TypeError) as error:
+                raise UserError(
+                    f"data set '{self.name}': {self.root / SPLIT_TABLE} is not the owners' table, with "
+                    f"scene_name, camera_name, frame_id, included_in_public_release and "
+                    f"split_partition_name: {error}"
+                ) from error
         pairs = [(name, truth_of(name)) for name in self.archive.names()]
         lines = [f"{image} {truth}" for image, truth in pairs if truth]
         if not lines:

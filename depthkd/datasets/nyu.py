@@ -51,6 +51,7 @@ class NYUv2(DepthDataset):
     ) -> None:
         super().__init__(root, split)
         self.truth = truth
+        self.words = 2 if truth == "raw" else 3
 
     @cached_property
     def archive(self) -> Archive:

@@ -22,6 +22,7 @@ class Sintel(DepthDataset):
     title = "Sintel"
     splits: ClassVar = {"test": "sintel.txt"}
     layout = "final/<film>/*.png and depth/<film>/*.dpt, as in training/ of MPI-Sintel-complete and its depth"
+    words = 1
     places = ("sintel", "MPI-Sintel-complete", "MPI-Sintel")
     folders = ("", "training")
 

@@ -24,12 +24,13 @@ class Spring(DepthDataset):
     title = "Spring"
     splits: ClassVar = {"test": "spring_test.txt"}
     layout = "<scene>/frame_left/*.png and <scene>/disp1_left/*.dsp5, as in Spring's train/"
+    words = 6
     places = ("spring", "Spring")
     folders = ("", "train")
 
     def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"]:
         """The list's camera, whose principal point counts from the image's corner."""
-        fx, fy, cx, cy = (float(word) for word in line[2:6])
+        fx, fy, cx, cy = self.numbers(line, 2, 6)
         return camera_matrix(fx, fy, cx - 0.5, cy - 0.5)
 
     def decode(self, line: list[str]) -> Decoded:
@@ -37,4 +38,4 @@ class Spring(DepthDataset):
         image = decode_image(self.archive.read(line[0]), line[0])
         disparity = read_dsp5(self.archive.read(line[1]), line[1])[::2, ::2]
         with np.errstate(divide="ignore"):
-            return image, *rendered(float(line[2]) * BASELINE / disparity)
+            return image, *rendered(self.numbers(line, 2, 3)[0] * BASELINE / disparity)

@@ -24,6 +24,7 @@ class UnrealStereo4K(DepthDataset):
     title = "UnrealStereo4K"
     splits: ClassVar = {"test": "unrealstereo4k_test.txt"}
     layout = "Image0/*.png and Disp0/*.npy of sequence 00008"
+    words = 3
     places = ("unrealstereo4k", "UnrealStereo4K")
     folders = ("", "00008")
 
@@ -40,4 +41,4 @@ class UnrealStereo4K(DepthDataset):
         image = decode_image(self.archive.read(line[0]), line[0])
         disparity, known = read_depth_npy(self.archive.read(line[1]), name=line[1])
         with np.errstate(divide="ignore"):
-            return image, *rendered(float(line[2]) / disparity, known)
+            return image, *rendered(self.numbers(line, 2, 3)[0] / disparity, known)

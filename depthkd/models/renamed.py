@@ -25,10 +25,12 @@ class RenamedNames:
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
-        for old in RENAMED.keys() & vars(cls).keys():
-            _warn(old, cls)
-            value = vars(cls)[old]
-            setattr(cls, RENAMED[old], _override(value) if old in METHODS else value)
+        for old, new in RENAMED.items():
+            olds, news = _first(cls, old), _first(cls, new)
+            if olds < news:
+                _warn(old, cls)
+                value = vars(cls.__mro__[olds])[old]
+                setattr(cls, new, _override(value) if old in METHODS else value)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ATTRIBUTES:
@@ -40,6 +42,13 @@ class RenamedNames:
             _warn(name, type(self))
             return getattr(self, ATTRIBUTES[name])
         return super().__getattr__(name)  # type: ignore[misc]  # torch's Module has it
+
+
+def _first(cls: type, name: str) -> int:
+    """Which class in the order of resolution has the name first, apart from this module's."""
+    kinds = [kind for kind in cls.__mro__ if kind is not RenamedNames]
+    found = next((kind for kind in kinds if name in vars(kind)), RenamedNames)
+    return cls.__mro__.index(found)
 
 
 def _override(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from depthkd.errors import MissingFileError, UserError
-from depthkd.old_names import modern, modern_option
+from depthkd.old_names import modern, modern_options
 from depthkd.paths import user_path
 
 Tree = dict[str, Any]
@@ -68,7 +68,7 @@ def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
     base = tree.pop("base", None)
     if base is None:
         return tree
-    return merge(load_config(path.parent / user_path(base), (*above, path)), tree)
+    return dict(modern(merge(load_config(path.parent / user_path(base), (*above, path)), tree)))
 
 
 @dataclass
@@ -104,13 +104,14 @@ def compose(arguments: list[str]) -> Command:
     for word in words:
         flag, equals, value = word.partition("=")
         if flag not in ("--config", "-c"):
-            rest.append(modern_option(word))
+            rest.append(word)
             continue
         value = value if equals else next(words, "")
         if not value:
             raise UserError(f"{flag} wants a file, such as {flag} configs/cross_context.yaml")
         last = user_path(value)
-        tree = merge(tree, load_config(last))
+        tree = dict(modern(merge(tree, load_config(last))))
+    rest = modern_options(rest, tree)
     if last is None:
         return Command(rest)
     needs = tree.pop("needs", {})

@@ -332,7 +332,9 @@ def test_nuscenes_takes_a_thousand(root: Root) -> None:
     spread = [benchmark.dataset.line(benchmark.place(i)) for i in range(len(benchmark))]
     assert (len(spread), spread[1][0]) == (1000, "samples/CAM_FRONT/0001.jpg")
     assert spread[-1][1] == "depth/CAM_FRONT/1498.png"
-    assert len(NuScenes(root(many | truths), limit=1200)) == 1200
+    assert len(NuScenes(root(many | truths), limit=1200)) == 1000
+    seven = NuScenes(root(many | truths), limit=7)  # of the thousand, as version 0.1 drew them
+    assert [seven.place(i) for i in range(7)] == [0, 213, 427, 642, 856, 1071, 1285]
 
 
 def test_nuscenes_knows_its_cameras(root: Root) -> None:

@@ -13,7 +13,7 @@ from depthkd.datasets.folder import FolderDataset, read_intrinsics
 from depthkd.datasets.packing import Packer
 from depthkd.datasets.scenes import Scenes, scene
 from depthkd.errors import UserError
-from depthkd.formats.sample import Sample
+from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.shard_samples import decode_sample
 from depthkd.formats.tar import index_tar
 from depthkd.verbs.shards.pack import pack
@@ -170,6 +170,54 @@ def test_intrinsics_that_make_no_sense_are_sentences(text: str, sentence: str, t
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(UserError, match=sentence):
         FolderDataset(folder(tmp_path)["images"], intrinsics=str(tmp_path / "c.json"))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("fx,fy,cx,cy,image\n60,60,1,2\n", "line 2 names no image"),
+        ("image,fx,fy,cx,cy\na.png,60,60,1\n", "line 2 60,60,1, would be fx,fy,cx,cy"),
+        ("image,fx,fy,cx,cy\na.png,60,60,1,2\na.png,61,60,1,2\n", "line 3: a.png has other intrinsics"),
+        ("image,fx,fy,cx,cy\n" + 140000 * "a" + ",60,60,1,2\n", "is not CSV"),
+    ],
+)
+def test_tables_of_intrinsics_that_are_broken(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        read_intrinsics(tmp_path / "c.csv")
+
+
+def test_numbers_of_any_length_and_depth_are_sentences(tmp_path: Path) -> None:
+    for text in (f'{{"a.png": [{"9" * 400}, 1, 1, 1]}}', "[" * 100000):
+        (tmp_path / "c.json").write_text(text)
+        with pytest.raises(UserError, match=r"c\.json"):
+            read_intrinsics(tmp_path / "c.json")
+
+
+def test_lists_and_tables_that_are_broken_are_sentences(root: Root, tmp_path: Path) -> None:
+    streets = root(virtual_kitti(("Scene02",)))
+    words = {"dataset": "virtual_kitti_2", "root": str(streets), "out": f"{tmp_path}/o.tar"}
+    for text, sentence in (
+        (b"", "has no samples here"),
+        (b"a.jpg\n", "the line 'a.jpg' of .* would have 2 words or more"),
+        (b"\xff\xfe\x00", "is no text"),
+    ):
+        (tmp_path / "list.txt").write_bytes(text)
+        with pytest.raises(UserError, match=sentence):
+            pack(**words, split=str(tmp_path / "list.txt"))
+    with pytest.raises(UserError, match="--dataset knows its own files"):
+        pack(**words, split="train", max_depth=3.0)
+    assert not list(tmp_path.glob("*.tar"))
+    with pytest.raises(UserError, match="there is no list val; it has no named splits"):
+        _ = datasets.AM2k(streets, "val").lines
+    (tmp_path / "spring.txt").write_text("a.png a.dsp5 x 1 2 3\n")
+    with pytest.raises(BadSample, match=r"words 3 to 6 of the line .* would be numbers"):
+        spring = datasets.Spring(streets, tmp_path / "spring.txt")
+        spring.intrinsics(spring.line(0))
+    for table in ("a,b\n1,2\n", TABLE.replace("cam_00,0", "cam_00,x")):
+        rooms = root({"metadata_images_split_scene_v1.csv": table.encode()})
+        with pytest.raises(UserError, match="is not the owners' table"):
+            _ = datasets.Hypersim(rooms, "train").lines
 
 
 def test_a_table_of_intrinsics_without_its_columns(tmp_path: Path) -> None:

@@ -56,6 +56,32 @@ def test_overrides_of_old_names_count_and_warn() -> None:
     assert Wrapper(model).license == "mit"
 
 
+def test_an_old_name_in_a_mixin_counts() -> None:
+    class Mixin:
+        licence = "mit"
+
+        def answer(self, image: Tensor) -> Tensor:
+            return torch.full_like(image[:, 0], 7.0)
+
+    with pytest.warns(FutureWarning) as told:
+
+        class Mixed(Mixin, Level):
+            pass
+
+    assert len(told) == 2
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        class Renamed(Mixed):  # its new name comes before the old one
+            def predict_raw(self, image: Tensor) -> Tensor:
+                return torch.full_like(image[:, 0], 8.0)
+
+    image = torch.rand(1, 3, 2, 2)
+    assert (Mixed().predict(image) == 7).all() and Mixed().license == "mit"
+    assert (Renamed().predict(image) == 8).all()
+
+
 def test_old_names_can_be_asked_for() -> None:
     model = Level(3.0)
     for name, new in RENAMED.items():

@@ -49,8 +49,8 @@ def pack(
     root: str | None = None,
     split: str | None = None,
 ) -> Packed:
-    """Write a data set, or images with their depth or without, into tar shards; image files are copied as
-    they are.
+    """Write a data set, or images with their depth or without, into tar shards; images that are files of
+    their own are copied as they are.
 
     Args:
         images: files, folders (not their subfolders), patterns such as 'photos/*.jpg', 'photos/**' or
@@ -92,11 +92,15 @@ def pack(
             raise UserError("--root and --split are of a data set, and no --dataset is given")
         found: Dataset = _folder(images, depth, space, scale, offset, invalid, intrinsics, max_depth, pair)
     else:
-        if not (images is depth is scale is intrinsics is None and pair == "name"):
+        described = (images, depth, scale, intrinsics, max_depth, space, offset, invalid, pair)
+        if described != (None, None, None, None, None, "metric depth", 0.0, "0", "name"):
             raise UserError(
-                "--dataset knows its own files: leave out --images, --depth and what describes them"
+                "--dataset knows its own files: leave out --images, --depth and what describes them, such as "
+                "--space, --invalid and --max_depth"
             )
         found = _named(dataset, root, split)
+    if not len(found):
+        raise UserError(f"data set '{found.name}' has no samples here; --split chooses others")
     layout: Layout = format or ("sa1b" if found.space is None else "labelled")
     if (layout == "labelled") != (found.space is not None):
         raise UserError("--format labelled needs depth, and the others have none; leave --format out")
