@@ -81,12 +81,16 @@ class Task:
         """The note about a model that the protocol cannot score, where that is optional; None: it can.
 
         Raises:
-            UserError: it cannot, and the model is not optional.
+            UserError: it cannot, and the model is not optional; or the benchmark cannot be read.
         """
         if not self.fitted:
             return None
         try:
-            self.protocol.check(space, truth_space(self.benchmark))
+            truth = truth_space(self.benchmark)
+        except UserError as error:
+            raise UserError(f"benchmark '{self.title}': {error}") from error
+        try:
+            self.protocol.check(space, truth)
         except UserError as error:
             if not optional:
                 raise UserError(f"model '{name}' on benchmark '{self.title}': {error}") from error
