@@ -1,4 +1,4 @@
-"""Keys and class paths of version 0.1 in configs, run folders and checkpoints, read as todays."""
+"""Keys and class paths of version 0.1 in configs, run folders and checkpoints, read as today's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,19 +35,27 @@ def modern_options(words: Sequence[str], config: Mapping[str, Any]) -> list[str]
         words: of a command line.
         config: its configs, which say of which class the arguments are that options set.
     """
-    classes: dict[str, str] = {}
+    values: dict[str, str] = {}
+
+    def renamed(option: str) -> str:
+        above, dot, last = option.rpartition(".")
+        of_class = above.removesuffix(".init_args")
+        path = values.get(of_class) or _class_path(config, of_class)
+        return f"{above}.{ARGUMENTS[last]}" if dot and last in ARGUMENTS and _is_ours(path) else option
+
+    def value(option: str, text: str) -> str:
+        now = values[option.removesuffix(".class_path")] = _value(text, option.rpartition(".")[2].lstrip("-"))
+        return now
+
     found, option = [], ""
     for word in words:
-        name, equals, value = word.partition("=") if word.startswith("--") else (option, "", word)
-        option = name if word.startswith("--") and not equals else ""
-        above, dot, last = name.rpartition(".")
-        of_class = above.removesuffix(".init_args")
-        path = _value(value, last.lstrip("-"))
-        if last == "class_path" or "." in path:
-            classes[above if last == "class_path" else name] = path
-        if dot and last in ARGUMENTS and _is_ours(classes.get(of_class) or _class_path(config, of_class)):
-            name = f"{above}.{ARGUMENTS[last]}"
-        found.append(f"{name}{equals}{path}" if word.startswith("--") else path)
+        if not word.startswith("--"):
+            found.append(value(option, word))
+            option = ""
+            continue
+        option, equals, text = word.partition("=")
+        found.append(f"{renamed(option)}={value(option, text)}" if equals else renamed(option))
+        option = "" if equals else option
     return found
 
 

@@ -88,16 +88,16 @@ def papers_own_layout(
             rows.setdefault(cell.source, {})[cell.benchmark, cell.metric] = _printed(cell, names)
     absent = number(nan)
     if len(places) <= MOST_COLUMNS:
-        header = ["model", *(f"{b} {heading(f)}" for b, f in places)]
-        lines = [[row, *(legend.get(place, absent) for place in places)] for row, legend in rows.items()]
+        header = ["model", *(f"{b} {heading(m)}" for b, m in places)]
+        lines = [[row, *(printed.get(place, absent) for place in places)] for row, printed in rows.items()]
     else:
         columns = list(dict.fromkeys(metric for _, metric in places))
-        header = ["benchmark", "model", *(heading(f) for f in columns)]
+        header = ["benchmark", "model", *(heading(m) for m in columns)]
         lines = [
-            [benchmark, row, *(legend.get((benchmark, f), absent) for f in columns)]
+            [benchmark, row, *(printed.get((benchmark, m), absent) for m in columns)]
             for benchmark in benchmarks
-            for row, legend in rows.items()
-            if any((benchmark, f) in legend for f in columns)
+            for row, printed in rows.items()
+            if any((benchmark, m) in printed for m in columns)
         ]
     shown = [cell for cell in cells if cell.benchmark in names]
     described = {benchmark: protocols[benchmark] for benchmark in benchmarks}
