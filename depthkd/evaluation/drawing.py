@@ -52,11 +52,12 @@ class Drawn:
 Drawings = dict[int, Drawn]  # by the sample's index
 
 
-def picks(task: Task, model: EvaluatedModel, records: Records, count: int) -> dict[int, list[str]]:
-    """Which samples are drawn, and why, by what a model reached on them."""
+def picks(task: Task, models: Sequence[str], records: Records, count: int) -> dict[int, list[str]]:
+    """Which samples are drawn, and why, by what the first of the models that has metrics reached on them."""
     by = names_of(task.benchmark.metrics)[0]
     best = "highest" if higher_is_better(by) else "lowest"
-    return picked(records.of(task.name, model.name), count, by, best)
+    found = (picked(records.of(task.name, model), count, by, best) for model in models)
+    return next((chosen for chosen in found if chosen), {})
 
 
 def draw(task: Task, predictions: RawPredictions, picks: Mapping[int, list[str]]) -> Drawings:

@@ -119,7 +119,7 @@ def _measured(
     Args:
         model, plan: which, and what is asked.
         records, workers: see `measure`.
-        before: the models that were measured before; the first that is drawn says which samples are.
+        before: the models that were measured before; the first that has metrics says which samples are drawn.
         notes: what is said of it under every table.
     """
     seed, space = plan.request.seed, model.model.space
@@ -134,9 +134,8 @@ def _measured(
         measured |= {task.name: one for task, one in zip(tasks, found, strict=True)}
         if not model.trivial and plan.request.pictures:
             task = tasks[0]
-            known = next((m.drawn[task.name] for m in before if m.drawn.get(task.name)), Drawings())
-            chosen = {index: one.why for index, one in known.items()}
-            chosen = chosen or picks(task, model, records, plan.request.pictures)
+            models = [*(m.name for m in before if not m.trivial), model.name]
+            chosen = picks(task, models, records, plan.request.pictures)
             drawn[task.name] = draw(task, model.predictions(task, seed, plan.predictions), chosen)
     shown = photographs() if plan.request.photographs and not model.trivial else []
     return ModelResult(
