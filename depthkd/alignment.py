@@ -99,7 +99,7 @@ def _moments(
 ) -> tuple[PerImage, ...]:
     """Over the mask: the count, and the sums of p, t, p^2 and p t; in float64."""
     parts = []
-    with np.errstate(all="ignore"):  # of infinite predictions, whose metrics tell
+    with np.errstate(all="ignore"):  # infinite predictions overflow; their metrics become infinite
         for p, t, m in chunks(prediction, target, mask):
             chosen = select(t, m)
             if skip_zeros:

@@ -82,8 +82,11 @@ def _out_of_memory(error: BaseException) -> bool:
 
 def _of_memory(error: BaseException) -> UserError:
     text = " ".join(str(error).split())
-    amount = re.search(r"ried to allocate [\d.]+ [A-Za-z]+", text)
-    device, wanted = "the GPU" if "CUDA" in text else "this machine", f" (t{amount[0]})" if amount else ""
+    amount = re.search(r"[Tt]ried to allocate ([\d.]+ [A-Za-z]+)", text)
+    device, wanted = (
+        "the GPU" if "CUDA" in text else "this machine",
+        f" (tried to allocate {amount[1]})" if amount else "",
+    )
     mistake = UserError(f"the memory of {device} is full{wanted}: smaller batches or images need less")
     mistake.__cause__ = error
     return mistake

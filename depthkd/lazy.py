@@ -12,7 +12,7 @@ Exports = tuple[Callable[[str], object], Callable[[], list[str]], list[str]]
 def lazy_exports(package: str, file: str) -> Exports:
     """A package's `__getattr__`, `__dir__` and `__all__`, by the `__init__.pyi` beside its `__init__.py`.
 
-    One member does not pay for another's libraries, and a name stands in one place: the stub.
+    Importing one name does not import the libraries of the others, and names are listed in the stub alone.
 
     Args:
         package: the package's `__name__`.

@@ -22,10 +22,8 @@ def modern(tree: Any) -> Any:
     if "class_path" in found and _is_ours(found["class_path"]) and isinstance(found.get("init_args"), dict):
         found["init_args"] = _renamed(found["init_args"], ARGUMENTS)
     if isinstance(found.get("claims"), list):
-        claims = found["claims"]
-        found["claims"] = [_renamed(c, OF_CLAIMS) if isinstance(c, dict) else c for c in claims]
-        found = _renamed(found, OF_REPLICATIONS) if "rows" in found else found
-    return found
+        found["claims"] = [_renamed(c, OF_CLAIMS) if isinstance(c, dict) else c for c in found["claims"]]
+    return _renamed(found, OF_REPLICATIONS) if "rows" in found else found
 
 
 def modern_options(words: Sequence[str], config: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser
 
 from depthkd.errors import UserError, mistake_or_fault
 
-# Of a union's types: none of these lines says more than the types themselves.
+# Lines of jsonargparse's report on a union that say no more than that each type was tried.
 AROUND = re.compile(
     r"Parser key|Subtypes|Errors|Does not validate|Given value|Expected a path but|Problem with given|"
     r"Expected a <class '(str|NoneType|list)'>$"

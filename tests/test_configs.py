@@ -106,7 +106,7 @@ def test_old_names_are_read_from_overrides_and_options(tmp_path: Path) -> None:
         "models: {a: {class_path: depthkd.models.DepthAnything, init_args: {size: mini, initialize: all}}, "
         "b: {class_path: m.Mine, init_args: {licence: mit}}}\n"
         "color: depthkd.methods.perturbation.ColourPerturbation\n"
-        "rows: {}\nclaims: []\nmetrics: [delta1]\n"
+        "rows: {}\nmetrics: [delta1]\n"
     )
     over = tmp_path / "over.yaml"
     over.write_text("base: base.yaml\nmodels: {a: {init_args: {initialise: encoder}}}\nfigures: [abs_rel]\n")

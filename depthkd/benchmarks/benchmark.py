@@ -19,11 +19,11 @@ class Benchmark(ABC):
         protocol: how models are scored.
         metrics: which sets of metrics its samples allow.
         data_set: the public data set that the samples are of, by its common name; None if unknown.
-        unmeasured: what pixels without truth are for the metrics of edges, which have no masks: as
-            "far" as the protocol reaches (the sky of rendered data), "zero", as the files of sensors
-            and so the metrics' own scripts have it, or the "nearest" measured pixel's depth.
+        unmeasured: what depth stands at pixels without truth for the metrics of edges, which take no mask:
+            "far", the protocol's largest (the sky of rendered data), "zero", as the files of sensors and so
+            the metrics' own scripts have it, or "nearest", that of the nearest measured pixel.
         edges_beyond_range: whether true depth beyond the protocol's range keeps its values for the metrics
-            of edges; otherwise it is drawn in to the end of the range.
+            of edges; otherwise it is clamped to the end of the range.
     """
 
     name: str

@@ -14,7 +14,7 @@ from depthkd.batch import Quantity
 from depthkd.benchmarks.benchmark import Benchmark, Unmeasured
 from depthkd.benchmarks.crops import NYU_EIGEN, Crop, kb_cropped, masked, scored_crop
 from depthkd.benchmarks.protocol import Protocol
-from depthkd.benchmarks.public_benchmark import PublicBenchmark, drawn_in
+from depthkd.benchmarks.public_benchmark import PublicBenchmark, clamped_at
 from depthkd.datasets.dataset import ListedDataset
 from depthkd.datasets.diode import Part
 from depthkd.datasets.mattes import DISPart, P3MPart
@@ -222,7 +222,7 @@ class Spring(PublicBenchmark):
 
     def scored(self, sample: Sample) -> Sample:
         """See `PublicBenchmark.scored`."""
-        return drawn_in(sample, FARTHEST)
+        return clamped_at(sample, FARTHEST)
 
 
 class UnrealStereo4K(Spring):

@@ -29,7 +29,7 @@ class PublicBenchmark(Benchmark):
         kind: the class of its data set.
         min_depth, max_depth, clip_only, fit_side: see `Protocol`.
         own_resolution: the size at which its owners' or Marigold's scripts run models.
-        samples_scored: how many papers score of the data set's, spread evenly; None: all.
+        samples_scored: how many samples papers score, spread evenly over the data set; None: all.
 
     Raises:
         MissingFileError: (on first use) there is no root, or no list; the sentence says what is
@@ -75,16 +75,20 @@ class PublicBenchmark(Benchmark):
     @property
     def papers_samples(self) -> bool:
         """Whether all samples are scored that papers score, and no others."""
-        return self.dataset.split is None and self.limit is None
+        return self._papers_list and self.limit is None
 
     @property
-    def drawn(self) -> int:
+    def _papers_list(self) -> bool:
+        return self.dataset.split in (None, self.dataset.default_split)
+
+    @property
+    def candidates(self) -> int:
         """How many samples `limit` chooses from: those that papers score, or all of a list."""
-        most = self.samples_scored if self.dataset.split is None else None
+        most = self.samples_scored if self._papers_list else None
         return len(self.dataset) if most is None else min(most, len(self.dataset))
 
     def __len__(self) -> int:
-        return self.drawn if self.limit is None else min(self.limit, self.drawn)
+        return self.candidates if self.limit is None else min(self.limit, self.candidates)
 
     def place(self, index: int) -> int:
         """Which sample of the data set has this index, of those that `limit` leaves.
@@ -94,7 +98,7 @@ class PublicBenchmark(Benchmark):
         """
         if not 0 <= index < len(self):
             raise IndexError(f"benchmark '{self.name}' has {len(self)} samples, so no index {index}")
-        return index * self.drawn // len(self) * len(self.dataset) // self.drawn
+        return index * self.candidates // len(self) * len(self.dataset) // self.candidates
 
     def sample(self, index: int) -> Sample:
         """Sample `index` of those that `limit` leaves, as it is scored.
@@ -114,7 +118,7 @@ class PublicBenchmark(Benchmark):
         return self.dataset.group(self.place(index))
 
 
-def drawn_in(sample: Sample, farthest: float) -> Sample:
+def clamped_at(sample: Sample, farthest: float) -> Sample:
     """Depth beyond `farthest`, infinity among it, as `farthest`: so that the whole map has edges."""
     assert sample.depth is not None and sample.mask is not None
     beyond = sample.depth > farthest

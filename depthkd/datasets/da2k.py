@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from depthkd.datasets.dataset import ListedDataset
-from depthkd.errors import MissingFileError, UserError
+from depthkd.errors import UserError
 from depthkd.formats.images import decode_image
 from depthkd.formats.sample import AnnotatedSample, BadSample
 
@@ -77,9 +77,7 @@ class DA2K(ListedDataset):
             UserError: it is no JSON object.
         """
         if self.split is None and ANNOTATIONS not in self.archive:
-            raise MissingFileError(
-                f"data set '{self.name}': {self.root} has no {ANNOTATIONS}; it would hold {self.layout}"
-            )
+            raise self.nothing_here(ANNOTATIONS)
         text = self.archive.read(ANNOTATIONS) if self.split is None else "\n".join(self.listed())
         where = self.split or self.root / ANNOTATIONS
         try:

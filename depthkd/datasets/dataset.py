@@ -76,7 +76,7 @@ class Dataset(ABC):
         return f"data set '{self.name}'"
 
     def advice(self, index: int, value: float) -> str:
-        """What to do about a value in a sample's depth that does not go with the others."""
+        """What to do about an extreme value that the codec cannot store beside the sample's others."""
         return "--codec npy stores any range exactly"
 
     def image_file(self, index: int) -> tuple[str, bytes | None]:
@@ -158,7 +158,8 @@ class ListedDataset(Dataset):
         return next(iter(self.splits), None)
 
     def own_lines(self, split: str | None) -> list[str]:
-        """The lines of one of `splits`; of `default_split`, where that is None."""
+        """The lines of one of `splits`. A subclass overrides it if its list does not come with depthkd, or if
+        it has no `default_split` (then None asks for its images)."""
         name = None if split is None else self.splits[split]
         assert name is not None
         return shipped_split(name)
@@ -286,7 +287,8 @@ class DepthDataset(ListedDataset):
 
     @abstractmethod
     def decode(self, line: list[str]) -> Decoded:
-        """One line of the list: image, depth in meters, and where it was measured."""
+        """One line of the list: [height, width, 3] uint8 of the image, [height, width] float32 of its depth
+        in meters, and where that was measured."""
 
 
 def dataset_class(name: str) -> type[ListedDataset]:

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Bool
 
 from depthkd.datasets.dataset import ListedDataset
-from depthkd.errors import MissingFileError
 from depthkd.formats.images import decode_image
 from depthkd.formats.sample import AnnotatedSample, BadSample
 
@@ -80,10 +79,7 @@ class MatteDataset(ListedDataset):
         files = [PurePosixPath(name) for name in self.archive.names()]
         stems = {f.stem for f in files if (*f.parts[-3:-1], f.suffix) in expected and f.name[0] != "."}
         if not stems:
-            raise MissingFileError(
-                f"data set '{self.name}': {self.root} has no {self.part}/{self.images}/*.jpg; it would hold "
-                f"{self.layout}"
-            )
+            raise self.nothing_here(f"{self.part}/{self.images}/*.jpg")
         return [f"{self.part}/{self.images}/{stem}.jpg" for stem in sorted(stems)]
 
     def paths(self, line: list[str]) -> list[str]:

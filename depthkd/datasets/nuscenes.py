@@ -37,7 +37,7 @@ class NuScenes(DepthDataset):
             MissingFileError: the root holds no images with depth.
         """
         names = [name for name in self.archive.names() if IMAGE.fullmatch(name) and "samples/" in name]
-        lines = [f"{name} {self._truth(name)}" for name in names if self._truth(name) in self.archive]
+        lines = [f"{name} {truth}" for name in names if (truth := self._truth(name)) in self.archive]
         if not lines:
             raise self.nothing_here("images with depth")
         return lines

@@ -28,7 +28,7 @@ ROLE = re.compile(  # also joined, as in "depthmaps"
     r"""(?: rgba?|rgbd|bgr | colou?rs? | images?|imgs?|im | photos?|pictures?|pics? | frames | preview
         | tonemap(?:ped)? | final | data | dataset | raw
         | depths?|dmaps?|maps?|zbuffer | disparit(?:y|ies)|disps? | inverse|inv | ground|truth|gt | geometry
-        | meters|meters|metric|mm|cm | planar?|plane | labels? | targets? | predictions?|preds?|pd | filled
+        | met(?:er|re)s|metric|mm|cm | planar?|plane | labels? | targets? | predictions?|preds?|pd | filled
         | proj(?:ected)? | annotated | dense|sparse | complet(?:ed|ion) | aligned|registered | rectified
         | undistorted | render(?:s|ed)? | lidar|velodyne|kinect|stereo|tof|sensor | wide|lowres|highres
         | npy|png|jpe?g|exr )+""",

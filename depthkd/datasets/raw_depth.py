@@ -72,7 +72,7 @@ class RawDepth:
         return depth, mask
 
     def advice(self, path: Path, value: float) -> str:
-        """What to do about a value in a file that does not go with the others."""
+        """What to do about an extreme value that the codec cannot store beside the file's others."""
         numbers = self._numbers(path)
         depth, mask = scaled(numbers, self.scale, self.offset, self.invalid)
         number = _plain(float(numbers[mask & (depth == np.float32(value))][0]))

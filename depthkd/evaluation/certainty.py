@@ -12,7 +12,7 @@ from depthkd.metrics.catalogue import BY_NAME, CATALOGUE, phrase
 from depthkd.report.bootstrap import Interval, interval, paired
 
 FEWEST = 8  # images: with fewer, all differences of one sign would often be chance
-FIGURES = [entry.name for entry in CATALOGUE if entry.interval]
+WITH_INTERVALS = [entry.name for entry in CATALOGUE if entry.interval]
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Certainty:
 def certainty(records: Records, benchmark: str, models: list[str]) -> Certainty:
     """Intervals of the named models on one benchmark; of fewer than `FEWEST` images nothing is said."""
     rows = {model: records.of(benchmark, model) for model in models}
-    values = {model: {f: _known(found, f) for f in FIGURES} for model, found in rows.items()}
-    weights = {model: {f: _weights(found, f) for f in FIGURES} for model, found in rows.items()}
+    values = {model: {f: _known(found, f) for f in WITH_INTERVALS} for model, found in rows.items()}
+    weights = {model: {f: _weights(found, f) for f in WITH_INTERVALS} for model, found in rows.items()}
     intervals: dict[str, dict[str, Interval]] = {}
     for model in models:
         for metric, known in values[model].items():

@@ -60,20 +60,20 @@ def picks(task: Task, models: Sequence[str], records: Records, count: int) -> di
     return next((chosen for chosen in found if chosen), {})
 
 
-def draw(task: Task, predictions: RawPredictions, picks: Mapping[int, list[str]]) -> Drawings:
+def draw(task: Task, predictions: RawPredictions, chosen: Mapping[int, list[str]]) -> Drawings:
     """Run a model once more on the samples that are drawn, and keep small copies of its predictions.
 
-    A model that does not answer with maps gets no picture: its metrics have said so.
+    A model that does not predict one map an image gets no picture: the remarks under its table say so.
     """
     space, drawn = predictions.model.space, Drawings()
-    for index, sample in ahead(task.benchmark, sorted(picks)):
+    for index, sample in ahead(task.benchmark, sorted(chosen)):
         if not isinstance(sample, Sample):
             continue
         try:
             raw = predictions(index, sample)
         except WrongPredictionError:
             return drawn
-        about = (picks[index], f"{task.name}: {sample.key}", small_image(sample))
+        about = (chosen[index], f"{task.name}: {sample.key}", small_image(sample))
         if not task.fitted:
             drawn[index] = Drawn(*about, None, small(raw), space)
             continue

@@ -70,9 +70,8 @@ def carried_out(request: EvaluationRequest) -> dict[str, Any]:
                 notes = _unfinished(row) if number == 0 else []
                 models.append(_measured(model, plan, records, workers, models, notes))
             unsure = [BenchmarkResult(task, tuple(models)) for task in plan.tasks]
-            _write_results(
-                plan, results_json(models, unsure, plan.device, request.seed)
-            )  # the next takes hours
+            # after every row, because the next may take hours
+            _write_results(plan, results_json(models, unsure, plan.device, request.seed))
     records.save()
     results = [
         BenchmarkResult(

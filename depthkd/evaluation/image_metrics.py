@@ -88,7 +88,7 @@ def broken_metrics(job: ImageJob) -> dict[str, float]:
 def image_sets(benchmark: Benchmark, sample: Sample) -> tuple[MetricSet, ...]:
     """The benchmark's metrics for worker processes, less those that lack the sample's truth."""
     possible = SLOW if sample.depth is not None else UNFITTED
-    return tuple(one for one in SLOW if one in benchmark.metrics and one in possible)
+    return tuple(one for one in possible if one in benchmark.metrics)
 
 
 def image_job(
@@ -129,9 +129,8 @@ def as_depth(raw: OneMap, space: DepthSpace) -> Float32[np.ndarray, "height widt
 
 
 def dense(one: Fitted, protocol: Protocol, benchmark: Benchmark) -> Float32[np.ndarray, "height width"]:
-    """True depth for metrics that know no mask: at most the protocol's largest, unless the benchmark's
-    `edges_beyond_range`, and at pixels that were not measured that (or the image's largest), 0, or the depth
-    of the nearest one that was."""
+    """True depth without holes, for metrics that take no mask: cut at the protocol's largest depth, unless
+    the benchmark says `edges_beyond_range`, and filled as its `unmeasured` says."""
     measured = (torch.isfinite(one.truth) & (one.truth > 0))[0].cpu().numpy()  # whatever the range and crop
     truth = np.where(measured, _array(one.truth), 1.0)
     depth = np.where(measured, truth if one.space.quantity is Quantity.DEPTH else 1.0 / truth, 0.0)

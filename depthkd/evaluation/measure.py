@@ -19,6 +19,7 @@ from depthkd.evaluation.provenance import Provenance
 from depthkd.evaluation.raw_predictions import RawPredictions, TruthThroughCodec, predictions_folder
 from depthkd.evaluation.reading import ahead
 from depthkd.evaluation.records import Records, SampleRecord
+from depthkd.evaluation.rows import given_truth
 from depthkd.evaluation.scoring import DIVISIONS, Fitted, fitted, pair_metrics, study_windows
 from depthkd.evaluation.task import Task
 from depthkd.evaluation.workers import Workers
@@ -47,7 +48,7 @@ class EvaluatedModel:
         device: where it runs.
         provenance: what it was trained on.
         trivial: whether it is one of the rows that give the others their meaning.
-        knows_truth: whether it is asked what it would predict if it knew the truth.
+        knows_truth: whether it predicts the truth, passed through its autoencoder.
     """
 
     name: str
@@ -60,7 +61,7 @@ class EvaluatedModel:
 
     def knowing_truth(self) -> "EvaluatedModel":
         """The truth through the model's autoencoder: a row that no prediction of the model can beat."""
-        name, weights = f"{self.name}, given the truth", f"{self.weights} given the truth"
+        name, weights = given_truth(self.name), f"{self.weights} given the truth"
         return replace(self, name=name, weights=weights, trivial=True, knows_truth=True)
 
     def predictions(self, task: Task, seed: int, out: Path | None) -> RawPredictions:
@@ -116,7 +117,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunFacts:
     """What running a model on a benchmark's samples has shown, besides the metrics in the records.
 
     Args:
@@ -167,13 +168,13 @@ def measure(
     Returns:
         What was measured, in the order of the tasks.
     """
-    asked = _ask(model, tasks, records, workers, seed, out)
-    found = [_summed_up(model, task, records, asked) for task in tasks]
-    before = f", {asked.known} of them measured before" if asked.known else ""
+    ran = _ask(model, tasks, records, workers, seed, out)
+    found = [_summed_up(model, task, records, ran) for task in tasks]
+    before = f", {ran.known} of them measured before" if ran.known else ""
     for task, measured in zip(tasks, found, strict=True):
         if measured.metrics["images"]:
             caption = f"{metrics_caption(measured.metrics)}, {int(measured.metrics['images'])} images"
-            print(f"{model.name} on {task.name}: {caption} in {asked.seconds:.1f} s{before}")
+            print(f"{model.name} on {task.name}: {caption} in {ran.seconds:.1f} s{before}")
     return found
 
 
@@ -184,7 +185,7 @@ def _ask(
     workers: Workers,
     seed: int,
     out: Path | None,
-) -> Asked:
+) -> RunFacts:
     """Run the model on the samples that the records lack; arguments as in `measure`."""
     benchmark, name = tasks[0].benchmark, model.name
     missing: dict[str, set[int]] = {}
@@ -218,7 +219,7 @@ def _ask(
             _finish(pending.popleft(), name, records)
     while pending:
         _finish(pending.popleft(), name, records)
-    return Asked(time.perf_counter() - start, known, unreadable, wrong)
+    return RunFacts(time.perf_counter() - start, known, unreadable, wrong)
 
 
 def _judge(
@@ -285,7 +286,7 @@ def _finish(pending: Pending, name: str, records: Records) -> None:
     records.add(pending.task.name, name, pending.index, pending.record)
 
 
-def _summed_up(model: EvaluatedModel, task: Task, records: Records, asked: Asked) -> Measured:
+def _summed_up(model: EvaluatedModel, task: Task, records: Records, ran: RunFacts) -> Measured:
     """Means over images, and what has to be said about some of them."""
     name = model.name
     rows = records.rows(task.name, name)
@@ -302,19 +303,19 @@ def _summed_up(model: EvaluatedModel, task: Task, records: Records, asked: Asked
             for group in dict.fromkeys(row.group for row in rows.values())
             if group
         },
-        seconds=asked.seconds,
+        seconds=ran.seconds,
         run_at="-" if model.trivial and sizes == "own" else f"{sizes}{own}",
         overlaps=model.provenance.sentences(
             name, task.benchmark.guarded_as, sum(row.trained_on for row in rows.values())
         ),
-        faults=[*([asked.wrong] if asked.wrong else []), *(r.fault for r in rows.values() if r.fault)],
+        faults=[*([ran.wrong] if ran.wrong else []), *(r.fault for r in rows.values() if r.fault)],
         doubts=doubts(name, values, model.model.space, task.protocol) if doubtful else [],
         cameras=(
             [row.get("camera", 0.0) > 0 for row in values]
             if model.model.takes_camera and not model.trivial
             else None
         ),
-        unreadable=asked.unreadable,
+        unreadable=ran.unreadable,
         without_truth={index: row.sample for index, row in untrue.items()},
         ranges={
             index: (row.values["truth_low"], row.values["truth_high"])

@@ -75,7 +75,7 @@ class TruthThroughCodec(RawPredictions):
         """The truth, encoded and decoded.
 
         Raises:
-            UserError: the sample has no truth.
+            ValueError: the sample has no truth.
         """
         if sample.depth is None or sample.mask is None or sample.space is None:
             raise ValueError(f"sample '{sample.key}' has no truth")

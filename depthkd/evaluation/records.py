@@ -10,8 +10,8 @@ from depthkd.evaluation.means import FACTS
 from depthkd.formats.whole_files import write_whole
 from depthkd.metrics.catalogue import MetricSet, names_of
 
-FIGURES = [*names_of(MetricSet), *FACTS]
-HEADER = ["benchmark", "model", "index", "sample", "group", "trained_on", "fault", "run_at", *FIGURES]
+COLUMNS = [*names_of(MetricSet), *FACTS]
+HEADER = ["benchmark", "model", "index", "sample", "group", "trained_on", "fault", "run_at", *COLUMNS]
 Key = tuple[str, str]  # benchmark, model
 
 
@@ -24,7 +24,7 @@ class SampleRecord:
         values: metric, or fact -> value.
         group: the part of the benchmark that it belongs to.
         trained_on: whether the model was trained on this very image.
-        fault: a sentence about a prediction that is none, such as NaN.
+        fault: a sentence about a prediction that cannot be depth, such as one with NaN.
         run_at: height and width at which the model ran; None: only it knows, or it looks at nothing.
     """
 
@@ -37,7 +37,7 @@ class SampleRecord:
 
     def cells(self) -> list[str | float]:
         """As per_sample.csv has them, after the benchmark, the model and the index."""
-        metrics = [self.values.get(name, "") for name in FIGURES]
+        metrics = [self.values.get(name, "") for name in COLUMNS]
         run_at = "x".join(str(side) for side in self.run_at or ())
         return [self.sample, self.group, "yes" if self.trained_on else "", self.fault, run_at, *metrics]
 
@@ -66,7 +66,7 @@ class Records:
             for row in csv.DictReader(file):
                 try:
                     index = int(row["index"])
-                    values = {name: float(row[name]) for name in FIGURES if row[name] != ""}
+                    values = {name: float(row[name]) for name in COLUMNS if row[name] != ""}
                     fault = row["fault"]
                     key = row["benchmark"], row["model"]
                     trained_on, run_at = row["trained_on"] == "yes", _size(row["run_at"])

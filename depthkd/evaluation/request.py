@@ -11,7 +11,7 @@ from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.benchmarks.roots import holdings
 from depthkd.errors import UserError
 from depthkd.evaluation.protocols import ALL, chosen
-from depthkd.evaluation.rows import Row, rows
+from depthkd.evaluation.rows import Row, given_truth, rows
 from depthkd.evaluation.task import Task
 from depthkd.metrics.catalogue import MetricSet
 from depthkd.models.inference import device_of
@@ -19,7 +19,6 @@ from depthkd.models.model import DepthModel
 from depthkd.paths import user_path
 from depthkd.report.claims import Claim
 from depthkd.report.published import paper_table
-from depthkd.runs.named_models import named_model
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class Plan:
         return self.out if self.request.keep_predictions else None
 
     def optional(self, row_is_trivial: bool) -> bool:
-        """Whether a row that a protocol cannot score is only left out, with a note."""
+        """Whether a row that a protocol cannot score is left out with a note; otherwise it is an error."""
         return row_is_trivial or ALL in (self.request.protocols or [])
 
 
@@ -150,16 +149,11 @@ def planned(request: EvaluationRequest) -> Plan:
     for what, things in needed:
         if not things:
             raise UserError(f"there is nothing to test: give one or more {what}, such as --{what}.NAME ...")
-    for model in request.models.values():
-        if isinstance(model, str):
-            named_model(model)  # the same
     tasks = tuple(task for name, b in benchmarks.items() for task in _tasks(name, b, request))
     plan = Plan(request, user_path(request.out), device_of(request.device), tasks, left_out)
     names = [row.name for row in plan.rows()]
     for claim in request.claims or []:
-        claim.check(
-            [task.name for task in tasks], [*names, *(f"{m}, given the truth" for m in request.models)]
-        )
+        claim.check([task.name for task in tasks], [*names, *map(given_truth, request.models)])
     return plan
 
 

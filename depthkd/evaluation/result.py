@@ -9,7 +9,6 @@ from depthkd.evaluation.certainty import Certainty
 from depthkd.evaluation.drawing import Drawings, sheet_rows
 from depthkd.evaluation.measure import Means, Measured
 from depthkd.evaluation.provenance import MARK
-from depthkd.evaluation.reading import truth_space
 from depthkd.evaluation.task import Task
 from depthkd.metrics.catalogue import MetricSet
 from depthkd.report.pictures import SheetRow
@@ -172,7 +171,7 @@ class BenchmarkResult:
         if ranges:
             sentences.append(self._out_of_range(ranges))
         for faults in self.faults.values():
-            sentences.append(f"{_counted(len(faults))} with a faulty answer, the first: {faults[0]}.")
+            sentences.append(f"{_counted(len(faults))} with a faulty prediction, the first: {faults[0]}.")
         sentences += [doubt for found in self.measured.values() for doubt in found.doubts]
         return sentences + [camera_sentence(name, known) for name, known in self.cameras.items() if known]
 
@@ -180,7 +179,7 @@ class BenchmarkResult:
         """Both ranges, of the truth and of the protocol, where they have no pixel in common."""
         low, high = min(a for a, _ in ranges.values()), max(b for _, b in ranges.values())
         protocol = self.task.protocol
-        unit = " m" if truth_space(self.task.benchmark) == METRIC_DEPTH else ""
+        unit = " m" if self.task.truth_space == METRIC_DEPTH else ""
         first, last = protocol.min_depth or 0, protocol.max_depth
         end = "infinity" if last is None else f"{last:g}{unit}"
         return (

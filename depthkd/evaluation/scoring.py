@@ -47,7 +47,8 @@ def fitted(raw: OneMap, space: DepthSpace, sample: Sample, protocol: Protocol) -
     """Fit a raw prediction to a sample's truth.
 
     Raises:
-        UserError: the sample has no truth, or the spaces do not suit the protocol.
+        ValueError: the sample has no truth.
+        UserError: the spaces do not suit the protocol.
     """
     if sample.depth is None or sample.mask is None or sample.space is None:
         raise ValueError(f"sample '{sample.key}' has no truth")

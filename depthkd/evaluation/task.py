@@ -46,6 +46,18 @@ class Task:
         """The benchmark's fingerprint."""
         return benchmark_fingerprint(self.benchmark)
 
+    @cached_property
+    def truth_space(self) -> DepthSpace:
+        """The space of the benchmark's truth.
+
+        Raises:
+            UserError: no sample can be read.
+        """
+        try:
+            return truth_space(self.benchmark)
+        except UserError as error:
+            raise UserError(f"benchmark '{self.title}': {error}") from error
+
     @property
     def identity(self) -> str:
         """What metrics depend on, besides the model."""
@@ -85,10 +97,7 @@ class Task:
         """
         if not self.fitted:
             return None
-        try:
-            truth = truth_space(self.benchmark)
-        except UserError as error:
-            raise UserError(f"benchmark '{self.title}': {error}") from error
+        truth = self.truth_space
         try:
             self.protocol.check(space, truth)
         except UserError as error:
@@ -99,4 +108,4 @@ class Task:
 
     def has_truth(self) -> bool:
         """Whether its samples have depth that can become any quantity."""
-        return self.fitted and truth_space(self.benchmark).invertible
+        return self.fitted and self.truth_space.invertible

@@ -265,9 +265,11 @@ class SharpDepthRefiner(Method):
         first = self._source().clean(self.noise(rgb, draws), rgb, LAST)
         # a decoder looks everywhere: a latent that is not finite somewhere says nothing anywhere
         whole = torch.where(first.flatten(1).isfinite().all(1)[:, None, None, None], first, torch.nan)
-        _, told = self.usable(name, part, f"the answer to noise of {self.named('diffusion')}", whole.mean(1))
-        first = torch.where(told[:, None], first, 0.0)
-        known = known & told.flatten(1).any(1)[:, None, None]
+        _, usable = self.usable(
+            name, part, f"what {self.named('diffusion')} predicts for noise", whole.mean(1)
+        )
+        first = torch.where(usable[:, None], first, 0.0)
+        known = known & usable.flatten(1).any(1)[:, None, None]
         normalized_metric = network.normalized(metric, known)
         latent, difference = network.gate_latent(normalized_metric, first, self.noise(rgb, draws), known)
         if self.pure_noise:
@@ -295,7 +297,7 @@ class SharpDepthRefiner(Method):
         kept = teacher.alphas_cumprod[times].float()
         with torch.no_grad():
             clean = teacher.clean(noised(sharp, self.noise(rgb, draws), kept), rgb, times)
-        self.usable(name, part, f"the answer of {self.named('diffusion')}", clean.mean(1))
+        self.usable(name, part, f"the prediction of {self.named('diffusion')}", clean.mean(1))
         weight = 1.0 - kept if self.timestep_weight == "variance" else torch.ones_like(kept)
         return score_distillation(sharp, clean, weight)
 

@@ -26,8 +26,8 @@ class Validation:
 
     Args:
         method: whose log it is.
-        student: the network that is scored.
-        pictures: what the log shows besides of the last training batch.
+        student: returns the network to score.
+        pictures: returns what else the log shows, made of the last training batch.
     """
 
     def __init__(

@@ -39,7 +39,10 @@ def _metrics(
     """Sums over chunks in float32, but for the logarithms', and from there in float64."""
     parts: list[list[Any]] = []
     counts: list[int] = []
-    with torch.inference_mode(), np.errstate(all="ignore"):  # what is broken is told by the metrics
+    with (
+        torch.inference_mode(),
+        np.errstate(all="ignore"),
+    ):  # broken predictions get the worst ones below
         for p, t, m in chunks(prediction, target, mask):
             chosen = select(t, m)
             bits, count = every_bit(chosen), row_counts(chosen)

@@ -33,7 +33,7 @@ class Errors:
     """Some pixels, both maps 1 (and so without error) where they do not count, and what formulas share.
 
     Args:
-        given, true: the two maps, in float32.
+        estimate, true: prediction and truth at these pixels, in float32.
         others: how many do not count.
         inverse: whether metrics are those of 1 / the maps; ratios of the maps themselves serve them too.
         exact: the two maps in their own precision, where they are tensors; None: they are arrays.

@@ -99,6 +99,6 @@ class Frozen(FrozenNetwork[DepthModel]):
         return DepthOutput(output.depth.float(), features)
 
     def identity(self) -> str:
-        """What its predictions depend on: the model's identity, and the precisions in which it is asked."""
+        """What its predictions depend on: the model's identity, and the precisions in which it runs."""
         half = "" if self.autocast is None else f", autocast to {self.autocast}"
         return f"{self.model.identity()} in {self.dtype}{half}"

@@ -35,7 +35,7 @@ Known = dict[int, tuple[object, str]]  # what has been described before, by `id`
 
 @runtime_checkable
 class Describable(Protocol):
-    """What is asked of a `DepthModel` here; its class is upstairs."""
+    """What is asked of a `DepthModel` here, whose class imports this module."""
 
     caches: tuple[str, ...]
 

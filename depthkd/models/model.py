@@ -73,8 +73,8 @@ class DepthModel(FeatureModel):
     space: DepthSpace
     multiple: int = 1
     fixed_size: tuple[int, int] | None = None
-    chooses_size: bool = False  # whether forward itself brings every image to the size that it runs at
-    resizes: bool = False  # whether it does so at the size that `infer` is asked for, in its own way
+    chooses_size: bool = False  # whether forward resizes every image itself
+    resizes: bool = False  # whether it can do that at the size that `infer` is asked for
     longest: int | None = None  # the longer side at which it runs where nobody asks for another
     trained_at: tuple[int, int] | None = None  # height and width of the images a run's student learned from
     preprocessing: str = "depthkd"  # whose way of resizing images and predictions it takes

@@ -12,7 +12,7 @@ def picked(
     """Index -> why: `count` samples spread evenly over all, and the best, the median and the worst.
 
     Args:
-        metrics: index -> metric -> value, of the model that is asked.
+        metrics: index -> metric -> value, of the model whose predictions are drawn.
         count: how many are spread over all.
         by: the metric that says what is best.
         best: "lowest" or "highest".

@@ -34,8 +34,8 @@ INK, FAINT, PAPER = (20, 20, 20), (100, 100, 100), (255, 255, 255)
 class SheetRow:
     """One image with its truth, where there is one, and each model's prediction.
 
-    With `truth` (depth), `predictions` are depth maps in its unit; without, they are what the
-    models said, in `spaces`. `captions` are printed under the predictions.
+    With `truth` (depth), `predictions` are depth maps in its unit; without, they are raw
+    predictions, in `spaces`. `captions` are printed under the predictions.
     """
 
     title: str

@@ -68,6 +68,7 @@ def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
     base = tree.pop("base", None)
     if base is None:
         return tree
+    # again: a base may name the class of which this file sets old arguments
     return dict(modern(merge(load_config(path.parent / user_path(base), (*above, path)), tree)))
 
 

@@ -94,7 +94,8 @@ def predict(
 
     Raises:
         UserError, MissingFileError: one sentence on what does not fit.
-        UserError: the model does not answer a single image with one map; of several, it is left out.
+        UserError: the model does not answer a single image with one map; of several, it is left out;
+            or intrinsics or fov make no camera.
     """
     camera = _camera(intrinsics, fov)
     at = Resolution.parse(resolution).times(scale)

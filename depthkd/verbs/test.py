@@ -57,7 +57,7 @@ def _validation(run: Run) -> dict[str, Any] | None:
 
 def main(command: Command) -> int:
     """Run `depthkd test`; returns the exit status: 1 if a claim is not met, a sample could not be read or has
-    no valid truth, a prediction was none, or nothing could be scored.
+    no valid truth, a prediction cannot be depth, or nothing could be scored.
 
     Raises:
         UserError, MissingFileError: a user's mistake, as a sentence.

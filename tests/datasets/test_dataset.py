@@ -205,7 +205,7 @@ def test_lists_and_tables_that_are_broken_are_sentences(root: Root, tmp_path: Pa
         (tmp_path / "list.txt").write_bytes(text)
         with pytest.raises(UserError, match=sentence):
             pack(**words, split=str(tmp_path / "list.txt"))
-    with pytest.raises(UserError, match="--dataset knows its own files"):
+    with pytest.raises(UserError, match="--dataset knows its own files: leave out --max_depth"):
         pack(**words, split="train", max_depth=3.0)
     assert not list(tmp_path.glob("*.tar"))
     with pytest.raises(UserError, match="there is no list val; it has no named splits"):

@@ -37,6 +37,7 @@ LAYOUTS = {
         "annotated/train/2011_09_2{d}_drive_000{n}_sync/proj_depth/groundtruth/image_0{c}/000000000{f}.png",
         {"d": "68", "n": "12", "c": "23", "f": "56"},
     ),
+    "a unit, in British spelling": ("rgb/{f}_rgb.png", "depth/{f}_depth_metres.png", {"f": "12"}),
     "kitti, one camera": (
         "image_02/data/000000000{f}.png",
         "proj_depth/groundtruth/image_02/000000000{f}.png",

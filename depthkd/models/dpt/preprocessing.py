@@ -1,4 +1,4 @@
-"""How the owners of a network's code resize images and predictions, where metrics must be just theirs.
+"""How the owners of a network's code resize images and predictions, for metrics that must equal theirs.
 
 depthkd resizes bicubically, antialiased, and passes gradients. Depth Anything's authors and transformers
 do it otherwise, and the predictions of one network then differ at the borders of things.

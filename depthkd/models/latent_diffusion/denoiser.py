@@ -149,6 +149,6 @@ def load_parts(
     unet = load_unet(source, "unet", inputs, revision)
     schedule = read_json(source, "scheduler/scheduler_config.json", revision)
     lotus = unet.config.class_embed_type == "projection"
-    output: Prediction = "sample" if lotus else schedule.get("prediction_type", "epsilon")
+    kind: Prediction = "sample" if lotus else schedule.get("prediction_type", "epsilon")
     embedding = empty_text(source, unet.config.cross_attention_dim, text, revision)
-    return Parts(unet, codec or load_autoencoder(source, revision), embedding, output, schedule or NOISE)
+    return Parts(unet, codec or load_autoencoder(source, revision), embedding, kind, schedule or NOISE)

@@ -18,7 +18,7 @@ from depthkd.resolution import NATIVE
 from depthkd.shapes import Image, Map, Mask
 
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
-Said = Float[Tensor, "batch out_channels latent_height latent_width"]
+UNetOutput = Float[Tensor, "batch out_channels latent_height latent_width"]
 Pictures = Float[Tensor, "batch 3 height width"]
 
 
@@ -83,7 +83,7 @@ class UNetDepth(DepthModel):
 
     def denoise(
         self, latent: Latent, timestep: int | Int[Tensor, " batch"], labels: Tensor | None = None
-    ) -> Said:
+    ) -> UNetOutput:
         """The UNet's output at a timestep, for an empty prompt, float32.
 
         Args:

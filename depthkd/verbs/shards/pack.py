@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from inspect import signature
 from pathlib import Path
 from typing import Literal
 
@@ -92,12 +93,10 @@ def pack(
             raise UserError("--root and --split are of a data set, and no --dataset is given")
         found: Dataset = _folder(images, depth, space, scale, offset, invalid, intrinsics, max_depth, pair)
     else:
-        described = (images, depth, scale, intrinsics, max_depth, space, offset, invalid, pair)
-        if described != (None, None, None, None, None, "metric depth", 0.0, "0", "name"):
-            raise UserError(
-                "--dataset knows its own files: leave out --images, --depth and what describes them, such as "
-                "--space, --invalid and --max_depth"
-            )
+        _refuse_given(
+            images=images, depth=depth, space=space, scale=scale, offset=offset, invalid=invalid,
+            intrinsics=intrinsics, max_depth=max_depth, pair=pair,
+        )  # fmt: skip
         found = _named(dataset, root, split)
     if not len(found):
         raise UserError(f"data set '{found.name}' has no samples here; --split chooses others")
@@ -119,6 +118,14 @@ def pack(
         print(packer.summary())
     print_bad(packer.bad, len(packer))
     return Packed(paths, samples, packer.bad)
+
+
+def _refuse_given(**options: object) -> None:
+    """Refuse what describes --images beside --dataset."""
+    defaults = signature(pack).parameters
+    given = [f"--{name}" for name, value in options.items() if value != defaults[name].default]
+    if given:
+        raise UserError(f"--dataset knows its own files: leave out {' and '.join(given)}")
 
 
 def _folder(
