@@ -23,7 +23,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -38,7 +37,7 @@ from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.whole_files import write_whole
 from depthkd.metrics.catalogue import heading, higher_is_better
 from depthkd.paths import user_path
-from depthkd.processes import pool
+from depthkd.processes import finished, pool
 from depthkd.report.table import markdown_table
 from depthkd.runs.folder import Run
 from depthkd.verbs.configs import Command, Tree, compose, load_config, merge
@@ -347,20 +346,20 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
     runs = user_path(out) / source.stem
     most = max(row.seeds for row in replication.rows.values())
     found: dict[str, dict[int, Metrics]] = {name: {} for name in replication.rows}
-    with pool(workers, _quietly) as rows:
-        futures = {}
-        for name, row in replication.rows.items():
-            tree = replication.tree(row)
-            settings = [tree, replication.benchmark, row.model]
-            for seed in range(1 if row.model else row.seeds):
-                folder = folder_of(runs, name, seed, settings, replication.needed())
-                arguments = (str(folder), tree, replication.benchmark, row.model, seed, replication.metrics)
-                futures[rows.submit(train_and_score, *arguments)] = (name, seed)
-        for future in tqdm(as_completed(futures), desc="rows x seeds", total=len(futures), disable=None):
-            name, seed = futures[future]
-            found[name][seed] = future.result()
-            values = ", ".join(f"{heading(f)} {found[name][seed][f]:.4f}" for f in replication.metrics)
-            print(f"{name}, seed {seed}: {values}", flush=True)
+    jobs: dict[tuple[str, int], tuple[object, ...]] = {}
+    for name, row in replication.rows.items():
+        tree = replication.tree(row)
+        settings = [tree, replication.benchmark, row.model]
+        for seed in range(1 if row.model else row.seeds):
+            folder = folder_of(runs, name, seed, settings, replication.needed())
+            benchmark, metrics = replication.benchmark, replication.metrics
+            jobs[name, seed] = (str(folder), tree, benchmark, row.model, seed, metrics)
+    with pool(workers, _quietly) as processes:
+        done = finished(processes, workers, train_and_score, jobs)
+        for (name, seed), values in tqdm(done, desc="rows x seeds", total=len(jobs), disable=None):
+            found[name][seed] = values
+            told = ", ".join(f"{heading(m)} {values[m]:.4f}" for m in replication.metrics)
+            print(f"{name}, seed {seed}: {told}", flush=True)
     for name, row in replication.rows.items():
         if row.model is not None:  # the same with every seed
             found[name] = dict.fromkeys(range(most), found[name][0])
@@ -373,7 +372,8 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
 
 
 def _quietly() -> None:
-    """What the rows say goes nowhere: they would talk at once."""
+    """What the rows say goes nowhere: they would talk at once. Ctrl-C reaches them by way of `finished`."""
+    os.setpgrp()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
