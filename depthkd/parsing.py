@@ -33,7 +33,8 @@ def innermost(message: str) -> str:
     """The keys that lead to a mistake and the line that says what it is."""
     keys = re.findall(r'(?:Parser key|Problem with given class_path) ["\']([^"\']+)["\']', message)
     lines = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
-    wanted = [line for line in lines if not AROUND.match(line)]
+    types = [line for line in lines if line.startswith("Expected a <class") and "NoneType" not in line]
+    wanted = [line for line in lines if not AROUND.match(line)] or types
     where = " > ".join(dict.fromkeys(keys))
     told = [_in_words(line) for line in wanted or lines or [message]]
     what = told[0]

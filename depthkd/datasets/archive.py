@@ -1,6 +1,6 @@
 """Files by their relative paths, from a folder, a plain tar or a zip."""
 
-import tarfile
+import lzma
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from depthkd.errors import UserError
 from depthkd.formats.sample import BadSample
+from depthkd.formats.tar_headers import tar_members
 
 ZIP_MAGIC = b"PK"
 KINDS = {  # first bytes of what benchmarks are mistaken for
@@ -53,14 +54,17 @@ class Archive:
         """Every file of the tar or zip, in its order, and where it lies."""
         if self._zip is not None:
             return [(info.filename, info) for info in self._zip.infolist() if not info.is_dir()]
+        with self.root.open("rb") as file:
+            start = file.read(16)
+        what = next((what for magic, what in KINDS.items() if start.startswith(magic)), None)
+        if what is not None:
+            raise UserError(f"{self.root} is no folder, no zip and no plain tar ({what})")
         try:
-            with tarfile.open(self.root, "r:") as tar:
-                return [(m.name, (m.offset_data, m.size)) for m in tar if m.isfile()]
-        except tarfile.ReadError as error:
-            with self.root.open("rb") as file:
-                start = file.read(16)
-            what = next((what for magic, what in KINDS.items() if start.startswith(magic)), str(error))
-            raise UserError(f"{self.root} is no folder, no zip and no plain tar ({what})") from error
+            return [(name, (offset, size)) for name, offset, size in tar_members(self.root)]
+        except UserError as error:
+            raise UserError(
+                f"{self.root} is no folder, no zip and no plain tar that is whole: {error}"
+            ) from error
 
     @cached_property
     def _places(self) -> dict[str, Place]:
@@ -97,8 +101,9 @@ class Archive:
         if self.root.is_dir():
             try:
                 return self._file(path).read_bytes()
-            except OSError as error:
-                raise BadSample(f"{self.root / path} cannot be read: {error.strerror}") from error
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or error
+                raise BadSample(f"{self.root / path} cannot be read: {why}") from error
         place = self._places.get(path)
         if place is None:
             raise BadSample(f"{self.root} has no member {path}")
@@ -106,7 +111,7 @@ class Archive:
             assert self._zip is not None
             try:
                 return self._zip.read(place)
-            except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as e:
+            except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as e:
                 raise BadSample(f"{self.root}: member {path} is broken: {e}") from e
         with self.root.open("rb") as file:
             file.seek(place[0])

@@ -82,7 +82,7 @@ class DA2K(ListedDataset):
         where = self.split or self.root / ANNOTATIONS
         try:
             found = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"data set '{self.name}': {where} is not JSON: {error}") from error
         if not isinstance(found, dict):
             raise UserError(f"data set '{self.name}': {where} would map images to lists of pairs")

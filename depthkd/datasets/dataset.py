@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from importlib.resources import files
+from math import inf
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -224,6 +225,10 @@ class ListedDataset(Dataset):
         """See `Dataset.source`."""
         return {**super().source(index), "image": self.line(index)[0]}
 
+    def truth_name(self, index: int) -> str:
+        """See `Dataset.truth_name`."""
+        return f"{super().truth_name(index)}: {self.paths(self.line(index))[:2][-1]}"
+
     def sample(self, index: int) -> Sample:
         """See `Dataset.sample`.
 
@@ -268,18 +273,21 @@ class DepthDataset(ListedDataset):
         return Sample(line[0], image, depth, mask, self.intrinsics(line), METRIC_DEPTH)
 
     def numbers(self, line: list[str], first: int, end: int) -> list[float]:
-        """Words of a line that are numbers.
+        """Words of a line that are numbers above 0: of cameras.
 
         Raises:
             BadSample: they are not.
         """
         try:
-            return [float(word) for word in line[first:end]]
-        except ValueError as error:
+            numbers = [float(word) for word in line[first:end]]
+        except ValueError:
+            numbers = []
+        if not numbers or not all(0 < number < inf for number in numbers):
             raise BadSample(
                 f"data set '{self.name}': words {first + 1} to {end} of the line '{' '.join(line)}' would be "
-                "numbers"
-            ) from error
+                "numbers above 0"
+            )
+        return numbers
 
     def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"] | None:
         """The camera of what `decode` gives, as in `Sample`; None where the data set does not say."""

@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from depthkd.paths import expand_paths, user_path
 DEPTH_SUFFIXES = ("png", "npy")
 COLUMNS = ("image", "fx", "fy", "cx", "cy")
 Camera = tuple[float, float, float, float]
+Entry = tuple[str, str, object]  # where it stands, the image, and what would be its camera
 
 
 class FolderDataset(Dataset):
@@ -162,7 +163,8 @@ def _cameras(intrinsics: str | Sequence[Number] | None, images: Sequence[Path]) 
     lacking = [image for image, entry in zip(images, found, strict=True) if entry is None]
     if lacking:
         raise UserError(
-            f"{path} has no intrinsics of {len(lacking)} of {len(images)} images, {lacking[0]} first"
+            f"{path} has no intrinsics of {len(lacking)} of {len(images)} images, {lacking[0]} first; it "
+            f"names {next(iter(known), 'none')}"
         )
     entry, times = Counter(found).most_common(1)[0]
     if times > 1:
@@ -173,7 +175,7 @@ def _cameras(intrinsics: str | Sequence[Number] | None, images: Sequence[Path]) 
 def _entry(known: Mapping[str, Camera], image: Path) -> str | None:
     """The longest end of an image's path that is known."""
     parts = image.absolute().parts
-    ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
+    ends = (PurePosixPath(*parts[start:]).as_posix() for start in range(len(parts)))
     return next((end for end in ends if end in known), None)
 
 
@@ -192,29 +194,43 @@ def read_intrinsics(path: Path) -> dict[str, Camera]:
         raise UserError(
             f"{path} would be a CSV or JSON with intrinsics, and cannot be read: {error}"
         ) from error
-    if path.suffix.lower() == ".json":
-        try:
-            tree = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} is not JSON: {error}") from error
-        if not isinstance(tree, dict):
-            raise UserError(f"{path} would be a JSON of the form {{image: [fx, fy, cx, cy]}}")
-        return {_normal(name): _camera(value, f"{path}: '{name}'") for name, value in tree.items()}
-    lines = csv.DictReader(io.StringIO(text), restval="")
+    found: dict[str, Camera] = {}
+    entries = _json_cameras if path.suffix.lower() == ".json" else _csv_cameras
+    for where, name, values in entries(text, path):
+        camera = _camera(values, where)
+        if found.setdefault(_normal(name), camera) != camera:
+            raise UserError(f"{where}: {name} has other intrinsics before that")
+    return found
+
+
+def _json_cameras(text: str, path: Path) -> Iterator[Entry]:
     try:
-        if not set(COLUMNS) <= set(lines.fieldnames or ()):
-            raise UserError(f"{path} would be a CSV with the columns {', '.join(COLUMNS)}")
-        rows = list(lines)
+        pairs = json.loads(text, object_pairs_hook=tuple)  # a dict would hide a name that stands there twice
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(pairs, tuple):
+        raise UserError(f"{path} would be a JSON of the form {{image: [fx, fy, cx, cy]}}")
+    yield from ((f"{path}: '{name}'", name, values) for name, values in pairs)
+
+
+def _csv_cameras(text: str, path: Path) -> Iterator[Entry]:
+    lines = csv.reader(io.StringIO(text), skipinitialspace=True)
+    try:
+        header = [word.strip() for word in next(lines, [])]
+        if not set(COLUMNS) <= set(header):
+            raise UserError(f"{path} would be a CSV with the columns {', '.join(COLUMNS)}, not {header}")
+        for words in lines:
+            where = f"{path}, line {lines.line_num}"
+            if not words:
+                continue
+            if len(words) != len(header):
+                raise UserError(f"{where} would have {len(header)} fields, like its header, not {len(words)}")
+            row = dict(zip(header, words, strict=True))
+            if not row["image"].strip():
+                raise UserError(f"{where} names no image")
+            yield where, row["image"].strip(), [row[name] for name in COLUMNS[1:]]
     except csv.Error as error:
         raise UserError(f"{path} is not CSV: {error}") from error
-    found: dict[str, Camera] = {}
-    for number, row in enumerate(rows, 2):
-        camera = _camera([row[name] for name in COLUMNS[1:]], f"{path}, line {number}")
-        if not row["image"].strip():
-            raise UserError(f"{path}, line {number} names no image")
-        if found.setdefault(_normal(row["image"]), camera) != camera:
-            raise UserError(f"{path}, line {number}: {row['image']} has other intrinsics in a line above")
-    return found
 
 
 def _normal(name: str) -> str:

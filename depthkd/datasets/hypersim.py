@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from depthkd.datasets.encodings import measured, read_hdf5
 from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
+from depthkd.formats.sample import Sample
 from depthkd.geometry import camera_matrix, distance_to_z
 from depthkd.shapes import DepthArray, MaskArray
 
@@ -109,8 +111,8 @@ class Hypersim(DepthDataset):
         """
         if SPLIT_TABLE in self.archive:
             try:
-                return partition_lines(self.archive.read(SPLIT_TABLE).decode(), split or "val")
-            except (KeyError, ValueError, TypeError) as error:
+                return partition_lines(self.archive.read(SPLIT_TABLE).decode("utf-8-sig"), split or "val")
+            except (KeyError, ValueError, TypeError, csv.Error) as error:
                 raise UserError(
                     f"data set '{self.name}': {self.root / SPLIT_TABLE} is not the owners' table, with "
                     f"scene_name, camera_name, frame_id, included_in_public_release and "
@@ -135,9 +137,10 @@ class Hypersim(DepthDataset):
         """None: the root decides."""
         return None
 
-    def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"]:
-        """The camera that all images are taken to have."""
-        return intrinsics()
+    def sample_of(self, line: list[str]) -> Sample:
+        """See `ListedDataset.sample_of`; images of any size have the camera of theirs."""
+        sample = super().sample_of(line)
+        return replace(sample, intrinsics=intrinsics(*sample.image.shape[:2]))
 
     def decode(self, line: list[str]) -> Decoded:
         """See `DepthDataset.decode`."""

@@ -59,7 +59,7 @@ class NuScenes(DepthDataset):
         try:
             known = json.loads(self.archive.read(CAMERAS)).get(match["camera"])
             return None if known is None else camera_matrix(*(float(number) for number in known))
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise BadSample(
                 f"{CAMERAS} is broken: {error}; it would be {{camera: [fx, fy, cx, cy]}}"
             ) from error

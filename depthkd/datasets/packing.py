@@ -128,6 +128,8 @@ class Packer:
         depth, mask = sample.depth, sample.mask
         if depth is None or mask is None:
             raise BadSample(f"{self.names[index]} has no depth")
+        if not (mask & np.isfinite(depth)).any():
+            raise BadSample(f"{self.dataset.truth_name(index)} has no valid pixel")
         named = Sample(key, sample.image, depth, mask, sample.intrinsics, sample.space)
         try:
             members = encode_label(named, self.codec, {"source": self.dataset.source(index)})
@@ -161,6 +163,8 @@ def shard_keys(paths: list[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     first, second = next((a, b) for a, b in pairwise(sorted(zip(names, paths, strict=True))) if a[0] == b[0])
+    if first[1] == second[1]:
+        raise UserError(f"{first[1]} is there twice: leave one out")
     raise UserError(
         f"{first[1]} and {second[1]} have the same name up to their suffixes, and would both be "
         f"'{first[0]}': rename one, or leave it out"

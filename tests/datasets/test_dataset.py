@@ -1,6 +1,8 @@
 """Data sets by name and split, folders with cameras beside them, and what goes into shards."""
 
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +177,16 @@ def test_intrinsics_that_make_no_sense_are_sentences(text: str, sentence: str, t
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("fx,fy,cx,cy,image\n60,60,1,2\n", "line 2 names no image"),
-        ("image,fx,fy,cx,cy\na.png,60,60,1\n", "line 2 60,60,1, would be fx,fy,cx,cy"),
+        ("fx,fy,cx,cy,image\n60,60,1,2,\n", "line 2 names no image"),
+        ("image,fx,fy,cx,cy\na.png,60,60,1\n", "line 2 would have 5 fields, .* not 4"),
+        (
+            "image,fx,fy,cx,cy\na.png,60,5,60,5,4,5,3,5\n",
+            "line 2 would have 5 fields, .* not 9",
+        ),
+        (
+            "image;fx;fy;cx;cy\na.png;60;60;1;2\n",
+            "with the columns image, .* not .*image;fx",
+        ),
         ("image,fx,fy,cx,cy\na.png,60,60,1,2\na.png,61,60,1,2\n", "line 3: a.png has other intrinsics"),
         ("image,fx,fy,cx,cy\n" + 140000 * "a" + ",60,60,1,2\n", "is not CSV"),
     ],
@@ -188,10 +198,45 @@ def test_tables_of_intrinsics_that_are_broken(text: str, sentence: str, tmp_path
 
 
 def test_numbers_of_any_length_and_depth_are_sentences(tmp_path: Path) -> None:
-    for text in (f'{{"a.png": [{"9" * 400}, 1, 1, 1]}}', "[" * 100000):
+    twice = '{"a.png": [1, 1, 1, 1], "a.png": [2, 2, 1, 1]}'
+    for text in (f'{{"a.png": [{"9" * 400}, 1, 1, 1]}}', "[" * 100000, twice):
         (tmp_path / "c.json").write_text(text)
         with pytest.raises(UserError, match=r"c\.json"):
             read_intrinsics(tmp_path / "c.json")
+
+
+def test_images_are_found_by_whole_paths_and_spaces_do_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text(f"image, fx, fy, cx, cy\n{tmp_path}/a b/0.png , 60, 61, 1, 2\n")
+    write(tmp_path, {"a b/0.png": picture(4, 6)})
+    images = FolderDataset(f"{tmp_path}/a b", intrinsics=str(path))
+    camera = images.sample(0).intrinsics
+    assert camera is not None and camera[0, 0] == 60 and camera[1, 1] == 61
+    write(tmp_path, {"a b/1.png": picture(4, 6)})
+    with pytest.raises(UserError, match=r"no intrinsics of 1 of 2 images, .*1.png first; it names .*0.png"):
+        FolderDataset(f"{tmp_path}/a b", intrinsics=str(path))
+
+
+def test_a_map_without_a_valid_pixel_is_one_bad_sample(root: Root, tmp_path: Path) -> None:
+    rooms = hypersim(np.full((48, 64), 3.0, np.float32))
+    name = next(name for name in rooms if "ai_001_001" in name and name.endswith("hdf5"))
+    rooms[name] = hdf5("dataset", np.full((48, 64), np.nan, np.float32))
+    options = {"dataset": "hypersim", "root": str(root(rooms)), "split": "train"}
+    found = pack(**options, out=f"{tmp_path}/o.tar", max_bad=0.5)
+    assert found.samples == 1 and found.bad == [f"data set 'hypersim': {name} has no valid pixel"]
+
+
+def test_a_tar_that_is_cut_between_two_files_is_not_taken_for_whole(tmp_path: Path) -> None:
+    path, ends = tmp_path / "rooms.tar", []
+    with tarfile.open(path, "w") as tar:
+        for name, data in hypersim(np.full((48, 64), 3.0, np.float32)).items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+            ends.append(tar.offset)
+    path.write_bytes(path.read_bytes()[: ends[-3]])
+    with pytest.raises(UserError, match=r"rooms\.tar is cut short: its end-of-archive mark is missing"):
+        _ = datasets.Hypersim(path, "train").lines
 
 
 def test_lists_and_tables_that_are_broken_are_sentences(root: Root, tmp_path: Path) -> None:
@@ -201,6 +246,7 @@ def test_lists_and_tables_that_are_broken_are_sentences(root: Root, tmp_path: Pa
         (b"", "has no samples here"),
         (b"a.jpg\n", "the line 'a.jpg' of .* would have 2 words or more"),
         (b"\xff\xfe\x00", "is no text"),
+        (b"a.jpg b.png\na.jpg b.png\n", "is there twice: leave one out"),
     ):
         (tmp_path / "list.txt").write_bytes(text)
         with pytest.raises(UserError, match=sentence):
@@ -214,7 +260,7 @@ def test_lists_and_tables_that_are_broken_are_sentences(root: Root, tmp_path: Pa
     with pytest.raises(BadSample, match=r"words 3 to 6 of the line .* would be numbers"):
         spring = datasets.Spring(streets, tmp_path / "spring.txt")
         spring.intrinsics(spring.line(0))
-    for table in ("a,b\n1,2\n", TABLE.replace("cam_00,0", "cam_00,x")):
+    for table in ("a,b\n1,2\n", 140000 * "a", TABLE.replace("cam_00,0", "cam_00,x")):
         rooms = root({"metadata_images_split_scene_v1.csv": table.encode()})
         with pytest.raises(UserError, match="is not the owners' table"):
             _ = datasets.Hypersim(rooms, "train").lines

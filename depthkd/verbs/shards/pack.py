@@ -182,7 +182,10 @@ def _intrinsics(value: str | Sequence[Number] | None) -> str | list[float] | Non
     """Numbers, or the path of a file."""
     if value is None or (isinstance(value, str) and value.lower().endswith((".csv", ".json"))):
         return value
-    return numbers(value, "intrinsics")
+    try:
+        return numbers(value, "intrinsics")
+    except UserError as error:
+        raise UserError(f"intrinsics '{value}' would be fx,fy,cx,cy or a .csv or .json file") from error
 
 
 def _fraction(value: str | Number) -> float:
