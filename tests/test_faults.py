@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import signal
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def test_a_fault_of_ours_keeps_its_traceback(
     with pytest.raises((ValueError, OSError), match=message) as caught:
         command_line(*words, "--run" if words[0] == "fit" else "--out", "x")
     assert not isinstance(caught.value, UserError)
-    assert caught.value.__notes__ == ["This is a fault of depthkd 0.1.0, not yours: please report it."]
+    ours = f"This is a fault of depthkd {version('depthkd')}, not yours: please report it."
+    assert caught.value.__notes__ == [ours]
     assert Path(__file__) in [entry.path for entry in caught.traceback[-3:]]
 
 
