@@ -114,6 +114,10 @@ class LossyError(UserError):
         super().__init__(sentence)
         self.extreme = extreme
 
+    def __reduce__(self) -> tuple[type["LossyError"], tuple[str, float]]:
+        """As a worker process sends it, with both arguments."""
+        return type(self), (str(self), self.extreme)
+
 
 def check_round_trip(
     depth: DepthArray, mask: MaskArray, decoded: DepthArray, codec: str, relative: bool

@@ -121,6 +121,11 @@ def test_affine_maps_lose_no_more_than_a_few_codes() -> None:
                 encode_label(sample)
 
 
+def test_a_worker_process_can_send_what_a_codec_would_lose() -> None:
+    error = pickle.loads(pickle.dumps(LossyError("too wide", 1000.0)))
+    assert (type(error), str(error), error.extreme) == (LossyError, "too wide", 1000.0)
+
+
 def test_npy_is_exact() -> None:
     depth = np.array([[1e-30, 3.25, np.nan], [-7.0, np.inf, 1e30]], np.float32)
     suffix, data, meta = encode_depth(depth, np.array([[True, True, True], [True, True, False]]), "npy")

@@ -3,7 +3,11 @@
 Rooms and outdoor places are ray-cast in numpy: boxes, balls, cylinders, thin poles and fences, with
 textures of fixed size in meters, light, shadow and haze. What a scene is (its layout, camera and
 depth) and how it looks (its materials, light and camera film) come from separate generators: the
-same seed and index have the same depth in both styles, and only the look differs.
+same seed and index have the same depth in the studio and film styles, and only the look differs.
+
+The lifelike style has places of its own: furnished rooms, tables seen from near, streets, parks and heaps,
+with photographs among their textures and a phone's camera before them. What is learned from them carries
+over to photographs.
 """
 
 from collections.abc import Iterator
@@ -16,6 +20,8 @@ from depthkd.batch import METRIC_DEPTH
 from depthkd.datasets.dataset import Dataset
 from depthkd.datasets.scenes.appearance import Style, develop
 from depthkd.datasets.scenes.layout import draw_layout
+from depthkd.datasets.scenes.lifelike import SKY
+from depthkd.datasets.scenes.places import draw_place
 from depthkd.datasets.scenes.render import cast
 from depthkd.datasets.scenes.shading import shade
 from depthkd.errors import UserError
@@ -30,7 +36,8 @@ FARTHEST = 40.0  # meters of z-depth; what is beyond fades into the haze and is 
 class Scene:
     """A sample in metric depth, with the surfaces' normals.
 
-    `sample.mask` is false and `sample.depth` 0 in the sky and beyond FARTHEST. `normals` are unit
+    `sample.mask` is false and `sample.depth` 0 in the sky and beyond FARTHEST; lifelike scenes have depth
+    everywhere, and their sky is SKY meters away. `normals` are unit
     vectors in the camera's frame (x right, y down, z forward) that point towards the camera, and 0
     where the mask is false.
     """
@@ -66,15 +73,16 @@ def scene(
     if min(seed, index) < 0:
         raise UserError(f"scenes have a seed and an index from 0 on, and not seed {seed} and index {index}")
     style = Style(style)
-    layout = draw_layout(np.random.default_rng([seed, index, 0]))
+    lifelike = style is Style.LIFELIKE
+    layout = (draw_place if lifelike else draw_layout)(np.random.default_rng([seed, index, 0]))
     hits = cast(layout.shapes, layout.camera, height, width)
     looks = np.random.default_rng([seed, index, 1 + list(Style).index(style)])
     radiance, normals = shade(looks, layout, hits, style)
-    mask = hits.depth < FARTHEST
+    mask = np.full(hits.depth.shape, True) if lifelike else hits.depth < FARTHEST
     sample = Sample(
         key=f"{style}_{seed:04d}_{index:06d}",
         image=develop(looks, radiance, style),
-        depth=np.where(mask, hits.depth, 0).astype(np.float32),
+        depth=np.where(mask, np.minimum(hits.depth, SKY), 0).astype(np.float32),
         mask=mask,
         intrinsics=layout.camera.intrinsics(height, width),
         space=METRIC_DEPTH,
@@ -93,7 +101,7 @@ class Scenes(Dataset):
     """The first scenes of a seed, as a data set.
 
     Args:
-        style: how they look, studio or film.
+        style: how they look: studio, film, lifelike, studio_fog or film_fog.
         seed: which scenes.
         count: how many.
         height, width: of the images, in pixels.

@@ -1,6 +1,5 @@
 """How a scene looks in each of the styles: materials, light, air and the camera's film."""
 
-import colorsys
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,15 +7,17 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from depthkd.datasets.scenes import lifelike
 from depthkd.datasets.scenes.layout import Layout
-from depthkd.datasets.scenes.shapes import Role
-from depthkd.datasets.scenes.textures import Color, Material
+from depthkd.datasets.scenes.light import Light
+from depthkd.datasets.scenes.shapes import Role, Shape
+from depthkd.datasets.scenes.textures import Material, linear
 
 Image = Float32[np.ndarray, "height width 3"]
 
 
 class Style(StrEnum):
-    """The looks that one geometry can have: two visual domains, each also in dense fog.
+    """How scenes look: two visual domains of one geometry, each also in dense fog, and lifelike places.
 
     STUDIO is the labelled domain, as a renderer makes it: clean regular patterns in full colors,
     even light, a sharp image with little noise. FILM is the unlabelled domain, as if photographed: earthy
@@ -24,12 +25,15 @@ class Style(StrEnum):
 
     In STUDIO_FOG and FILM_FOG the air is thick and blue, indoors too, and the exposure is fixed: a pixel's
     color tells its depth, so that networks that train for minutes can see edges where they are.
+
+    LIFELIKE has another geometry too: see `depthkd.datasets.scenes.places` and `lifelike`.
     """
 
     STUDIO = "studio"
     FILM = "film"
     STUDIO_FOG = "studio_fog"
     FILM_FOG = "film_fog"
+    LIFELIKE = "lifelike"
 
     @property
     def studio(self) -> bool:
@@ -40,20 +44,6 @@ class Style(StrEnum):
     def fog(self) -> bool:
         """Whether it is in dense fog."""
         return self in (Style.STUDIO_FOG, Style.FILM_FOG)
-
-
-@dataclass(frozen=True, eq=False)
-class Light:
-    """Light and air. The lamp is a point in a room, and outdoors a direction (of unit length) to the sun."""
-
-    lamp: Float32[np.ndarray, " 3"]
-    key: Color
-    ambient: Color
-    fill: float  # a light at the camera, which fades with distance
-    haze: Color
-    zenith: Color
-    visibility: float  # meters, at which haze has taken over 63 % of the color; inf in a room
-    clouds: float
 
 
 @dataclass(frozen=True)
@@ -172,16 +162,25 @@ def draw_material(rng: np.random.Generator, role: Role, style: Style) -> Materia
     return Material(
         pattern=pattern,
         period=rng.uniform(least, largest),
-        color=_linear(hue, saturation, value),
-        other=_linear(hue + rng.uniform(-0.08, 0.08), saturation, value * rng.uniform(*drawn.contrast)),
+        color=linear(hue, saturation, value),
+        other=linear(hue + rng.uniform(-0.08, 0.08), saturation, value * rng.uniform(*drawn.contrast)),
         grain=rng.uniform(*drawn.grain),
         grain_period=rng.uniform(0.15, 0.4) * (4 if role in (Role.GROUND, Role.FACADE) else 1),
         offset=rng.uniform(0, 50, 2).astype(np.float32),
     )
 
 
+def draw_materials(rng: np.random.Generator, shapes: list[Shape], style: Style) -> list[Material]:
+    """One for each shape."""
+    if style is Style.LIFELIKE:
+        return lifelike.draw_materials(rng, shapes)
+    return [draw_material(rng, shape.role, style) for shape in shapes]
+
+
 def draw_light(rng: np.random.Generator, layout: Layout, style: Style) -> Light:
     """A lamp in the room, or sun, sky and haze."""
+    if style is Style.LIFELIKE:
+        return lifelike.draw_light(rng, layout)
     studio = style.studio
     warmth = rng.uniform(-0.15, 0.25) if studio else rng.uniform(-0.2, 0.3)
     tint = np.array([1 + 0.6 * warmth, 1.0, 1 - 0.8 * warmth])
@@ -194,15 +193,15 @@ def draw_light(rng: np.random.Generator, layout: Layout, style: Style) -> Light:
             (rng.uniform(0.8, 1.4), 0.5) if studio else (rng.uniform(0.6, 1.8), rng.uniform(0.3, 0.5))
         )
         haze = (
-            _linear(rng.choice([0.1, 0.58]), rng.uniform(0.1, 0.25), 0.95)
+            linear(rng.choice([0.1, 0.58]), rng.uniform(0.1, 0.25), 0.95)
             if studio
-            else _linear(rng.choice([0.08, 0.6]), 0.25, rng.uniform(0.7, 0.95))
+            else linear(rng.choice([0.08, 0.6]), 0.25, rng.uniform(0.7, 0.95))
         )
         overcast = rng.random() < (0.4 if studio else 0.7)
         zenith = (
             haze * np.float32(rng.uniform(0.5, 0.9))
             if overcast
-            else _linear(0.59, rng.uniform(0.4, 0.75), rng.uniform(0.7, 0.9))
+            else linear(0.59, rng.uniform(0.4, 0.75), rng.uniform(0.7, 0.9))
         )
         visibility = rng.uniform(14, 30) if studio else rng.uniform(12, 26)
         fill = 0.0
@@ -215,7 +214,7 @@ def draw_light(rng: np.random.Generator, layout: Layout, style: Style) -> Light:
         visibility = np.inf
         fill = 1.1 if studio else rng.uniform(0.8, 1.3)
     if style.fog:
-        haze = zenith = _linear(_FOG_HUE, 0.7, 0.9)
+        haze = zenith = linear(_FOG_HUE, 0.7, 0.9)
         visibility = rng.uniform(*_FOG_VISIBILITY)
     return Light(
         lamp=lamp.astype(np.float32),
@@ -231,6 +230,8 @@ def draw_light(rng: np.random.Generator, layout: Layout, style: Style) -> Light:
 
 def develop(rng: np.random.Generator, radiance: Image, style: Style) -> UInt8[np.ndarray, "height width 3"]:
     """The camera: exposure, tone curve, and what the style's film adds; linear RGB to 8 bits."""
+    if style is Style.LIFELIKE:
+        return lifelike.photograph(rng, radiance)
     studio = style.studio
     brightness = rng.uniform(0.45, 0.7) if studio else rng.uniform(0.4, 0.65)
     exposure = _FOG_EXPOSURE if style.fog else brightness / max(float(radiance.mean()), 1e-6)
@@ -252,7 +253,3 @@ def develop(rng: np.random.Generator, radiance: Image, style: Style) -> UInt8[np
     strength = np.float32(rng.uniform(0.003, 0.01) if studio else rng.uniform(0.006, 0.014))
     noise = rng.standard_normal((height, width, 1), dtype=np.float32) * strength
     return np.asarray(np.clip((image + noise) * 255 + 0.5, 0, 255), np.uint8)
-
-
-def _linear(hue: float, saturation: float, value: float) -> Color:
-    return np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value), np.float32) ** np.float32(2.2)

@@ -1,14 +1,16 @@
 """Ray casting: which shape each pixel sees, how far away, and which pixels the light does not reach."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int16
+from jaxtyping import Bool, Float32, Float64, Int16, Int64
 
 from depthkd.datasets.scenes.layout import Camera
 from depthkd.datasets.scenes.shapes import Shape, dot
 
 _NEAR = 0.05
+_RUN = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,21 +76,49 @@ def in_shadow(
     that each point lies on: the shapes are convex, and a lit side is not shadowed by its own.
     """
     shadow = np.zeros(len(seen), bool)
-    along = dot(points, to_light)
-    square = dot(points, points)
-    for number, shape in enumerate(shapes):
-        if not shape.casts_shadow:
-            continue
-        center = shape.center.astype(np.float32)
-        ahead = center @ to_light - along
-        gap = square - 2 * (center @ points) + (center @ center - np.float32(shape.radius**2)) - ahead * ahead
-        near = np.flatnonzero((gap < 0) & (ahead > -shape.radius) & (seen != number) & ~shadow)
+    rows = np.concatenate([points, to_light, reach[None]]).T.copy()  # of one point together: gathered at once
+    casting = [(number, shape) for number, shape in enumerate(shapes) if shape.casts_shadow]
+    for (number, shape), some in zip(casting, _between(casting, points, to_light, reach), strict=True):
+        some = some[~shadow[some] & (seen[some] != number)]
+        x, y, z, a, b, c, far = rows[some].T
+        x, y, z = (part - np.float32(middle) for part, middle in zip((x, y, z), shape.center, strict=True))
+        along = x * a + y * b + z * c
+        gap = x * x + y * y + z * z - along * along - np.float32(shape.radius**2)
+        near = np.flatnonzero((gap < 0) & (along < shape.radius))
         if not len(near):
             continue
         rotation = shape.rotation.T.astype(np.float32)
-        x, y, z = rotation @ (points[:, near] - center[:, None])
-        a, b, c = rotation @ to_light[:, near]
+        x, y, z = rotation @ np.stack([x[near], y[near], z[near]])
+        a, b, c = rotation @ np.stack([a[near], b[near], c[near]])
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             t = shape.hit((x, y, z), (a, b, c))
-        shadow[near[(t > 1e-3) & (t < reach[near])]] = True
+        shadow[some[near[(t > 1e-3) & (t < far[near])]]] = True
     return shadow
+
+
+def _between(
+    shapes: list[tuple[int, Shape]],
+    points: Float32[np.ndarray, "3 points"],
+    to_light: Float32[np.ndarray, "3 points"],
+    reach: Float32[np.ndarray, " points"],
+) -> Iterator[Int64[np.ndarray, " some"]]:
+    """For each shape the points that it may keep from the light.
+
+    Points are taken in runs: of a run in a ball around one of its points, all rays to the light stay as near
+    to that point's ray as the ball is large.
+    """
+    count = points.shape[1]
+    starts = np.arange(0, count, _RUN)
+    middle = np.minimum(starts + _RUN // 2, count - 1)
+    members = np.minimum(starts[:, None] + np.arange(_RUN), count - 1)
+    apart = points[:, members] - points[:, middle][:, :, None]
+    size = np.sqrt((apart * apart).sum(axis=0).max(axis=1, initial=0))
+    at, ray, far = points[:, middle], to_light[:, middle], reach[middle]
+    for _, shape in shapes:
+        offset = shape.center.astype(np.float32)[:, None] - at
+        along = dot(offset, ray)
+        ahead = np.clip(along, 0, far)
+        gap = dot(offset, offset) - 2 * ahead * along + ahead * ahead
+        near = np.flatnonzero(gap < (size + np.float32(1.001 * shape.radius) + 1e-3) ** 2)
+        chosen = (starts[near][:, None] + np.arange(_RUN)).ravel()
+        yield chosen[chosen < count]

@@ -3,11 +3,13 @@
 import numpy as np
 from jaxtyping import Float32, Int16
 
-from depthkd.datasets.scenes.appearance import Image, Light, Style, draw_light, draw_material
+from depthkd.datasets.scenes.appearance import Image, Style, draw_light, draw_materials
 from depthkd.datasets.scenes.layout import Layout
+from depthkd.datasets.scenes.lifelike import SKY, contact_shade
+from depthkd.datasets.scenes.light import Light
 from depthkd.datasets.scenes.render import Hits, in_shadow
 from depthkd.datasets.scenes.shapes import dot
-from depthkd.datasets.scenes.textures import fractal_noise
+from depthkd.datasets.scenes.textures import Material, fractal_noise
 
 _LAMP_SIZE = 2.5  # meters, within which a lamp's light hardly fades
 
@@ -21,7 +23,7 @@ def shade(
     """Linear RGB, and normals in the camera's frame (unit, towards the camera; 0 where nothing is hit)."""
     height, width = hits.depth.shape
     light = draw_light(rng, layout, style)
-    materials = [draw_material(rng, shape.role, style) for shape in layout.shapes]
+    materials = draw_materials(rng, layout.shapes, style)
     camera = layout.camera
     intrinsics = camera.intrinsics(height, width)
     rows, columns = np.indices((height, width)).reshape(2, -1)
@@ -49,8 +51,15 @@ def shade(
         albedo[:, where] = materials[number].albedo(coordinates, footprint)
 
     directions, distance = (rays / length).astype(np.float32), (depth * length).astype(np.float32)
-    irradiance = _irradiance(layout, light, seen, points.astype(np.float32), normals, directions, distance)
-    color = albedo * irradiance
+    points = points.astype(np.float32)
+    ambient = _ambient(layout, hits, points, normals, style)
+    facing, strength, to_light = _facing(layout, light, seen, points, normals)
+    irradiance = light.key[:, None] * (facing * strength) + light.ambient[:, None] * ambient
+    if light.fill:
+        irradiance -= light.fill * dot(normals, directions) / (1 + (distance / _LAMP_SIZE) ** 2)
+    color = albedo * irradiance.astype(np.float32)
+    if any(material.glow or material.gloss for material in materials):
+        color += _sheen(materials, light, seen, albedo, normals, directions, to_light, facing * strength)
     if np.isfinite(light.visibility):
         clear = np.exp(-distance / np.float32(light.visibility))
         color = light.haze[:, None] + (color - light.haze[:, None]) * clear
@@ -64,34 +73,53 @@ def _as_image(values: Rows, height: int, width: int) -> Image:
     return np.ascontiguousarray(values.T).reshape(height, width, 3)
 
 
-def _irradiance(
-    layout: Layout,
-    light: Light,
-    seen: Int16[np.ndarray, " points"],
-    points: Rows,
-    normals: Rows,
-    directions: Rows,
-    distance: Values,
-) -> Rows:
+def _facing(
+    layout: Layout, light: Light, seen: Int16[np.ndarray, " points"], points: Rows, normals: Rows
+) -> tuple[Values, Values, Rows]:
+    """The cosine at which the lamp's light arrives (0 in shadow), its strength, and the way towards it."""
     if layout.outdoors:
         to_light = np.broadcast_to(light.lamp[:, None], points.shape)
         reach = np.full(len(seen), np.inf, np.float32)
         strength = np.ones(len(seen), np.float32)
-        occlusion = 1 - 0.3 * (1 - normals[2]) * np.exp(-np.maximum(points[2], 0) / 0.4)
     else:
         to_light = light.lamp[:, None] - points
         reach = np.maximum(np.sqrt(dot(to_light, to_light)), 1e-3)
         to_light = to_light / reach
         strength = _LAMP_SIZE**2 / (_LAMP_SIZE**2 + reach * reach)
-        occlusion = _corner_occlusion(layout, points)
     facing = np.where(seen >= 0, np.maximum(dot(normals, to_light), 0), 0)
     lit = np.flatnonzero(facing > 0)
     facing[lit[in_shadow(layout.shapes, points[:, lit], seen[lit], to_light[:, lit], reach[lit])]] = 0
-    ambient = (0.75 + 0.25 * normals[2]) * occlusion
-    irradiance = light.key[:, None] * (facing * strength) + light.ambient[:, None] * ambient
-    if light.fill:
-        irradiance -= light.fill * dot(normals, directions) / (1 + (distance / _LAMP_SIZE) ** 2)
-    return np.asarray(irradiance, np.float32)
+    return facing, strength, to_light
+
+
+def _ambient(layout: Layout, hits: Hits, points: Rows, normals: Rows, style: Style) -> Values:
+    """The share of the light from everywhere that arrives."""
+    if layout.outdoors:
+        occlusion = 1 - 0.3 * (1 - normals[2]) * np.exp(-np.maximum(points[2], 0) / 0.4)
+    else:
+        occlusion = _corner_occlusion(layout, points)
+    if style is Style.LIFELIKE:
+        occlusion = occlusion * contact_shade(np.minimum(hits.depth, SKY)).ravel()
+    return np.asarray((0.75 + 0.25 * normals[2]) * occlusion, np.float32)
+
+
+def _sheen(
+    materials: list[Material],
+    light: Light,
+    seen: Int16[np.ndarray, " points"],
+    albedo: Rows,
+    normals: Rows,
+    directions: Rows,
+    to_light: Rows,
+    lit: Values,
+) -> Rows:
+    """What glows by itself, and the lamp's reflection in what is glossy."""
+    glow = np.array([material.glow for material in materials] + [0.0], np.float32)[seen]
+    gloss = np.array([material.gloss for material in materials] + [0.0], np.float32)[seen]
+    halfway = to_light - directions
+    halfway = halfway / np.maximum(np.sqrt(dot(halfway, halfway)), 1e-6)
+    mirrored = gloss * np.maximum(dot(normals, halfway), 0) ** 40 * np.sqrt(lit)
+    return np.asarray(albedo * glow + light.key[:, None] * mirrored, np.float32)
 
 
 def _corner_occlusion(layout: Layout, points: Rows) -> Values:

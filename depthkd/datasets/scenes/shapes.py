@@ -33,6 +33,13 @@ class Role(StrEnum):
     PICTURE = "picture"
     FOLIAGE = "foliage"
     BARK = "bark"
+    WOOD = "wood"
+    FABRIC = "fabric"
+    CERAMIC = "ceramic"
+    PRINT = "print"
+    GLOWING = "glowing"
+    ROAD = "road"
+    BODY = "body"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +115,7 @@ class Box(Shape):
 
     def hit(self, origin: Components, direction: Components) -> Array:
         """See Shape."""
-        return _entry([_slab(origin[axis], direction[axis], self.half[axis]) for axis in range(3)])
+        return _entry([slab(origin[axis], direction[axis], self.half[axis]) for axis in range(3)])
 
     def surface(self, points: Points) -> tuple[Points, Coordinates]:
         """See Shape."""
@@ -152,7 +159,7 @@ class Cylinder(Shape):
         c = origin[0] * origin[0] + origin[1] * origin[1] - self.half[0] ** 2
         root = np.sqrt(b * b - a * c)  # nan where the ray passes by, and comparisons with nan are false
         side = (-b - root) / a, (root - b) / a
-        return _entry([side, _slab(origin[2], direction[2], self.half[2])])
+        return _entry([side, slab(origin[2], direction[2], self.half[2])])
 
     def surface(self, points: Points) -> tuple[Points, Coordinates]:
         """See Shape."""
@@ -199,7 +206,7 @@ def dot(a: Components | Points, b: Components | Points) -> Array:
     return product
 
 
-def _slab(origin: Array, direction: Array, half: float) -> tuple[Array, Array]:
+def slab(origin: Array, direction: Array, half: float) -> tuple[Array, Array]:
     """Where a ray enters and leaves |coordinate| < half."""
     inverse = 1 / direction
     middle, reach = -origin * inverse, np.abs(inverse) * half

@@ -1,11 +1,12 @@
 """Procedural textures of fixed size in meters, faded out before a pixel grows too large for them."""
 
+import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int32
 
 from depthkd.datasets.scenes.shapes import Coordinates
 
@@ -20,7 +21,8 @@ class Material:
     """A surface's look: a pattern from `color` to `other`, and a fractal grain over it.
 
     Colors are linear RGB. `period` is the pattern's size and `grain_period` that of the grain's
-    coarsest octave, in meters; `grain` is its strength, and `offset` shifts both.
+    coarsest octave, in meters; `grain` is its strength, and `offset` shifts both. It gives off `glow` times
+    its color, and mirrors the lamp with the strength `gloss`.
     """
 
     pattern: str
@@ -30,6 +32,8 @@ class Material:
     grain: float
     grain_period: float
     offset: Float32[np.ndarray, " 2"]
+    glow: float = 0.0
+    gloss: float = 0.0
 
     def albedo(self, coordinates: Coordinates, footprint: Values) -> Float32[np.ndarray, "3 points"]:
         """Linear RGB at coordinates in meters; `footprint` is the width of a pixel there, in meters."""
@@ -38,6 +42,11 @@ class Material:
         grain = 1 + self.grain * fractal_noise(u, v, footprint, self.grain_period)
         color = self.color[:, None] + (self.other - self.color)[:, None] * share
         return np.asarray(np.maximum(color * grain, 0), np.float32)
+
+
+def linear(hue: float, saturation: float, value: float) -> Color:
+    """Linear RGB of a color of HSV."""
+    return np.array(colorsys.hsv_to_rgb(hue % 1, min(saturation, 1), value), np.float32) ** np.float32(2.2)
 
 
 def fade(footprint: Values, period: float) -> Values:
@@ -52,8 +61,13 @@ def _lattice() -> Float32[np.ndarray, "size size"]:
 
 def cell_noise(i: Values, j: Values) -> Values:
     """A fixed random number in [0, 1) for each cell (i, j) of a grid."""
-    rows, columns = j.astype(np.int32) % _LATTICE_SIZE, i.astype(np.int32) % _LATTICE_SIZE
-    return _lattice()[rows, columns]
+    return np.asarray(_lattice()[_whole(j) % _LATTICE_SIZE, _whole(i) % _LATTICE_SIZE])
+
+
+def _whole(values: Values) -> Int32[np.ndarray, "..."]:
+    """Whole numbers of 32 bits; any where it is larger, near the horizon, where noise has faded out."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(values, np.int32)
 
 
 def value_noise(u: Values, v: Values) -> Values:
@@ -61,7 +75,7 @@ def value_noise(u: Values, v: Values) -> Values:
     i, j = np.floor(u), np.floor(v)
     du, dv = u - i, v - j
     lattice = _lattice().ravel()
-    column, row = i.astype(np.int32) % _LATTICE_SIZE, j.astype(np.int32) % _LATTICE_SIZE * _LATTICE_SIZE
+    column, row = _whole(i) % _LATTICE_SIZE, _whole(j) % _LATTICE_SIZE * _LATTICE_SIZE
     next_column = (column + 1) % _LATTICE_SIZE
     next_row = (row + _LATTICE_SIZE) % _LATTICE_SIZE**2
     top = lattice[row + column] * (1 - du) + lattice[row + next_column] * du

@@ -40,7 +40,8 @@ def scenes(
 
     Args:
         out: the folder to make.
-        style: how the scenes look, studio or film.
+        style: how the scenes look: studio or film; lifelike, which the embedded teacher learned from; or
+            studio_fog and film_fog.
         seed: which scenes.
         count: how many.
         height: of the images, in pixels.
@@ -141,7 +142,8 @@ def _scene(style: str, seed: int, height: int, width: int, format: str, index: i
         sample.depth = sample.mask = sample.space = sample.intrinsics = None
         about = {"image_id": index, "width": width, "height": height, "file_name": f"{sample.key}.jpg"}
         return sample.key, encode_sample(sample, extra={"image": about, "annotations": []})
-    return sample.key, encode_sample(sample, "png16")  # as always: runs are compared over versions
+    # png16 as always, for runs are compared over versions; it cannot hold a sky of 1,000 m
+    return sample.key, encode_sample(sample, "log16" if style == "lifelike" else "png16")
 
 
 def _manifest(folder: Path) -> Any:
