@@ -15,6 +15,7 @@ from .mattes import P3M10k as P3M10k
 from .motorcycle import Motorcycle as Motorcycle
 from .nuscenes import NuScenes as NuScenes
 from .nyu import NYUv2 as NYUv2
+from .photographs import Photographs as Photographs
 from .scannet import ScanNet as ScanNet
 from .scenes import Scenes as Scenes
 from .sintel import Sintel as Sintel

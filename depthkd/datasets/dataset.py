@@ -36,7 +36,10 @@ class Dataset(ABC):
         name: what commands call it, such as "hypersim".
         title: what papers call it, and `DepthModel.training_sets`, such as "Hypersim"; None: it has no name.
         space: of its depth; None: it has none.
+        bundled: whether it comes with depthkd or a library that it needs, and so has no root.
     """
+
+    bundled: ClassVar[bool] = False
 
     name: str
     title: str | None = None
@@ -299,18 +302,38 @@ class DepthDataset(ListedDataset):
         in meters, and where that was measured."""
 
 
-def dataset_class(name: str) -> type[ListedDataset]:
-    """The class of a data set by its name, however it is spelled: "virtual_kitti_2", "VirtualKITTI2".
+def named_dataset(name: str, root: str | None, split: str | None) -> Dataset:
+    """A data set by its name, however that is spelled: "virtual_kitti_2", "VirtualKITTI2".
 
     Raises:
-        UserError: there is none; the sentence lists those that can be read from a root.
+        UserError: there is none; or it needs a root and has none, or the other way round.
+    """
+    kind = dataset_class(name)
+    if issubclass(kind, ListedDataset):
+        if root is None:
+            raise UserError(f"--root is missing: the folder, tar or zip that holds {name}")
+        return kind(root, split)
+    if root is not None or split is not None:
+        raise UserError(f"data set '{kind.name}' comes with depthkd: leave out --root and --split")
+    return kind()
+
+
+def dataset_class(name: str) -> type[Dataset]:
+    """The class of a data set that can be read from a root, or is bundled, by its name.
+
+    Raises:
+        UserError: there is none; the sentence lists those that there are.
     """
     import depthkd.datasets
 
     known: dict[str, type[Dataset]] = {
         kind: getattr(depthkd.datasets, kind) for kind in dir(depthkd.datasets)
     }
-    listed = {k: v for k, v in known.items() if issubclass(v, ListedDataset) and not v.__abstractmethods__}
+    listed = {
+        k: v
+        for k, v in known.items()
+        if v.bundled or (issubclass(v, ListedDataset) and not v.__abstractmethods__)
+    }
     for kind, found in listed.items():
         if _plain(name) in (_plain(kind), _plain(found.name)):
             return found

@@ -5,7 +5,8 @@ from skimage.data import stereo_motorcycle
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.datasets.dataset import Dataset
-from depthkd.formats.sample import Sample
+from depthkd.datasets.photographs import bundled
+from depthkd.formats.sample import Sample, content_digest, read_file
 from depthkd.geometry import camera_matrix
 
 # scikit-image's documentation of `stereo_motorcycle`, for the images reduced by 4.
@@ -23,6 +24,7 @@ class Motorcycle(Dataset):
     """
 
     name = "motorcycle"
+    bundled = True
     title = "Middlebury"
 
     def __len__(self) -> int:
@@ -38,4 +40,5 @@ class Motorcycle(Dataset):
         depth = np.where(mask, BASELINE * FOCAL_LENGTH / offset, 0.0).astype(np.float32)
         cx, cy = PRINCIPAL_POINT
         intrinsics = camera_matrix(FOCAL_LENGTH, FOCAL_LENGTH, cx, cy)
-        return Sample("motorcycle", np.array(image), depth, mask, intrinsics, METRIC_DEPTH)
+        digest = content_digest(read_file(bundled("motorcycle_left.png")))
+        return Sample("motorcycle", np.array(image), depth, mask, intrinsics, METRIC_DEPTH, digest=digest)

@@ -12,6 +12,7 @@ import torch
 
 from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.cluster.processors import use_processors
+from depthkd.datasets.photographs import Photographs
 from depthkd.evaluation.certainty import certainty
 from depthkd.evaluation.comparison import overview, papers_own, reproductions, scatters
 from depthkd.evaluation.drawing import Drawings, draw, draw_photographs, picks, sheet_rows
@@ -34,7 +35,6 @@ from depthkd.formats.whole_files import write_whole
 from depthkd.in_use import InUse
 from depthkd.models.model import DepthModel
 from depthkd.report.html import write_report
-from depthkd.report.photographs import photographs
 from depthkd.report.picks import SPREAD
 from depthkd.report.pictures import SheetRow, picture_sheet
 from depthkd.runs.folder import LOCK, Run
@@ -136,7 +136,9 @@ def _measured(
             models = [*(m.name for m in before if not m.trivial), model.name]
             chosen = picks(task, models, records, plan.request.pictures)
             drawn[task.name] = draw(task, model.predictions(task, seed, plan.predictions), chosen)
-    shown = photographs() if plan.request.photographs and not model.trivial else []
+    photographs = Photographs()
+    wanted = plan.request.photographs and not model.trivial
+    shown = [photographs.sample(i) for i in range(len(photographs))] if wanted else []
     return ModelResult(
         model.name,
         model.trivial,

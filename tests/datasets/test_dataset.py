@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from depthkd import datasets
-from depthkd.datasets.dataset import Dataset, dataset_class
+from depthkd.datasets.dataset import Dataset, dataset_class, named_dataset
 from depthkd.datasets.folder import FolderDataset, read_intrinsics
 from depthkd.datasets.packing import Packer
 from depthkd.datasets.scenes import Scenes, scene
@@ -65,6 +65,15 @@ def packed(path: Path) -> list[Sample]:
 def test_data_sets_are_found_by_name(name: str) -> None:
     kind = dataset_class(name)
     assert kind.name.replace("_", "") == name.lower().replace("_", "").replace("-", "")
+
+
+def test_what_is_bundled_has_no_root() -> None:
+    assert isinstance(named_dataset("photographs", None, None), datasets.Photographs)
+    assert len(named_dataset("scenes", None, None)) == 600
+    with pytest.raises(UserError, match="'motorcycle' comes with depthkd: leave out --root"):
+        named_dataset("motorcycle", "/data", None)
+    with pytest.raises(UserError, match="--root is missing: the folder, tar or zip that holds kitti"):
+        named_dataset("kitti", None, None)
 
 
 def test_every_data_set_says_what_it_is() -> None:

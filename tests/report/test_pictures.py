@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
-from depthkd.report.photographs import photographs
 from depthkd.report.pictures import (
     GAP,
     UNKNOWN,
@@ -95,12 +94,6 @@ def test_sheet_has_a_cell_for_each_row_and_column(tmp_path: Path) -> None:
     assert (gray == UNKNOWN).all()
     with pytest.raises(ValueError, match="at least one row"):
         picture_sheet([], ["a"], path)
-
-
-def test_photographs_are_images_without_depth() -> None:
-    samples = photographs()
-    assert [s.key for s in samples] == ["astronaut", "coffee", "chelsea", "rocket"]
-    assert all(s.image.ndim == 3 and s.depth is None for s in samples)
 
 
 def test_depth_that_is_not_positive_has_no_color(tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ class Scenes(Dataset):
     """
 
     name = "scenes"
+    bundled = True
 
     def __init__(
         self,

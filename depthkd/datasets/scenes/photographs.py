@@ -4,14 +4,13 @@ The motorcycle is not among them: it is a benchmark.
 """
 
 from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 import PIL.Image
-import skimage.data
 from jaxtyping import Float32
 
+from depthkd.datasets.photographs import bundled
 from depthkd.datasets.scenes.shapes import Coordinates
 from depthkd.datasets.scenes.textures import Values
 
@@ -26,7 +25,7 @@ SIDE = 512  # pixels of a texture, a power of 2
 @cache
 def pyramid(name: str) -> list[Float32[np.ndarray, "side side 3"]]:
     """Linear RGB at 512x512, 256x256, … 1x1."""
-    with PIL.Image.open(Path(skimage.data.__file__).parent / name) as file:
+    with PIL.Image.open(bundled(name)) as file:
         image = np.asarray(file.convert("RGB"))
     side = min(image.shape[:2])
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2

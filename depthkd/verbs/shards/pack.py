@@ -9,7 +9,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from depthkd.datasets.dataset import Dataset, ListedDataset, dataset_class
+from depthkd.datasets.dataset import Dataset, ListedDataset, named_dataset
 from depthkd.datasets.folder import FolderDataset
 from depthkd.datasets.packing import Layout, Packer
 from depthkd.errors import UserError
@@ -74,8 +74,8 @@ def pack(
         overwrite: replace tars of the same name.
         max_depth: values farther than this are not valid, such as a sky at 10000: meters in a metric space.
         pair: name, or order: the first image with the first depth file, and so on.
-        dataset: instead of images and depth, a data set that depthkd reads, such as hypersim; or the class of
-            one.
+        dataset: instead of images and depth, a data set that depthkd reads, such as hypersim, or photographs,
+            which scikit-image carries; or the class of one.
         root: the folder, tar or zip with the data set.
         split: of the data set, such as train; or a file with a list of its samples.
 
@@ -162,9 +162,7 @@ def _named(dataset: str | Dataset, root: str | None, split: str | None) -> Datas
         if root is not None or split is not None:
             raise UserError("--root and --split of a --dataset with a class are its init_args")
         return dataset
-    if root is None:
-        raise UserError(f"--root is missing: the folder, tar or zip that holds {dataset}")
-    return dataset_class(dataset)(root, split)
+    return named_dataset(dataset, root, split)
 
 
 def _check_missing(dataset: Dataset, allowed: Number) -> None:
