@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from depthkd.batch import METRIC_DEPTH, DepthSpace
@@ -16,6 +17,7 @@ from depthkd.evaluation.records import Records
 from depthkd.evaluation.scoring import fitted
 from depthkd.evaluation.task import Task
 from depthkd.formats.sample import Sample
+from depthkd.geometry import resize_intrinsics
 from depthkd.metrics.catalogue import higher_is_better, names_of
 from depthkd.models.inference import WrongPredictionError
 from depthkd.report.picks import picked
@@ -38,6 +40,7 @@ class Drawn:
         prediction: fitted depth, where there is a truth; else the raw prediction.
         space: of the prediction.
         caption: its metrics in words.
+        camera: of the image as it is here, if it is known.
     """
 
     why: list[str]
@@ -47,6 +50,7 @@ class Drawn:
     prediction: SmallMap
     space: DepthSpace
     caption: str | None = None
+    camera: Float64[np.ndarray, "3 3"] | None = None
 
 
 Drawings = dict[int, Drawn]  # by the sample's index
@@ -80,7 +84,9 @@ def draw(task: Task, predictions: RawPredictions, chosen: Mapping[int, list[str]
         one = fitted(raw, space, sample, task.protocol)
         caption = metrics_caption(one.metrics(task.protocol))
         truth = small(one.true_depth(task.protocol))
-        drawn[index] = Drawn(*about, truth, small(one.aligned), METRIC_DEPTH, caption)
+        drawn[index] = Drawn(
+            *about, truth, small(one.aligned), METRIC_DEPTH, caption, small_camera(sample, truth.shape)
+        )
     return drawn
 
 
@@ -106,7 +112,7 @@ def sheet_rows(drawings: Iterable[tuple[str, Drawings]]) -> dict[int, SheetRow]:
     rows: dict[int, SheetRow] = {}
     for name, drawn in drawings:
         for index, one in drawn.items():
-            row = rows.setdefault(index, SheetRow(one.title, one.image, one.truth))
+            row = rows.setdefault(index, SheetRow(one.title, one.image, one.truth, camera=one.camera))
             row.predictions[name], row.spaces[name] = one.prediction, one.space
             if one.caption is not None:
                 row.captions[name] = one.caption
@@ -117,6 +123,15 @@ def small_image(sample: Sample) -> np.ndarray:
     """A sample's image as pictures show it."""
     size = _small_size(*sample.image.shape[:2])
     return np.asarray(cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA))
+
+
+def small_camera(sample: Sample, size: tuple[int, int]) -> Float64[np.ndarray, "3 3"] | None:
+    """A sample's camera, for its maps of that (height, width)."""
+    if sample.intrinsics is None or sample.depth is None:
+        return None
+    height, width = sample.depth.shape
+    camera = resize_intrinsics(torch.from_numpy(sample.intrinsics), size[0] / height, size[1] / width)
+    return np.asarray(camera.numpy(), np.float64)
 
 
 def small(depth: Float[Tensor, "1 height width"]) -> SmallMap:

@@ -12,25 +12,51 @@ import numpy as np
 from depthkd.formats.whole_files import write_whole
 from depthkd.metrics.catalogue import heading, higher_is_better
 from depthkd.report.pictures import LARGEST_ERROR, Cell, Picture, SheetRow, row_cells
+from depthkd.report.side_view import side_view
 from depthkd.report.table import number, shown_together
+from depthkd.shapes import ArrayMap
 
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px;
+body { font: 15px/1.45 system-ui, sans-serif; margin: 1.2rem auto; max-width: 1560px;
   padding: 0 1rem; color: #141414 }
-table { border-collapse: collapse; margin: .8rem 0 }
+.wide { overflow-x: auto; margin: .8rem 0 }
+table { border-collapse: collapse }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
-th:first-child, td:first-child { text-align: left }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff }
+.facts td { white-space: normal; overflow-wrap: anywhere; text-align: left; vertical-align: top }
 .trivial td { color: #777 }
 .best { font-weight: 600 }
 .protocol, .note { color: #555; max-width: 60rem }
-.row { display: flex; gap: 6px; flex-wrap: wrap; margin: .2rem 0 1rem }
-figure { margin: 0; flex: none; width: 230px }
-figure img { width: 230px; display: block }
-figure.plot { width: auto; margin: 1rem 0 }
-figcaption { font-size: 12px; color: #555 }
+details { margin: .4rem 0 }
+summary { cursor: pointer; color: #555 }
+.row { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(256px, 383px); gap: 8px;
+  overflow-x: auto; margin: .3rem 0 }
+figure { margin: 0 }
+figure img { width: 100%; display: block }
+figure.plot { margin: 1rem 0; overflow-x: auto }
+figcaption { font-size: 13px; color: #555; min-height: 1.4em }
 .scale { height: 12px; width: 230px; display: block }
 """
-LARGEST_SIDE = 460  # px of a picture: twice as many as are shown, for sharp screens
+LARGEST_SIDE = 480  # px of a picture
+QUALITY = 84  # of its JPEG: a report of some dozen pictures stays under 3 MB
+LOOK_FOR = (  # what a column of pictures is called, and what to look for in it
+    ("depth", "bright is near, gray has no truth. Thin things (spokes, poles, legs) should stand out whole."),
+    (
+        "error",
+        f"|prediction - truth| / truth, from 0 to {LARGEST_ERROR:g} and more. A red area is a wrong layout, "
+        "a thin red line an edge that is blurred or in the wrong place.",
+    ),
+    (
+        "edges",
+        "of depth and of its inverse. Yellow: in both; green: in the truth alone, missed; red: in the "
+        "prediction alone, invented.",
+    ),
+    (
+        "from the side",
+        "the same depth as colored points, seen by a second camera. Flat walls should be flat, and nothing "
+        "should hang between a thing and what is behind it.",
+    ),
+)
 
 
 @dataclass
@@ -82,6 +108,7 @@ def write_report(
         plots: inline SVGs.
     """
     parts = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"]
+    parts += ["<meta name=viewport content='width=device-width, initial-scale=1'>"]
     parts += [f"<style>{STYLE}</style><h1>{escape(title)}</h1>"]
     for section in [s for s in sections if s.metrics or s.notes]:
         parts.append(f"<h2>{escape(section.title)}</h2>")
@@ -89,15 +116,16 @@ def write_report(
         parts.append(_table(section, section.metrics))
         for group, metrics in section.groups.items():
             parts.append(f"<details><summary>{escape(group)}</summary>{_table(section, metrics)}</details>")
-        parts += [f"<p class=note>{escape(text)}" for text in (*section.comparisons, *section.notes)]
+        parts.append(_how_sure(section))
+        parts += [f"<p class=note>{escape(text)}" for text in section.notes]
     parts += [_from_markdown(text) for text in overview]
     parts += [f"<figure class=plot>{plot}</figure>" for plot in plots]
     parts.append("<h1>Pictures</h1>" + _legend())
     for label, row in [pair for section in sections for pair in section.pictures]:
         parts.append(f"<h3>{escape(row.title)} ({escape(label)})</h3>{_pictures(row)}")
-    parts.append("<h1>What was tested</h1><table>")
+    parts.append("<h1>What was tested</h1><div class=wide><table class=facts>")
     parts += [f"<tr><td>{escape(name)}<td>{escape(value)}" for name, value in facts.items()]
-    parts.append("</table>")
+    parts.append("</table></div>")
     write_whole(path, "\n".join(parts))
 
 
@@ -110,7 +138,7 @@ def _from_markdown(text: str) -> str:
             rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
             cells = ["".join(f"<td>{escape(cell)}" for cell in row) for row in rows[1:]]
             head = "".join(f"<th>{escape(cell)}" for cell in rows[0])
-            parts.append("<table><tr>" + "<tr>".join([head, *cells]) + "</table>")
+            parts.append(_wide("<tr>" + "<tr>".join([head, *cells])))
         elif lines[0].startswith("## "):
             parts.append(f"<h2>{escape(lines[0][3:])}</h2>")
         else:
@@ -131,40 +159,72 @@ def _part(section: Section, metrics: Mapping[str, Mapping[str, float]], names: S
         if known:
             best[name] = max(known) if higher_is_better(name) else min(known)
     titles = [*(heading(n) for n in names), "run at", "images"]
-    lines = ["<table><tr><th>model" + "".join(f"<th>{escape(title)}" for title in titles)]
+    lines = ["<tr><th>model" + "".join(f"<th>{escape(title)}" for title in titles)]
     for row, found in metrics.items():
         cells = []
         for name in names:
             value = found.get(name, np.nan)
             mark = " class=best" if row in models and value == best.get(name) else ""
-            hint = section.intervals.get(row, {}).get(name) if metrics is section.metrics else None
-            tip = f' title="95 % interval {escape(hint)}"' if hint else ""
-            cells.append(f"<td{mark}{tip}>{number(value)}")
+            cells.append(f"<td{mark}>{number(value)}")
         kind = " class=trivial" if row in section.trivial else ""
         cells += [f"<td>{escape(section.run_at.get(row, '-'))}", f"<td>{int(found['images'])}"]
         lines.append(f"<tr{kind}><td>{escape(section.labels.get(row, row))}{''.join(cells)}")
-    return "\n".join([*lines, "</table>"])
+    return _wide("\n".join(lines))
+
+
+def _wide(rows: str) -> str:
+    """A table that is scrolled by itself where a screen is narrower."""
+    return f"<div class=wide><table>{rows}</table></div>"
+
+
+def _how_sure(section: Section) -> str:
+    """The intervals of the metrics, and comparisons of pairs, folded."""
+    found = section.intervals
+    if not found and not section.comparisons:
+        return ""
+    names = list(dict.fromkeys(n for row in found.values() for n in row))
+    rows = ["<tr><th>model" + "".join(f"<th>{escape(heading(name))}" for name in names)]
+    for row, known in found.items():
+        cells = "".join(f"<td>{escape(known.get(name, '-'))}" for name in names)
+        rows.append(f"<tr><td>{escape(section.labels.get(row, row))}{cells}")
+    sentences = "".join(f"<p class=note>{escape(text)}" for text in section.comparisons)
+    table = _wide("\n".join(rows)) if found else ""
+    return f"<details><summary>How sure: 95 % intervals over the images</summary>{table}{sentences}</details>"
 
 
 def _legend() -> str:
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[None], 12, axis=0)
     turbo = cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
-    return (
-        "<p class=note>Depth: bright is near; gray: no truth. Error, |prediction - truth| / truth, from 0 to "
-        f"{LARGEST_ERROR:g} and more: <img class=scale alt='blue to red' src='{_source(turbo)}'>"
-        "Edges: Canny edges of depth and of its inverse, those of the truth in green, of the model in red, "
-        "shared ones in yellow."
-    )
+    scale = f"<img class=scale alt='blue to red' src='{_source(turbo)}'>"
+    lines = [
+        f"<li><b>{name}</b>: {escape(text)}{scale if name == 'error' else ''}" for name, text in LOOK_FOR
+    ]
+    return f"<ul class=note>{''.join(lines)}</ul>"
 
 
 def _pictures(row: SheetRow) -> str:
-    names = list(row.predictions)
-    cells: list[tuple[str, Cell]] = []
-    shown = row_cells(row, names, row.truth is not None, edges=row.truth is not None)
-    titles = ["image", *(["truth"] if row.truth is not None else [])]
-    for name in names:
-        titles += [name, f"{name}: error", f"{name}: edges"] if row.truth is not None else [name]
-    cells = list(zip(titles, shown, strict=True))
+    """The image and its truth, and a row of pictures for each model below them; without a truth, one row."""
+    if row.truth is None:
+        names = list(row.predictions)
+        shown = zip(["image", *names], row_cells(row, names, errors=False), strict=True)
+        return _figures([(title, cell) for title, cell in shown])
+    _, truth = row_cells(row, [], errors=True)
+    first: list[tuple[str, Cell]] = [("image", (row.image, "")), ("truth", truth)]
+    rows = [first + _from_the_side(row, "truth", row.truth)]
+    for name, prediction in row.predictions.items():
+        cells = row_cells(row, [name], errors=True, edges=True)[2:]
+        titles = [name, f"{name}: error", f"{name}: edges"]
+        rows.append(list(zip(titles, cells, strict=True)) + _from_the_side(row, name, prediction))
+    return "".join(_figures(cells) for cells in rows)
+
+
+def _from_the_side(row: SheetRow, name: str, depth: ArrayMap) -> list[tuple[str, Cell]]:
+    if row.camera is None:
+        return []
+    return [(f"{name}, from the side", (side_view(row.image, depth, row.camera), ""))]
+
+
+def _figures(cells: Sequence[tuple[str, Cell]]) -> str:
     figures = []
     for title, cell in cells:
         if cell is None:
@@ -182,6 +242,7 @@ def _source(picture: Picture) -> str:
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    pixels = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert done
-    return f"data:image/png;base64,{base64.b64encode(data.tobytes()).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"

@@ -35,7 +35,8 @@ class SheetRow:
     """One image with its truth, where there is one, and each model's prediction.
 
     With `truth` (depth), `predictions` are depth maps in its unit; without, they are raw
-    predictions, in `spaces`. `captions` are printed under the predictions.
+    predictions, in `spaces`. `captions` are printed under the predictions. `camera` is the 3x3 matrix of
+    the image as it is here, if it is known.
     """
 
     title: str
@@ -44,6 +45,7 @@ class SheetRow:
     predictions: dict[str, ArrayMap] = field(default_factory=dict)
     spaces: dict[str, DepthSpace] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
+    camera: Float[np.ndarray, "3 3"] | None = None
 
 
 def nearness(values: ArrayMap, space: DepthSpace) -> ArrayMap:
