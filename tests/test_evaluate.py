@@ -245,7 +245,7 @@ def test_the_report_is_one_page_with_every_picture(shard: str, tmp_path: Path) -
     assert "http" not in page  # nothing is loaded from elsewhere
     for word in ("best", "median", "worst", "good: error", "good: edges", "truth", "a photograph"):
         assert word in page
-    images = re.findall("src='data:image/png;base64,([^']+)'", page)
+    images = re.findall("src='data:image/jpeg;base64,([^']+)'", page)
     assert len(images) == page.count("<img") >= 2 * 8
     for data in images:
         assert cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR) is not None
@@ -254,7 +254,7 @@ def test_the_report_is_one_page_with_every_picture(shard: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nowhere"], "there is no nowhere; a model would be a run folder"),
+        (["nowhere"], "there is no nowhere; a model would be 'embedded', a run folder"),
         (["--models.a", "nowhere"], "one or more benchmarks"),
         (["--benchmarks", "{}", "--models.a", "nowhere"], "one or more benchmarks"),
         (["--benchmarks.m", "depthkd.benchmarks.Motorcycle", "--models.a", "nowhere"], "nowhere"),

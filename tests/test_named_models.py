@@ -68,7 +68,7 @@ def test_predictions_among_the_photographs_are_not_photographs(
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("nowhere.onnx", "there is no nowhere.onnx; a model would be a run folder, a checkpoint, an .onnx"),
+        ("nowhere.onnx", "there is no nowhere.onnx; a model would be 'embedded', a run folder, a checkpoint"),
         ("empty", "empty is not a run folder, for it has no config.yaml, and no folder of transformers, for"),
         (
             "weights.pth",

@@ -16,14 +16,19 @@ from tests.processes import run
 ROOT = Path(__file__).parent.parent
 
 
-def test_two_ranks_train_and_validate_like_one(home: Path) -> None:
-    words = [
-        "fit",
-        "--config",
-        "configs/tiny/teacher.yaml",
-        "--model.init_args.student.init_args.size",
-        "tiny",
-    ]
+STUDENTS = {
+    "transformer": {"class_path": "depthkd.models.DepthAnything", "init_args": {"size": "tiny"}},
+    "frozen batch normalization": {
+        "class_path": "depthkd.models.TimmDepth",
+        "init_args": {"backbone": "mobilenetv4_conv_small_035", "fusion": 8, "frozen_statistics": True},
+    },
+}
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_two_ranks_train_and_validate_like_one(student: str, home: Path) -> None:
+    words = ["fit", "--config", "configs/tiny/teacher.yaml"]
+    words += ["--model.init_args.student", json.dumps(STUDENTS[student])]
     words += ["--data.batch_size", "4", "--data.workers", "0", "--trainer.max_steps", "1"]
     words += ["--trainer.val_check_interval", "1", "--trainer.enable_progress_bar", "false"]
     words += ["--data.validation.studio.init_args.limit", "5"]  # an uneven last batch: 3 samples and 2

@@ -3,6 +3,7 @@ from .baselines import UnsharpMask as UnsharpMask
 from .dinov2 import Dinov2Features as Dinov2Features
 from .dpt.depth_anything import DepthAnything as DepthAnything
 from .dpt.dpt import HuggingFaceDepth as HuggingFaceDepth
+from .dpt.embedded import Embedded as Embedded
 from .dpt.timm_depth import TimmDepth as TimmDepth
 from .frozen import Frozen as Frozen
 from .latent_diffusion.diffusion import GenPercept as GenPercept

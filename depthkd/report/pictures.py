@@ -24,7 +24,7 @@ Cell = tuple[UInt8[np.ndarray, "_ _ 3"], str] | None  # a picture of any size, a
 
 UNKNOWN = 128  # gray
 LARGEST_ERROR = 0.5  # of the truth, at which an error map saturates
-WIDTH, GAP = 240, 6  # of a sheet's cells, px
+WIDTH, GAP = 320, 6  # of a sheet's cells, px
 TITLE, CAPTION = 15, 12  # letters, px
 CAPTIONS = {e.name: e.phrase.replace("δ", "delta") for e in CATALOGUE if e.main}  # Pillow's font has no Greek
 INK, FAINT, PAPER = (20, 20, 20), (100, 100, 100), (255, 255, 255)

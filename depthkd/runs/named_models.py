@@ -1,4 +1,4 @@
-"""Models by one word: a run, an ONNX file, a folder or a hub id of transformers or diffusers."""
+"""Models by one word: "embedded", a run, an ONNX file, a folder or a hub id of transformers or diffusers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from depthkd.errors import MissingFileError, UserError
+from depthkd.models.dpt.packaged_weights import EMBEDDED
 from depthkd.models.model import DepthModel
 from depthkd.models.weights import read_json_file
 from depthkd.paths import local_or_hub, user_path
@@ -38,21 +39,23 @@ class NamedModel:
 
 
 def named_model(text: str) -> NamedModel:
-    """The model that a word names: a run folder, one of its checkpoints, an .onnx file, a folder of
-    transformers or diffusers, or a hub id. A look at the disk; a hub is asked only when the model loads.
+    """The model that a word names: "embedded", a run folder, one of its checkpoints, an .onnx file, a folder
+    of transformers or diffusers, or a hub id. A look at the disk; a hub is asked only when the model loads.
 
     Raises:
         MissingFileError: nothing of that name is here, and it cannot be a hub id.
         UserError: it is something else; the sentence says what would be read.
     """
+    if text == EMBEDDED:  # a folder of that name is ./embedded
+        return NamedModel(_embedded)
     place = user_path(text)
     if not place.exists():
         if _may_be_hub_id(text):
             return NamedModel(partial(_from_transformers, text))
         raise MissingFileError(
-            f"there is no {place}; a model would be a run folder, a checkpoint, an .onnx file, a folder with "
-            "config.json, or a hub id such as depth-anything/Depth-Anything-V2-Small-hf; for a class "
-            "of its own, give --models.NAME.class_path"
+            f"there is no {place}; a model would be '{EMBEDDED}', a run folder, a checkpoint, an .onnx "
+            "file, a folder with config.json, or a hub id such as depth-anything/Depth-Anything-V2-Small-hf; "
+            "for a class of its own, give --models.NAME.class_path"
         )
     if place.is_file():
         return _file(place)
@@ -78,6 +81,12 @@ def _file(place: Path) -> NamedModel:
         f"{place} names no network: a file would be an .onnx, or a run's .ckpt; for weights alone, "
         f"{BY_CLASS} and give it the `weights`"
     )
+
+
+def _embedded() -> DepthModel:
+    from depthkd.models import Embedded
+
+    return Embedded()
 
 
 def _from_onnx(place: Path) -> DepthModel:

@@ -18,6 +18,7 @@ from depthkd.formats.ply import encode_ply
 from depthkd.formats.sample import BadSample, Sample, read_file
 from depthkd.formats.whole_files import whole_file
 from depthkd.geometry import back_project, focal_length, intrinsics_matrix
+from depthkd.models.dpt.packaged_weights import EMBEDDED
 from depthkd.models.inference import (
     Inference,
     WrongPredictionError,
@@ -36,7 +37,7 @@ from depthkd.shapes import OneMap
 from depthkd.verbs.configs import Command
 from depthkd.verbs.options import parsed
 
-USAGE = "depthkd predict IMAGE ... --model RUN|FILE.onnx|FOLDER|HUB_ID [options]"
+USAGE = "depthkd predict IMAGE ... [--model RUN|FILE.onnx|FOLDER|HUB_ID] [options]"
 FIELD_OF_VIEW = 60.0  # degrees, of photographs whose camera nobody knows
 MADE_BY = "depthkd predict"  # what our pictures say in their header
 
@@ -53,7 +54,7 @@ class Predictions:
 
 def predict(
     images: str | list[str],
-    model: str | DepthModel,
+    model: str | DepthModel = EMBEDDED,
     out: Path = Path("runs/predict"),
     intrinsics: str | list[float] | None = None,
     fov: float | None = None,
@@ -74,7 +75,7 @@ def predict(
     Args:
         images: files, folders or patterns such as 'photos/*.jpg'.
         model: a run folder, one of its checkpoints, an .onnx file, a folder or hub id of transformers, or any
-            DepthModel.
+            DepthModel; "embedded" is the teacher that depthkd carries.
         out: the folder for results.
         intrinsics: fx,fy,cx,cy of the camera of all images in pixels, top-left pixel's center at (0, 0).
         fov: instead, their horizontal field of view in degrees.
@@ -103,7 +104,7 @@ def predict(
     paths = _photographs(images)
     targets = _targets(paths, out)
     place = device_of(device)
-    network = named_model(model).load() if isinstance(model, str) else model
+    network = _loaded(model)
     metric = network.space == METRIC_DEPTH
     if points and not metric:
         raise UserError(f"only {METRIC_DEPTH} makes a point cloud, and this model gives {network.space}")
@@ -143,6 +144,18 @@ def predict(
         print(f"run at {'a size of its own' if sizes_text == 'own' else f'{sizes_text} pixels'}")
     print(f"{len(written)} of {len(paths)} images, {network.space}: {out}")
     return Predictions(written, left_out, empty)
+
+
+def _loaded(model: str | DepthModel) -> DepthModel:
+    """The model of a word; of the embedded teacher it is said, for nobody may have asked for it."""
+    if not isinstance(model, str):
+        return model
+    network = named_model(model).load()
+    if model == EMBEDDED:
+        print(
+            f"model: {network.source}, which has learned from synthetic scenes alone; --model takes another"
+        )
+    return network
 
 
 def _camera(intrinsics: str | list[float] | None, fov: float | None) -> list[float] | None:

@@ -2,13 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
+from depthkd.benchmarks.public import Motorcycle
 from depthkd.benchmarks.roots import listing
 from depthkd.evaluation.evaluate import carried_out
 from depthkd.evaluation.request import EvaluationRequest
+from depthkd.models.dpt.packaged_weights import EMBEDDED
 from depthkd.paths import user_path
 from depthkd.runs.folder import Run
 from depthkd.runs.named_models import named_model
@@ -55,6 +58,21 @@ def _validation(run: Run) -> dict[str, Any] | None:
     return validation
 
 
+def with_defaults(request: EvaluationRequest) -> EvaluationRequest:
+    """The request, with the embedded teacher where it names no model, and the motorcycle where it names no
+    benchmark either."""
+    if request.models:
+        return request
+    print(f"no model is named: this tests the {EMBEDDED} teacher of depthkd")
+    request = replace(request, models={EMBEDDED: EMBEDDED})
+    if request.benchmarks or request.root is not None:
+        return request
+    print(
+        "no benchmark is named: this tests on the photograph with measured depth that comes with scikit-image"
+    )
+    return replace(request, benchmarks={Motorcycle.name: Motorcycle()})
+
+
 def main(command: Command) -> int:
     """Run `depthkd test`; returns the exit status: 1 if a claim is not met, a sample could not be read or has
     no valid truth, a prediction cannot be depth, or nothing could be scored.
@@ -68,7 +86,7 @@ def main(command: Command) -> int:
     if request.root is not None and not request.models:
         print(listing(user_path(request.root), request.only, request.splits), end="")
         return 0
-    results = carried_out(request)
+    results = carried_out(with_defaults(request))
     found = results["benchmarks"].values()
     wrong = ("unreadable", "without_truth", "faults", "unscored")
     whole = not any(benchmark[what] for benchmark in found for what in wrong)

@@ -140,8 +140,10 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
                 "options": {"drop_rate": 0.5},
                 "license": "mit",
                 "gradient_checkpointing": True,
+                "frozen_statistics": True,
             },
         ),
+        "Embedded": (models.Embedded, {}, {}),
         "ZoeDepth": (models.ZoeDepth, {"source": zoe}, {**hub, "source": f"{zoe}/"}),
         "DepthPro": (models.DepthPro, {"source": pro}, {**hub, "source": f"{pro}/"}),
         "GenPercept": (

