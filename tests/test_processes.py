@@ -45,7 +45,9 @@ def until(holds: Callable[[], bool]) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_what_is_under_way_is_saved_and_nothing_else_begun(number: signal.Signals, tmp_path: Path) -> None:
-    line = f"from tests.test_processes import Path, command; command(Path({str(tmp_path)!r}))"
+    # a suite that runs in the background ignores Ctrl-C, and so would all that it starts
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    line = f"{heard}; from tests.test_processes import Path, command; command(Path({str(tmp_path)!r}))"
     process = subprocess.Popen(
         [sys.executable, "-c", line], cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL
     )
