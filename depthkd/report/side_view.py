@@ -1,8 +1,10 @@
 """A depth map as colored points seen from the side, which shows flat walls and smeared edges."""
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 
+from depthkd.geometry import back_project
 from depthkd.shapes import ArrayMap
 
 YAW, PITCH = np.radians(28.0), np.radians(10.0)  # of the second look, to the right and downwards
@@ -33,16 +35,16 @@ def side_view(
         return picture
     middle = float(np.median(depth[known]))
     known &= depth < FARTHEST * middle
-    rows, columns = np.nonzero(known)
-    z = depth[known].astype(np.float64)
-    fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
-    points = np.stack([(columns - cx) / fx * z, (rows - cy) / fy * z, z - middle])
+    camera = torch.from_numpy(intrinsics)
+    points = back_project(torch.from_numpy(depth).to(camera), camera).numpy()[:, known]
+    points[2] -= middle
     c, s, d, t = np.cos(YAW), np.sin(YAW), np.cos(PITCH), np.sin(PITCH)
     turned = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]) @ points
     x, y, far = np.array([[1, 0, 0], [0, d, t], [0, -t, d]]) @ turned
     far = far + AWAY * middle
     ahead = far > 0.1 * middle
-    u, v = (np.round(f * p[ahead] / far[ahead] + m) for f, p, m in ((fx, x, cx), (fy, y, cy)))
+    seen = intrinsics[:2] @ np.stack([x[ahead] / far[ahead], y[ahead] / far[ahead], np.ones(ahead.sum())])
+    u, v = np.round(seen)
     colors, order = image[known][ahead], np.argsort(-far[ahead], kind="stable")
     colors, u, v = colors[order], u[order].astype(np.int64), v[order].astype(np.int64)
     nearest = np.full((height, width), -1)  # the last of the points that cover a pixel, in order

@@ -37,9 +37,8 @@ class Scene:
     """A sample in metric depth, with the surfaces' normals.
 
     `sample.mask` is false and `sample.depth` 0 in the sky and beyond FARTHEST; lifelike scenes have depth
-    everywhere, and their sky is SKY meters away. `normals` are unit
-    vectors in the camera's frame (x right, y down, z forward) that point towards the camera, and 0
-    where the mask is false.
+    everywhere, and their sky is SKY meters away. `normals` are unit vectors in the camera's frame (x right, y
+    down, z forward) that point towards the camera, and 0 where the mask is false.
     """
 
     sample: Sample

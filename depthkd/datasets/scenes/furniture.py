@@ -1,15 +1,14 @@
 """Furniture of the lifelike scenes, laden with things."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from depthkd.datasets.scenes.objects import box, pole
+from depthkd.datasets.scenes.objects import Random, box, pole
 from depthkd.datasets.scenes.shapes import Role
 from depthkd.datasets.scenes.things import (
     Group,
-    Random,
+    Piece,
     placed,
     potted_plant,
     rounded,
@@ -17,7 +16,6 @@ from depthkd.datasets.scenes.things import (
     some,
     strewn,
     tapered,
-    thing,
     tilted,
     tipped,
 )
@@ -298,33 +296,11 @@ def lying_things(rng: Random) -> Group:
     return strewn(rng, int(rng.integers(1, 4)), 0.8, 0.8, 0.0)
 
 
-def one_thing(rng: Random) -> Group:
-    """One large thing on the floor."""
-    return thing(rng)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A piece of furniture: how to build it, how often it appears, whether its back is to a wall."""
-
-    build: Callable[[Random], Group]
-    weight: float
-    against_wall: bool = False
-
-
-PIECES = (
-    Piece(table, 4.0),
-    Piece(chair, 4.0),
-    Piece(sofa, 1.5, True),
-    Piece(bed, 0.8, True),
-    Piece(shelf, 2.0, True),
-    Piece(cupboard, 2.5, True),
-    Piece(counter, 2.5, True),
-    Piece(desk, 1.5, True),
-    Piece(boxes, 1.5),
-    Piece(floor_plant, 1.0),
-    Piece(standing_lamp, 1.0),
-    Piece(person, 1.0),
-    Piece(machine, 1.0),
-    Piece(lying_things, 2.0),
-)
+FREE = (
+    Piece(table, 4.0), Piece(chair, 4.0), Piece(boxes, 1.5), Piece(floor_plant, 1.0),
+    Piece(standing_lamp, 1.0), Piece(person, 1.0), Piece(machine, 1.0), Piece(lying_things, 2.0),
+)  # fmt: skip
+AGAINST_WALL = (  # with their backs
+    Piece(sofa, 1.5), Piece(bed, 0.8), Piece(shelf, 2.0), Piece(cupboard, 2.5), Piece(counter, 2.5),
+    Piece(desk, 1.5),
+)  # fmt: skip

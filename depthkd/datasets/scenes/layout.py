@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from depthkd.datasets.scenes.objects import INDOORS, OUTDOORS, UPRIGHT, Kind, box, moved
+from depthkd.datasets.scenes.objects import INDOORS, OUTDOORS, UPRIGHT, Kind, box, drawn, moved
 from depthkd.datasets.scenes.shapes import Matrix, Plane, Role, Shape, Vector, Walls
 
-_NO_END = np.array([np.inf, np.inf, 0.0])
+NO_END = np.array([np.inf, np.inf, 0.0])  # the half extents of a plane
+HalfRoom = Float64[np.ndarray, " 2"]  # half its length and width, in meters
 _CLEARANCE = 0.5  # meters between the camera and what stands around it
 
 
@@ -69,26 +70,31 @@ def _room(rng: np.random.Generator) -> Layout:
     height = rng.uniform(0.4, min(3.0, ceiling - _CLEARANCE))
     views = [(rng.uniform(-1, 1, 2) * (half - _CLEARANCE), rng.uniform(-np.pi, np.pi)) for _ in range(3)]
     # Of three views the one with more room ahead: less often a bare wall alone.
-    (x, y), yaw = max(views, key=lambda view: _room_ahead(view[0], view[1], half))
+    (x, y), yaw = max(views, key=lambda view: room_ahead(view[0], view[1], half))
     pitch, roll = np.radians(rng.uniform(-25, 25)), np.radians(rng.uniform(-15, 15))
     camera = Camera.posed(np.array([x, y, height]), yaw, pitch, roll, np.radians(rng.uniform(45, 90)))
-    center = np.array([0.0, 0.0, ceiling])
-    shapes: list[Shape] = [
-        Plane(Role.FLOOR, np.zeros(3), UPRIGHT, _NO_END, False),
-        Plane(Role.CEILING, center, UPRIGHT, _NO_END, False),
-        Walls(Role.WALL, np.zeros(3), UPRIGHT, np.array([half[0], half[1], np.inf]), False),
-    ]
+    shapes = shell(half, ceiling)
     shapes += [_on_wall(rng, half, ceiling) for _ in range(int(rng.integers(2, 6)))]
     shapes += _furnish(rng, camera, yaw, INDOORS, int(rng.integers(3, 9)), ceiling, half)
     return Layout(camera, shapes, ceiling, (float(half[0]), float(half[1])))
 
 
-def _room_ahead(position: Float64[np.ndarray, " 2"], yaw: float, half: Float64[np.ndarray, " 2"]) -> float:
+def shell(half: HalfRoom, ceiling: float) -> list[Shape]:
+    """A room's floor, ceiling and walls."""
+    return [
+        Plane(Role.FLOOR, np.zeros(3), UPRIGHT, NO_END, False),
+        Plane(Role.CEILING, np.array([0.0, 0.0, ceiling]), UPRIGHT, NO_END, False),
+        Walls(Role.WALL, np.zeros(3), UPRIGHT, np.array([half[0], half[1], np.inf]), False),
+    ]
+
+
+def room_ahead(position: Float64[np.ndarray, " 2"], yaw: float, half: HalfRoom) -> float:
+    """Meters from a place in a room to the wall that it looks at."""
     heading = np.array([np.cos(yaw), np.sin(yaw)])
     return float(((half - np.sign(heading) * position) / np.abs(heading)).min())
 
 
-def _on_wall(rng: np.random.Generator, half: Float64[np.ndarray, " 2"], ceiling: float) -> Shape:
+def _on_wall(rng: np.random.Generator, half: HalfRoom, ceiling: float) -> Shape:
     """A picture or a door on one of the four walls."""
     if rng.random() < 0.7:
         width, height = rng.uniform(0.4, 1.2), rng.uniform(0.4, 0.9)
@@ -110,7 +116,7 @@ def _outdoors(rng: np.random.Generator) -> Layout:
     highest = min(25.0, np.degrees(0.5 * np.arctan(0.75 * np.tan(field_of_view / 2))))
     pitch, roll = np.radians(rng.uniform(-25, highest)), np.radians(rng.uniform(-15, 15))
     camera = Camera.posed(np.array([0.0, 0.0, rng.uniform(0.4, 3)]), yaw, pitch, roll, field_of_view)
-    shapes: list[Shape] = [Plane(Role.GROUND, np.zeros(3), UPRIGHT, _NO_END, False)]
+    shapes: list[Shape] = [Plane(Role.GROUND, np.zeros(3), UPRIGHT, NO_END, False)]
     if rng.random() < 0.4:
         shapes += _street(rng, yaw)
     shapes += _furnish(rng, camera, yaw, OUTDOORS, int(rng.integers(5, 13)), np.inf, None)
@@ -144,16 +150,15 @@ def _furnish(
     kinds: tuple[Kind, ...],
     count: int,
     ceiling: float,
-    half_room: Float64[np.ndarray, " 2"] | None,
+    half_room: HalfRoom | None,
 ) -> list[Shape]:
     """Objects ahead of the camera, inside the room, clear of it and of one another."""
-    weights = np.array([kind.weight for kind in kinds])
     taken: list[tuple[float, float, float]] = [(float(camera.position[0]), float(camera.position[1]), 0.0)]
     shapes: list[Shape] = []
     for _ in range(3 * count):
         if len(taken) > count:
             break
-        kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
+        kind = drawn(rng, kinds)
         group = kind.build(rng, ceiling)
         radius = max(float(np.linalg.norm(shape.center[:2])) + _reach(shape) for shape in group)
         angle = yaw + rng.uniform(-0.55, 0.55) * camera.field_of_view

@@ -1,13 +1,15 @@
 """What stands in the embedded scenes: groups of shapes of typical sizes, on the ground at the origin."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from depthkd.datasets.scenes.shapes import Box, Cylinder, Fence, Matrix, Role, Shape, Sphere
 
 UPRIGHT: Matrix = np.eye(3)
+LYING: Matrix = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # along the ground's y
 
 
 def turn(angle: float) -> Matrix:
@@ -54,6 +56,24 @@ def screen(
 
 
 Random = np.random.Generator
+
+
+@runtime_checkable
+class Weighted(Protocol):
+    """What is drawn the more often, the larger its weight is."""
+
+    @property
+    def weight(self) -> float:
+        """Above 0; weights need not sum to 1."""
+
+
+Choice = TypeVar("Choice", bound=Weighted)
+
+
+def drawn(rng: Random, choices: Sequence[Choice]) -> Choice:
+    """One of them, each as often as its weight says."""
+    weights = np.array([choice.weight for choice in choices])
+    return choices[int(rng.choice(len(choices), p=weights / weights.sum()))]
 
 
 def _crate(rng: Random, ceiling: float) -> list[Shape]:
@@ -156,9 +176,8 @@ def _car(rng: Random, ceiling: float) -> list[Shape]:
     length = rng.uniform(3.8, 4.8)
     body = box(Role.METAL, (length, 1.8, 0.62), (0.0, 0.0, 0.28))
     cabin = box(Role.METAL, (length * 0.52, 1.55, 0.52), (-0.2, 0.0, 0.9))
-    lying = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
     axles = [
-        Cylinder(Role.BARK, np.array([side * length * 0.31, 0.0, 0.32]), lying, np.array([0.32, 0.32, 0.92]))
+        Cylinder(Role.BARK, np.array([side * length * 0.31, 0.0, 0.32]), LYING, np.array([0.32, 0.32, 0.92]))
         for side in (-1, 1)
     ]
     return [body, cabin, *axles]

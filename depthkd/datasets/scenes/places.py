@@ -5,17 +5,16 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
-from depthkd.datasets.scenes.furniture import PIECES, Piece, chair
-from depthkd.datasets.scenes.layout import Camera, Layout
+from depthkd.datasets.scenes.furniture import AGAINST_WALL, FREE, chair, table
+from depthkd.datasets.scenes.layout import NO_END, Camera, HalfRoom, Layout, room_ahead, shell
 from depthkd.datasets.scenes.lifelike import SKY
-from depthkd.datasets.scenes.objects import UPRIGHT, box, pole
+from depthkd.datasets.scenes.objects import UPRIGHT, Random, box, drawn, pole
 from depthkd.datasets.scenes.render import cast
-from depthkd.datasets.scenes.shapes import Plane, Role, Shape, Vector, Walls
+from depthkd.datasets.scenes.shapes import Plane, Role, Shape, Vector
 from depthkd.datasets.scenes.solids import Ellipsoid
-from depthkd.datasets.scenes.street import OUTSIDE, Standing, car, house, lamp_post, tree
-from depthkd.datasets.scenes.things import Group, Random, heap, placed, some, strewn
+from depthkd.datasets.scenes.street import OUTSIDE, car, house, lamp_post, tree
+from depthkd.datasets.scenes.things import Build, Group, heap, placed, some, strewn
 
-_NO_END = np.array([np.inf, np.inf, 0.0])
 _SHADOWLESS = 0.03  # of its distance: a shape of a smaller radius casts no shadow
 _CLEARANCE = 0.35  # meters from the camera to the box around any shape
 
@@ -43,24 +42,15 @@ def room(rng: Random) -> Layout:
     """A furnished room."""
     half = rng.uniform(2.6, 9, 2) / 2
     ceiling = rng.uniform(2.3, 3.6)
-    shapes = _shell(half, ceiling)
+    shapes = shell(half, ceiling)
     for side in range(4):
         shapes += _along_wall(rng, side, half, ceiling)
-    pieces = [piece for piece in PIECES if not piece.against_wall]
-    weights = np.array([piece.weight for piece in pieces])
     for _ in range(int(rng.integers(1, 3 + int(half.prod() / 2)))):
-        piece = pieces[int(rng.choice(len(pieces), p=weights / weights.sum()))]
+        piece = drawn(rng, FREE)
         x, y = rng.uniform(-1, 1, 2) * np.maximum(half - 1.1, 0.2)
         group = placed(piece.build(rng), x, y, rng.uniform(-np.pi, np.pi))
-        if piece.build.__name__ == "table":
-            for _ in range(int(rng.integers(0, 4))):
-                angle = rng.uniform(-np.pi, np.pi)
-                group += placed(
-                    chair(rng),
-                    x + np.cos(angle) * 0.85,
-                    y + np.sin(angle) * 0.85,
-                    angle - np.pi / 2 + rng.normal(0.0, 0.3),
-                )
+        if piece.build is table:
+            group += _chairs(rng, int(rng.integers(0, 4)), (0.85, 0.85), (x, y), careless=0.3)
         if not any(_overlap(a, b) for a in group[:3] for b in shapes[3:][:40]):
             shapes += group
     camera = _inside(rng, shapes, half, ceiling)
@@ -71,7 +61,7 @@ def corridor(rng: Random) -> Layout:
     """A long and narrow hall with doors and columns, seen along its length."""
     half = np.array([rng.uniform(4, 15), rng.uniform(0.8, 3.0)])
     ceiling = rng.uniform(2.3, 5)
-    shapes = _shell(half, ceiling)
+    shapes = shell(half, ceiling)
     for side in (0, 2):
         shapes += _along_wall(rng, side, half, ceiling)
     if half[1] > 1.5 and rng.random() < 0.6:
@@ -91,7 +81,7 @@ def tabletop(rng: Random) -> Layout:
     """Things on a table or the floor, seen from near, before the room behind."""
     half = rng.uniform(2.2, 6, 2) / 2
     ceiling = rng.uniform(2.3, 3.2)
-    shapes = _shell(half, ceiling)
+    shapes = shell(half, ceiling)
     for side in range(4):
         if rng.random() < 0.7:
             shapes += _along_wall(rng, side, half, ceiling)
@@ -109,14 +99,7 @@ def tabletop(rng: Random) -> Layout:
         ]
     stand += strewn(rng, int(rng.integers(4, 16)), length, width, top + 0.05)
     if top and rng.random() < 0.7:
-        for _ in range(int(rng.integers(1, 4))):
-            angle = rng.uniform(-np.pi, np.pi)
-            stand += placed(
-                chair(rng),
-                np.cos(angle) * (length / 2 + 0.2),
-                np.sin(angle) * (width / 2 + 0.2),
-                angle - np.pi / 2,
-            )
+        stand += _chairs(rng, int(rng.integers(1, 4)), (length / 2 + 0.2, width / 2 + 0.2))
     shapes += placed(stand, x, y, yaw)
     distance, around = rng.uniform(0.4, 1.6), rng.uniform(-np.pi, np.pi)
     eye = top + rng.uniform(0.12, 0.9)
@@ -132,8 +115,7 @@ def street(rng: Random) -> Layout:
     """A road between sidewalks, with parked cars, trees, lamps and houses along it."""
     shapes: list[Shape] = [_ground(Role.ROAD)]
     road = rng.uniform(2.5, 6)
-    lines = rng.random() < 0.6
-    if lines:
+    if rng.random() < 0.6:
         shapes += [box(Role.PRINT, (1.6, 0.12, 0.006), (x, 0.0, 0.0)) for x in np.arange(-2, 40, 4.0)]
     for side in (-1, 1):
         edge = side * (road + 20)
@@ -157,7 +139,7 @@ def street(rng: Random) -> Layout:
         moving = car(rng)
         shapes += placed(moving, rng.uniform(7, 40), rng.uniform(-0.6, 0.6) * road, rng.choice([0, np.pi]))
     position = np.array([0.0, rng.uniform(-1.1, 1.1) * road, rng.uniform(1.0, 2.2)])
-    shapes += _scattered(rng, position, 0.0, int(rng.integers(0, 5)))
+    shapes += _scattered(rng, position, int(rng.integers(0, 5)))
     yaw, pitch, roll = rng.normal(0.0, 0.3), rng.normal(-0.05, 0.1), rng.normal(0.0, 0.04)
     camera = Camera.posed(position, yaw, pitch, roll, _field_of_view(rng))
     return Layout(camera, _clear_of(shapes, position), np.inf, (np.inf, np.inf))
@@ -173,7 +155,7 @@ def open_land(rng: Random) -> Layout:
         half[0] = min(half[0], 0.7 * far)
         shapes.append(Ellipsoid(some(rng, Role.GROUND, Role.FOLIAGE), center, UPRIGHT, half, False))
     position = np.array([0.0, 0.0, rng.uniform(0.3, 2.5)])
-    shapes += _scattered(rng, position, 0.0, int(rng.integers(5, 22)))
+    shapes += _scattered(rng, position, int(rng.integers(5, 22)))
     yaw, pitch, roll = rng.normal(0.0, 0.2), rng.normal(-0.1, 0.15), rng.normal(0.0, 0.06)
     camera = Camera.posed(position, yaw, min(pitch, 0.3), roll, _field_of_view(rng))
     return Layout(camera, _clear_of(shapes, position), np.inf, (np.inf, np.inf))
@@ -183,7 +165,7 @@ def heaped(rng: Random) -> Layout:
     """Solids in all attitudes before a wall or a sky, in no order but that what hides is nearer."""
     indoors = rng.random() < 0.7
     half, ceiling = rng.uniform(2, 6, 2), rng.uniform(2.5, 4)
-    shapes: list[Shape] = _shell(half, ceiling) if indoors else [_ground(Role.GROUND)]
+    shapes: list[Shape] = shell(half, ceiling) if indoors else [_ground(Role.GROUND)]
     position = np.array([-half[0] * 0.5, 0.0, rng.uniform(0.5, 2.0)])
     for _ in range(int(rng.integers(1, 4))):
         size, far = rng.uniform(0.1, 0.5), rng.uniform(0.8, 3.0)
@@ -196,24 +178,33 @@ def heaped(rng: Random) -> Layout:
     return Layout(camera, _clear_of(shapes, position, 0.2), ceiling if indoors else np.inf, room_half)
 
 
+def _chairs(
+    rng: Random,
+    count: int,
+    away: tuple[float, float],
+    at: tuple[float, float] = (0.0, 0.0),
+    careless: float = 0.0,
+) -> Group:
+    """Chairs around a table at `at`, turned to it but for a deviation of `careless` radians."""
+    group: Group = []
+    for _ in range(count):
+        angle = rng.uniform(-np.pi, np.pi)
+        x, y = at[0] + np.cos(angle) * away[0], at[1] + np.sin(angle) * away[1]
+        one = chair(rng)
+        group += placed(one, x, y, angle - np.pi / 2 + (rng.normal(0.0, careless) if careless else 0.0))
+    return group
+
+
 def _field_of_view(rng: Random) -> float:
     """From a phone's zoom to its wide lens."""
     return float(np.radians(rng.uniform(35, 85)))
 
 
 def _ground(role: Role) -> Plane:
-    return Plane(role, np.zeros(3), UPRIGHT, _NO_END, False)
+    return Plane(role, np.zeros(3), UPRIGHT, NO_END, False)
 
 
-def _shell(half: np.ndarray, ceiling: float) -> list[Shape]:
-    return [
-        Plane(Role.FLOOR, np.zeros(3), UPRIGHT, _NO_END, False),
-        Plane(Role.CEILING, np.array([0.0, 0.0, ceiling]), UPRIGHT, _NO_END, False),
-        Walls(Role.WALL, np.zeros(3), UPRIGHT, np.array([half[0], half[1], np.inf]), False),
-    ]
-
-
-def _along_wall(rng: Random, side: int, half: np.ndarray, ceiling: float) -> list[Shape]:
+def _along_wall(rng: Random, side: int, half: HalfRoom, ceiling: float) -> list[Shape]:
     """What stands along one wall, and what hangs on it; built along x with the wall at y = 0, then turned."""
     length, away = 2 * half[side % 2], half[1 - side % 2]
     group: Group = []
@@ -226,13 +217,11 @@ def _along_wall(rng: Random, side: int, half: np.ndarray, ceiling: float) -> lis
             )
         )
     x = -length / 2 + rng.uniform(0.1, 0.6)
-    backed = [piece for piece in PIECES if piece.against_wall]
     while x < length / 2 - 0.5:
         if rng.random() < 0.3:
             x += rng.uniform(0.3, 1.2)
             continue
-        piece = _drawn(rng, backed)
-        parts = piece.build(rng)
+        parts = drawn(rng, AGAINST_WALL).build(rng)
         wide = max(float(p.center[0] + p.half[0]) for p in parts) - min(
             float(p.center[0] - p.half[0]) for p in parts
         )
@@ -243,7 +232,7 @@ def _along_wall(rng: Random, side: int, half: np.ndarray, ceiling: float) -> lis
         x += wide + rng.choice([0.05, rng.uniform(0.1, 1.0)])
     for _ in range(int(rng.integers(0, 4))):
         group += _hanging(rng, length, ceiling)
-    turned = (side % 4) * np.pi / 2
+    turned = side * np.pi / 2
     x, y = away * -np.sin(turned), away * np.cos(turned)
     return placed(group, x, y, turned)
 
@@ -278,17 +267,12 @@ def _hanging(rng: Random, length: float, ceiling: float) -> Group:
     ]
 
 
-def _drawn(rng: Random, pieces: list[Piece]) -> Piece:
-    weights = np.array([piece.weight for piece in pieces])
-    return pieces[int(rng.choice(len(pieces), p=weights / weights.sum()))]
-
-
-def _row(rng: Random, build: object, side: int, away: float, gap: float, jitter: float) -> list[Shape]:
+def _row(rng: Random, build: Build, side: int, away: float, gap: float, jitter: float) -> list[Shape]:
     """The same kind of thing again and again along the street, from behind the camera to far ahead."""
     shapes: list[Shape] = []
     x = rng.uniform(-6, 2)
     while x < 60:
-        group: Group = build(rng)  # type: ignore[operator]
+        group = build(rng)
         reach = max(float(abs(p.center[0]) + p.half[0]) for p in group)
         turned = (0.0 if side < 0 else np.pi) + rng.normal(0.0, 0.02)
         if len(shapes) < 150:
@@ -297,14 +281,13 @@ def _row(rng: Random, build: object, side: int, away: float, gap: float, jitter:
     return shapes
 
 
-def _scattered(rng: Random, position: Vector, yaw: float, count: int) -> list[Shape]:
-    """Things of the outdoors, ahead of the camera."""
-    weights = np.array([kind.weight for kind in OUTSIDE])
+def _scattered(rng: Random, position: Vector, count: int) -> list[Shape]:
+    """Things of the outdoors, ahead along x."""
     shapes: list[Shape] = []
     for _ in range(count):
-        kind: Standing = OUTSIDE[int(rng.choice(len(OUTSIDE), p=weights / weights.sum()))]
+        kind = drawn(rng, OUTSIDE)
         far = np.exp(rng.uniform(np.log(kind.nearest), np.log(kind.farthest)))
-        angle = yaw + rng.uniform(-0.8, 0.8)
+        angle = rng.uniform(-0.8, 0.8)
         shapes += placed(
             kind.build(rng),
             position[0] + far * np.cos(angle),
@@ -314,7 +297,7 @@ def _scattered(rng: Random, position: Vector, yaw: float, count: int) -> list[Sh
     return shapes
 
 
-def _inside(rng: Random, shapes: list[Shape], half: np.ndarray, ceiling: float) -> Camera:
+def _inside(rng: Random, shapes: list[Shape], half: HalfRoom, ceiling: float) -> Camera:
     """A camera that stands free in the room and looks where there is most of it; often downwards."""
     free: list[tuple[float, Vector, float]] = []
     for _ in range(12):
@@ -323,8 +306,7 @@ def _inside(rng: Random, shapes: list[Shape], half: np.ndarray, ceiling: float) 
         )
         yaw = rng.uniform(-np.pi, np.pi)
         if _free(shapes, position).all():
-            heading = np.array([np.cos(yaw), np.sin(yaw)])
-            ahead = float(((half - np.sign(heading) * position[:2]) / np.abs(heading)).min())
+            ahead = room_ahead(position[:2], yaw, half)
             free.append((min(ahead, 3.0 + rng.uniform(0.0, 1)), position, yaw))
         if len(free) == 3:
             break

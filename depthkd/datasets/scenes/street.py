@@ -1,17 +1,14 @@
 """What stands outdoors in the lifelike scenes."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from depthkd.datasets.scenes.furniture import boxes, machine, person
-from depthkd.datasets.scenes.objects import UPRIGHT, box, pole, screen
-from depthkd.datasets.scenes.shapes import Cylinder, Matrix, Role
+from depthkd.datasets.scenes.objects import LYING, UPRIGHT, Random, box, pole, screen
+from depthkd.datasets.scenes.shapes import Cylinder, Role
 from depthkd.datasets.scenes.solids import Crown
-from depthkd.datasets.scenes.things import Group, Random, placed, rounded, tapered, tipped
-
-_LYING: Matrix = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+from depthkd.datasets.scenes.things import Group, Piece, placed, rounded, tapered, tipped
 
 
 def leaves(
@@ -102,7 +99,7 @@ def car(rng: Random) -> Group:
         for radius, half in ((0.33, wide / 2 + 0.02), (0.2, wide / 2 + 0.03)):
             role = Role.BARK if radius > 0.3 else Role.METAL
             center = np.array([side * length * 0.31, 0.0, 0.33])
-            group.append(Cylinder(role, center, _LYING, np.array([radius, radius, half])))
+            group.append(Cylinder(role, center, LYING, np.array([radius, radius, half])))
     return group
 
 
@@ -174,11 +171,9 @@ def house(rng: Random) -> Group:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What stands outdoors: how to build it, how often it appears, how near and far (meters)."""
+class Standing(Piece):
+    """A kind of thing that stands outdoors, and how near and far it does (meters)."""
 
-    build: Callable[[Random], Group]
-    weight: float
     nearest: float
     farthest: float
 

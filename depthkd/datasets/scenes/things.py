@@ -1,16 +1,24 @@
 """Small things of the lifelike scenes, as they lie on tables, shelves and floors."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from depthkd.datasets.scenes.objects import UPRIGHT, ball, box, pole, turn
+from depthkd.datasets.scenes.objects import LYING, UPRIGHT, Random, ball, box, drawn, pole, turn
 from depthkd.datasets.scenes.shapes import Cylinder, Matrix, Role, Shape
 from depthkd.datasets.scenes.solids import Crown, Ellipsoid, Frustum
 
-Random = np.random.Generator
 Group = list[Shape]
+Build = Callable[[Random], Group]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A kind of thing or furniture: how to build one, at the origin, and how often it appears."""
+
+    build: Build
+    weight: float
 
 
 def placed(group: Sequence[Shape], x: float, y: float, yaw: float, z: float = 0.0) -> Group:
@@ -199,9 +207,8 @@ def cone(rng: Random) -> Group:
 def tube(rng: Random) -> Group:
     """A cylinder that lies."""
     radius, half = rng.uniform(0.02, 0.08), rng.uniform(0.06, 0.25)
-    lying: Matrix = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
     role = some(rng, Role.FURNITURE, Role.METAL, Role.PRINT, Role.FABRIC)
-    return [Cylinder(role, np.array([0.0, 0.0, radius]), lying, np.array([radius, radius, half]))]
+    return [Cylinder(role, np.array([0.0, 0.0, radius]), LYING, np.array([radius, radius, half]))]
 
 
 def ball_on_floor(rng: Random) -> Group:
@@ -210,17 +217,11 @@ def ball_on_floor(rng: Random) -> Group:
     return [ball(some(rng, Role.FURNITURE, Role.PRINT, Role.FABRIC), radius, (0.0, 0.0, radius))]
 
 
-THINGS: tuple[tuple[Callable[[Random], Group], float], ...] = (
-    (mug, 2.0), (bottle, 2.0), (book, 3.0), (package, 3.0), (bowl, 1.0), (potted_plant, 1.0),
-    (screen_on_stand, 0.7), (laptop, 0.7), (desk_lamp, 0.7), (frame, 1.2), (toy, 1.2), (cone, 0.8),
-    (tube, 0.8), (ball_on_floor, 0.8),
+THINGS = (
+    Piece(mug, 2.0), Piece(bottle, 2.0), Piece(book, 3.0), Piece(package, 3.0), Piece(bowl, 1.0),
+    Piece(potted_plant, 1.0), Piece(screen_on_stand, 0.7), Piece(laptop, 0.7), Piece(desk_lamp, 0.7),
+    Piece(frame, 1.2), Piece(toy, 1.2), Piece(cone, 0.8), Piece(tube, 0.8), Piece(ball_on_floor, 0.8),
 )  # fmt: skip
-_WEIGHTS = np.array([weight for _, weight in THINGS])
-
-
-def thing(rng: Random) -> Group:
-    """One of them, at the origin."""
-    return THINGS[int(rng.choice(len(THINGS), p=_WEIGHTS / _WEIGHTS.sum()))][0](rng)
 
 
 def strewn(rng: Random, count: int, width: float, depth: float, z: float, largest: float = 9.0) -> Group:
@@ -230,7 +231,7 @@ def strewn(rng: Random, count: int, width: float, depth: float, z: float, larges
     for _ in range(2 * count):
         if len(taken) >= count:
             break
-        parts = thing(rng)
+        parts = drawn(rng, THINGS).build(rng)
         reach = max(float(np.hypot(*part.center[:2])) + 0.7 * float(part.half[:2].max()) for part in parts)
         x, y = rng.uniform(-0.5, 0.5, 2) * np.maximum(np.array([width, depth]) - 1.2 * reach, 0.0)
         if max(part.center[2] + part.half[2] for part in parts) > largest:

@@ -135,7 +135,7 @@ def _generate(settings: dict[str, Any], folder: Path, names: list[str], first: i
 
 
 def _scene(style: str, seed: int, height: int, width: int, format: str, index: int) -> Member:
-    from depthkd.datasets.scenes import scene
+    from depthkd.datasets.scenes import Style, scene
 
     sample = scene(seed, index, style, height, width).sample
     if format == "sa1b":
@@ -143,7 +143,7 @@ def _scene(style: str, seed: int, height: int, width: int, format: str, index: i
         about = {"image_id": index, "width": width, "height": height, "file_name": f"{sample.key}.jpg"}
         return sample.key, encode_sample(sample, extra={"image": about, "annotations": []})
     # png16 as always, for runs are compared over versions; it cannot hold a sky of 1,000 m
-    return sample.key, encode_sample(sample, "log16" if style == "lifelike" else "png16")
+    return sample.key, encode_sample(sample, "log16" if style == Style.LIFELIKE else "png16")
 
 
 def _manifest(folder: Path) -> Any:
