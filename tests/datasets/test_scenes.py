@@ -7,9 +7,10 @@ from scipy.stats import spearmanr
 
 from depthkd.alignment import fit_scale_and_shift
 from depthkd.batch import METRIC_DEPTH
-from depthkd.datasets.scenes import FARTHEST, Style, scene, scenes
+from depthkd.datasets.scenes import FARTHEST, Style, render, scene, scenes
 from depthkd.datasets.scenes.layout import Camera, draw_layout
 from depthkd.datasets.scenes.objects import UPRIGHT, ball, box, moved, pole, screen
+from depthkd.datasets.scenes.places import draw_place
 from depthkd.datasets.scenes.render import cast, in_shadow
 from depthkd.datasets.scenes.shapes import Box, Cylinder, Plane, Role, Sphere, Walls
 from depthkd.geometry import back_project
@@ -239,6 +240,31 @@ def test_a_solid_beside_the_camera_is_not_cut_off():
     wall = box(Role.WALL, (20.0, 0.2, 6.0), (0.0, 1.1, -3.0))
     depth = cast([wall], camera(height=0.5), 40, 60).depth
     assert np.isfinite(depth[20, :20]).all() and np.isinf(depth[:, 31:]).all()
+
+
+@pytest.mark.parametrize("draw", [draw_layout, draw_place])
+def test_windows_and_runs_leave_nothing_out(draw, monkeypatch):
+    """What is tried for a pixel is less than all there is, and what is found is the same."""
+    whole = [[0, 0, 36, 48]]
+    for seed in range(6):
+        layout = draw(np.random.default_rng([seed, 5]))
+        shapes, viewer = layout.shapes, layout.camera
+        hits = cast(shapes, viewer, 36, 48)
+        with monkeypatch.context() as patched:
+            patched.setattr(render, "_windows", lambda shapes, *_: whole * len(shapes))
+            everywhere = cast(shapes, viewer, 36, 48)
+        np.testing.assert_array_equal(hits.shape, everywhere.shape)
+        np.testing.assert_array_equal(hits.depth, everywhere.depth)
+        rays = points_of(np.ones((36, 48)), viewer.intrinsics(36, 48)).reshape(-1, 3) @ viewer.rotation.T
+        found = hits.shape.ravel() >= 0
+        points = (viewer.position + rays * np.where(found, hits.depth.ravel(), 0)[:, None]).T[:, found]
+        points, seen = points.astype(np.float32), hits.shape.ravel()[found]
+        up = np.broadcast_to(np.array([[0.48], [0.6], [0.64]], np.float32), points.shape)
+        far = np.full(len(seen), 20, np.float32)
+        shadow = in_shadow(shapes, points, seen, up, far)
+        with monkeypatch.context() as patched:
+            patched.setattr(render, "_between", lambda all, runs: [np.arange(runs.shape[1])] * len(all))
+            np.testing.assert_array_equal(shadow, in_shadow(shapes, points, seen, up, far))
 
 
 def test_a_shadow_lies_behind_what_casts_it():

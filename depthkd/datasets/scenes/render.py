@@ -10,7 +10,9 @@ from depthkd.datasets.scenes.layout import Camera
 from depthkd.datasets.scenes.shapes import Shape, dot
 
 _NEAR = 0.05
-_RUN = 32
+_RUN = 64  # points, as many as a tile of pixels has
+_NOWHERE = np.zeros((8, 3))
+_EDGES = np.array([(i, i + k) for k in (1, 2, 4) for i in range(8) if not i & k]).T  # from corner to corner
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +30,18 @@ def cast(shapes: list[Shape], camera: Camera, height: int, width: int) -> Hits:
     y = (np.arange(height) - intrinsics[1, 2]) / intrinsics[1, 1]
     depth = np.full((height, width), np.inf)
     index = np.full((height, width), -1, np.int16)
+    windows = _windows(shapes, camera, intrinsics, height, width)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for number, shape in enumerate(shapes):
-            rows, columns = _window(shape, camera, intrinsics, height, width)
-            if rows.start >= rows.stop or columns.start >= columns.stop:
+        for number, (shape, (top, left, bottom, right)) in enumerate(zip(shapes, windows, strict=True)):
+            if top >= bottom or left >= right:
                 continue
+            rows, columns = slice(top, bottom), slice(left, right)
             # The rays have z = 1 in the camera's frame, so t is the z-depth.
             turned = shape.rotation.T @ camera.rotation
             start = (shape.rotation.T @ (camera.position - shape.center))[:, None, None]
             across = turned[:, :1] * x[columns] + turned[:, 2:]
             downwards = turned[:, 1:2] * y[rows]
-            a, b, c = (across[k] + downwards[k][:, None] for k in range(3))
+            a, b, c = across[:, None] + downwards[:, :, None]
             t = shape.hit((start[0], start[1], start[2]), (a, b, c))
             nearer = t < depth[rows, columns]
             depth[rows, columns][nearer] = t[nearer]
@@ -46,21 +49,28 @@ def cast(shapes: list[Shape], camera: Camera, height: int, width: int) -> Hits:
     return Hits(depth, index)
 
 
-def _window(
-    shape: Shape, camera: Camera, intrinsics: Float64[np.ndarray, "3 3"], height: int, width: int
-) -> tuple[slice, slice]:
-    """The rows and columns that a shape may cover."""
-    if not shape.bounded:
-        return slice(0, height), slice(0, width)
-    corners = (shape.corners() - camera.position) @ camera.rotation
-    if corners[:, 2].max() < _NEAR:
-        return slice(0, 0), slice(0, 0)
-    if corners[:, 2].min() < _NEAR:
-        return slice(0, height), slice(0, width)
-    pixels = corners[:, :2] / corners[:, 2:] * intrinsics[0, 0] + intrinsics[:2, 2]
-    low = np.floor(pixels.min(axis=0)).clip(0, [width, height]).astype(int)
-    high = np.ceil(pixels.max(axis=0) + 1).clip(0, [width, height]).astype(int)
-    return slice(low[1], high[1]), slice(low[0], high[0])
+def _windows(
+    shapes: list[Shape], camera: Camera, intrinsics: Float64[np.ndarray, "3 3"], height: int, width: int
+) -> list[list[int]]:
+    """For each shape the pixels that it may cover: from this row and column to before those.
+
+    They hold the corners of its box before the camera, and where the box's edges come before it.
+    """
+    boxes = np.stack([shape.corners if shape.bounded else _NOWHERE for shape in shapes])
+    corners = (boxes - camera.position) @ camera.rotation
+    one, other = corners[:, _EDGES[0]], corners[:, _EDGES[1]]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        cut = one + (other - one) * ((_NEAR - one[..., 2:]) / (other - one)[..., 2:])
+        points = np.concatenate([corners, cut], axis=1)
+        pixels = points[..., :2] / points[..., 2:] * intrinsics[0, 0] + intrinsics[:2, 2]
+    before = corners[..., 2] >= _NEAR
+    counts = np.concatenate([before, before[:, _EDGES[0]] != before[:, _EDGES[1]]], axis=1)[..., None]
+    low = np.floor(np.where(counts, pixels, np.inf).min(axis=1)).clip(0, [width, height])
+    high = np.ceil(np.where(counts, pixels + 1, -np.inf).max(axis=1)).clip(0, [width, height])
+    windows = np.concatenate([low[:, ::-1], high[:, ::-1]], axis=1)
+    windows[[not shape.bounded for shape in shapes]] = 0, 0, height, width
+    found: list[list[int]] = windows.astype(int).tolist()
+    return found
 
 
 def in_shadow(
@@ -75,50 +85,53 @@ def in_shadow(
     `to_light` are unit vectors, `reach` the distance of the light in meters, and `seen` is the shape
     that each point lies on: the shapes are convex, and a lit side is not shadowed by its own.
     """
-    shadow = np.zeros(len(seen), bool)
-    rows = np.concatenate([points, to_light, reach[None]]).T.copy()  # of one point together: gathered at once
+    count = len(seen)
+    shadow = np.zeros(count, bool)
     casting = [(number, shape) for number, shape in enumerate(shapes) if shape.casts_shadow]
-    for (number, shape), some in zip(casting, _between(casting, points, to_light, reach), strict=True):
-        some = some[~shadow[some] & (seen[some] != number)]
-        x, y, z, a, b, c, far = rows[some].T
+    if not count or not casting:
+        return shadow
+    places = np.minimum(np.arange(0, count, _RUN)[:, None] + np.arange(_RUN), count - 1)  # runs of neighbors
+    runs = np.concatenate([points, to_light, reach[None]])[:, places]
+    for (number, shape), near in zip(casting, _between(casting, runs), strict=True):
+        if not len(near):
+            continue
+        x, y, z, a, b, c, far = runs[:, near]
         x, y, z = (part - np.float32(middle) for part, middle in zip((x, y, z), shape.center, strict=True))
         along = x * a + y * b + z * c
         gap = x * x + y * y + z * z - along * along - np.float32(shape.radius**2)
-        near = np.flatnonzero((gap < 0) & (along < shape.radius))
-        if not len(near):
+        passing = (gap < 0) & (along < shape.radius)
+        some = places[near][passing]
+        new = ~shadow[some] & (seen[some] != number)
+        some = some[new]
+        if not len(some):
             continue
+        x, y, z, a, b, c, far = (part[passing][new] for part in (x, y, z, a, b, c, far))
         rotation = shape.rotation.T.astype(np.float32)
-        x, y, z = rotation @ np.stack([x[near], y[near], z[near]])
-        a, b, c = rotation @ np.stack([a[near], b[near], c[near]])
+        x, y, z = rotation @ np.stack([x, y, z])
+        a, b, c = rotation @ np.stack([a, b, c])
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             t = shape.hit((x, y, z), (a, b, c))
-        shadow[some[near[(t > 1e-3) & (t < far[near])]]] = True
+        shadow[some[(t > 1e-3) & (t < far)]] = True
     return shadow
 
 
 def _between(
-    shapes: list[tuple[int, Shape]],
-    points: Float32[np.ndarray, "3 points"],
-    to_light: Float32[np.ndarray, "3 points"],
-    reach: Float32[np.ndarray, " points"],
+    shapes: list[tuple[int, Shape]], runs: Float32[np.ndarray, "7 runs run"]
 ) -> Iterator[Int64[np.ndarray, " some"]]:
-    """For each shape the points that it may keep from the light.
+    """For each shape the runs of points that it may keep from the light.
 
-    Points are taken in runs: of a run in a ball around one of its points, all rays to the light stay as near
-    to that point's ray as the ball is large.
+    Of a run in a ball around one of its points, all rays to the light stay as near to that point's ray as
+    the ball is large.
     """
-    count = points.shape[1]
-    starts = np.arange(0, count, _RUN)
-    middle = np.minimum(starts + _RUN // 2, count - 1)
-    members = np.minimum(starts[:, None] + np.arange(_RUN), count - 1)
-    apart = points[:, members] - points[:, middle][:, :, None]
-    size = np.sqrt((apart * apart).sum(axis=0).max(axis=1, initial=0))
-    at, ray, far = points[:, middle], to_light[:, middle], reach[middle]
-    for _, shape in shapes:
-        offset = shape.center.astype(np.float32)[:, None] - at
-        along = dot(offset, ray)
-        ahead = np.clip(along, 0, far)
-        gap = dot(offset, offset) - 2 * ahead * along + ahead * ahead
-        near = np.flatnonzero(gap < (size + np.float32(1.001 * shape.radius) + 1e-3) ** 2)
-        chosen = (starts[near][:, None] + np.arange(_RUN)).ravel()
-        yield chosen[chosen < count]
+    apart = runs[:3] - runs[:3, :, _RUN // 2, None]
+    size = np.sqrt((apart * apart).sum(axis=0).max(axis=1))
+    x, y, z, a, b, c, far = runs[:, :, _RUN // 2].astype(np.float64)
+    at, ray = np.stack([x, y, z]), np.stack([a, b, c])
+    centers = np.stack([shape.center for _, shape in shapes])
+    radii = np.array([shape.radius for _, shape in shapes])[:, None]
+    along = centers @ ray - dot((x, y, z), (a, b, c))
+    ahead = np.clip(along, 0, far)
+    apart = (centers * centers).sum(axis=1)[:, None] - 2 * centers @ at + dot((x, y, z), (x, y, z))
+    gap = apart - 2 * ahead * along + ahead * ahead
+    for near in gap < (size + 1.001 * radii + 1e-3) ** 2:
+        yield np.flatnonzero(near)

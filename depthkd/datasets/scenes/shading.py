@@ -1,7 +1,9 @@
 """The color of every pixel: its material, the light that reaches it, and the air before it."""
 
+from functools import cache
+
 import numpy as np
-from jaxtyping import Float32, Int16
+from jaxtyping import Float32, Int16, Int64
 
 from depthkd.datasets.scenes.appearance import Image, Style, draw_light, draw_materials
 from depthkd.datasets.scenes.layout import Layout
@@ -11,6 +13,7 @@ from depthkd.datasets.scenes.render import Hits, in_shadow
 from depthkd.datasets.scenes.shapes import dot
 from depthkd.datasets.scenes.textures import Material, fractal_noise
 
+_TILE = 8  # pixels
 _LAMP_SIZE = 2.5  # meters, within which a lamp's light hardly fades
 
 Rows = Float32[np.ndarray, "3 points"]
@@ -36,24 +39,28 @@ def shade(
     length = np.sqrt(dot(rays, rays))
     normals = np.zeros((3, height * width), np.float32)
     albedo = np.zeros((3, height * width), np.float32)
-    order = np.argsort(seen, kind="stable")
+    order = np.argsort(seen, kind="stable")  # a shape's points are side by side, to be taken as one
     bounds = np.searchsorted(seen[order], np.arange(len(layout.shapes) + 1))
+    sorted_points, sorted_rays = points[:, order], rays[:, order]
+    sorted_depth, sorted_length = depth[order], length[order]
     for number, shape in enumerate(layout.shapes):
-        where = order[bounds[number] : bounds[number + 1]]
-        if not len(where):
+        one = slice(bounds[number], bounds[number + 1])
+        if one.start == one.stop:
             continue
-        normal, coordinates = shape.surface(shape.rotation.T @ (points[:, where] - shape.center[:, None]))
+        point, ray = sorted_points[:, one], sorted_rays[:, one]
+        normal, coordinates = shape.surface(shape.rotation.T @ (point - shape.center[:, None]))
         normal = shape.rotation @ normal
-        towards = dot(normal, rays[:, where])
+        towards = dot(normal, ray)
+        where = order[one]
         normals[:, where] = np.where(towards > 0, -normal, normal)
-        slant = np.maximum(np.abs(towards) / length[where], 0.02)
-        footprint = (depth[where] / intrinsics[0, 0] / np.sqrt(slant)).astype(np.float32)
+        slant = np.maximum(np.abs(towards) / sorted_length[one], 0.02)
+        footprint = (sorted_depth[one] / intrinsics[0, 0] / np.sqrt(slant)).astype(np.float32)
         albedo[:, where] = materials[number].albedo(coordinates, footprint)
 
     directions, distance = (rays / length).astype(np.float32), (depth * length).astype(np.float32)
     points = points.astype(np.float32)
     ambient = _ambient(layout, hits, points, normals, style)
-    facing, strength, to_light = _facing(layout, light, seen, points, normals)
+    facing, strength, to_light = _facing(layout, light, hits, points, normals)
     irradiance = light.key[:, None] * (facing * strength) + light.ambient[:, None] * ambient
     if light.fill:
         irradiance -= light.fill * dot(normals, directions) / (1 + (distance / _LAMP_SIZE) ** 2)
@@ -69,14 +76,22 @@ def shade(
     return _as_image(color, height, width), _as_image(seen_normals, height, width)
 
 
+@cache
+def _tiled(height: int, width: int) -> Int64[np.ndarray, " points"]:
+    """The pixels tile by tile, so that those that follow each other are near each other."""
+    rows, columns = np.indices((height, width)).reshape(2, -1)
+    return np.lexsort((columns, rows, columns // _TILE, rows // _TILE))
+
+
 def _as_image(values: Rows, height: int, width: int) -> Image:
     return np.ascontiguousarray(values.T).reshape(height, width, 3)
 
 
 def _facing(
-    layout: Layout, light: Light, seen: Int16[np.ndarray, " points"], points: Rows, normals: Rows
+    layout: Layout, light: Light, hits: Hits, points: Rows, normals: Rows
 ) -> tuple[Values, Values, Rows]:
     """The cosine at which the lamp's light arrives (0 in shadow), its strength, and the way towards it."""
+    seen = hits.shape.ravel()
     if layout.outdoors:
         to_light = np.broadcast_to(light.lamp[:, None], points.shape)
         reach = np.full(len(seen), np.inf, np.float32)
@@ -87,7 +102,8 @@ def _facing(
         to_light = to_light / reach
         strength = _LAMP_SIZE**2 / (_LAMP_SIZE**2 + reach * reach)
     facing = np.where(seen >= 0, np.maximum(dot(normals, to_light), 0), 0)
-    lit = np.flatnonzero(facing > 0)
+    order = _tiled(*hits.shape.shape)
+    lit = order[facing[order] > 0]
     facing[lit[in_shadow(layout.shapes, points[:, lit], seen[lit], to_light[:, lit], reach[lit])]] = 0
     return facing, strength, to_light
 
@@ -116,9 +132,12 @@ def _sheen(
     """What glows by itself, and the lamp's reflection in what is glossy."""
     glow = np.array([material.glow for material in materials] + [0.0], np.float32)[seen]
     gloss = np.array([material.gloss for material in materials] + [0.0], np.float32)[seen]
-    halfway = to_light - directions
+    mirrored = np.zeros(len(seen), np.float32)
+    shiny = np.flatnonzero((gloss > 0) & (lit > 0))
+    halfway = to_light[:, shiny] - directions[:, shiny]
     halfway = halfway / np.maximum(np.sqrt(dot(halfway, halfway)), 1e-6)
-    mirrored = gloss * np.maximum(dot(normals, halfway), 0) ** 40 * np.sqrt(lit)
+    towards = np.maximum(dot(normals[:, shiny], halfway), 0)
+    mirrored[shiny] = gloss[shiny] * towards**40 * np.sqrt(lit[shiny])
     return np.asarray(albedo * glow + light.key[:, None] * mirrored, np.float32)
 
 

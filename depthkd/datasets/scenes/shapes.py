@@ -8,6 +8,7 @@ broadcast against each other.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -18,6 +19,8 @@ Points = Float[np.ndarray, "3 points"]
 Coordinates = Float[np.ndarray, "2 points"]
 Vector = Float64[np.ndarray, " 3"]
 Matrix = Float64[np.ndarray, "3 3"]
+
+_SIGNS = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)])  # of a box's corners
 
 
 class Role(StrEnum):
@@ -52,20 +55,20 @@ class Shape(ABC):
     half: Vector
     casts_shadow: bool = True
 
-    @property
+    @cached_property
     def bounded(self) -> bool:
         """Whether it ends in every direction."""
         return bool(np.isfinite(self.half).all())
 
-    @property
+    @cached_property
     def radius(self) -> float:
         """Radius in meters of a ball around `center` that holds all of it."""
         return float(np.linalg.norm(self.half))
 
+    @cached_property
     def corners(self) -> Float64[np.ndarray, "8 3"]:
         """The corners of its bounding box, in the world."""
-        signs = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)])
-        corners: Float64[np.ndarray, "8 3"] = self.center + (signs * self.half) @ self.rotation.T
+        corners: Float64[np.ndarray, "8 3"] = self.center + (_SIGNS * self.half) @ self.rotation.T
         return corners
 
     @abstractmethod
@@ -128,7 +131,7 @@ class Box(Shape):
 class Sphere(Shape):
     """A ball of radius half[0]."""
 
-    @property
+    @cached_property
     def radius(self) -> float:
         """See Shape."""
         return float(self.half[0])

@@ -1,6 +1,7 @@
 """Solids of the lifelike scenes: cones and cups, rounded bodies, and crowns of leaves with gaps."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from depthkd.datasets.scenes.textures import value_noise
 class Ellipsoid(Shape):
     """A body of half axes `half`."""
 
-    @property
+    @cached_property
     def radius(self) -> float:
         """See Shape."""
         return float(self.half.max())

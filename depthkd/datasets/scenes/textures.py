@@ -75,11 +75,12 @@ def value_noise(u: Values, v: Values) -> Values:
     i, j = np.floor(u), np.floor(v)
     du, dv = u - i, v - j
     lattice = _lattice().ravel()
-    column, row = _whole(i) % _LATTICE_SIZE, _whole(j) % _LATTICE_SIZE * _LATTICE_SIZE
-    next_column = (column + 1) % _LATTICE_SIZE
-    next_row = (row + _LATTICE_SIZE) % _LATTICE_SIZE**2
-    top = lattice[row + column] * (1 - du) + lattice[row + next_column] * du
-    bottom = lattice[next_row + column] * (1 - du) + lattice[next_row + next_column] * du
+    last = _LATTICE_SIZE - 1  # all ones, as its size is a power of two
+    column, row = _whole(i) & last, (_whole(j) & last) * _LATTICE_SIZE
+    next_column, next_row = (column + 1) & last, (row + _LATTICE_SIZE) & (_LATTICE_SIZE**2 - 1)
+    rest = 1 - du
+    top = lattice.take(row + column) * rest + lattice.take(row + next_column) * du
+    bottom = lattice.take(next_row + column) * rest + lattice.take(next_row + next_column) * du
     noise: Values = top * (1 - dv) + bottom * dv
     return noise
 
@@ -89,8 +90,11 @@ def fractal_noise(u: Values, v: Values, footprint: Values, period: float, octave
     total = np.zeros_like(u)
     for octave in range(octaves):
         frequency = 2**octave / period
+        share = fade(footprint, 1 / frequency)
+        if not share.any():  # nor of the finer octaves
+            break
         noise = value_noise(u * frequency + 17 * octave, v * frequency + 5 * octave) - 0.5
-        total += fade(footprint, 1 / frequency) * noise * 0.5 ** (octave - 1)
+        total += share * noise * 0.5 ** (octave - 1)
     return total
 
 
