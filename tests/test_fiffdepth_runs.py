@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -59,6 +60,13 @@ def test_test_gives_the_metrics_of_validation_and_the_floor(home: Path, command_
         assert metrics["end"] != metrics["fiff"]
     assert "train/label_d0_and_end" in log.Tags()["images"]
     assert TrainedDepth("runs/fiff", settings={"step": -1}).network.step == -1  # type: ignore[union-attr]
+    start = "{class_path: depthkd.runs.TrainedDepth, init_args: {path: runs/fiff}}"
+    words = ["--model.init_args.student", start, "--model.init_args.optimization.learning_rate", "1e-9"]
+    status, _, err = command_line("fit", "--config", config, "--run", "runs/on", *words)
+    assert status == 0, err
+    before, after = (TrainedDepth(f"runs/{run}").unwrapped().state_dict() for run in ("fiff", "on"))
+    for weight, other in zip(before.values(), after.values(), strict=True):
+        torch.testing.assert_close(weight, other, rtol=0, atol=1e-6)  # it goes on from the other run's
 
 
 @pytest.mark.parametrize(

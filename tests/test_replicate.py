@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from depthkd.verbs.replicate import ReplicatedRow, Replication, ReplicationClaim, replicate, report, verdict
+from depthkd.report.verdict import verdict
+from depthkd.verbs.replicate import ReplicatedRow, Replication, ReplicationClaim, replicate, report
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +40,7 @@ def test_the_shipped_replication_builds_on_its_ablations() -> None:
     trees = {name: shipped.tree(row) for name, row in shipped.rows.items() if row.model is None}
     for tree in trees.values():  # nothing of full size is left
         assert "hub" not in json.dumps(tree) and "Depth-Anything-V2-Large" not in json.dumps(tree)
-        assert tree["data"]["train"]["sa1b"]["urls"] == "runs/scenes/film_train"
+        assert tree["data"]["train"]["sa1b"]["urls"] == "runs/scenes/film_unlabelled"
         assert tree["trainer"]["max_steps"] == 600
     for name in ("T1 local global, none", "T2 local-global"):
         arguments = trees[name]["model"]["init_args"]
@@ -47,11 +48,12 @@ def test_the_shipped_replication_builds_on_its_ablations() -> None:
         assert arguments["teacher"]["class_path"] == "depthkd.models.RandomScaleShift"
         assert "feature_encoder" not in arguments
     assert trees["T1 local global, none"]["model"]["init_args"]["local_global_normalization"] == "none"
-    assert trees["T2 both"]["model"]["init_args"]["teacher"]["class_path"] == "depthkd.runs.TrainedDepth"
+    assert trees["T2 both"]["model"]["init_args"]["teacher"]["class_path"] == "depthkd.models.Embedded"
     assert (
         trees["T2 baseline"]["data"]["train"]["sa1b"]["transform"]["class_path"] == "depthkd.data.WholeImage"
     )
-    assert trees["T4 average"]["model"]["init_args"]["strategy"] == "average"
+    for name in ("average", "select"):
+        assert trees[f"T4 {name}"]["model"]["init_args"]["strategy"] == name
 
 
 def test_fiffdepths_replication_is_its_figure_7() -> None:
@@ -86,15 +88,12 @@ def test_mistakes_get_a_sentence(tmp_path: Path, text: str, sentence: str) -> No
     assert ReplicatedRow().seeds == 2
 
 
-def test_rows_are_trained_scored_and_not_done_again(home: Path, command_line: CommandLine) -> None:
-    teacher = ["--model.init_args.student.init_args.size", "tiny", "--trainer.max_steps", "1"]
-    for name in ("teacher", "assistant_teacher"):
-        words = [*teacher, "--trainer.val_check_interval", "1", "--data.batch_size", "4"]
-        status, _, err = command_line("fit", "--config", f"configs/tiny/{name}.yaml", *words)
-        assert status == 0, err
+def test_rows_are_trained_scored_and_not_done_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
     common = {
-        "base": str(ROOT / "configs/tiny/replication.yaml"),
-        "data": {"batch_size": 4},
+        "base": str(ROOT / "configs/embedded/replication.yaml"),
+        "needs": None,
+        "data": {"batch_size": 4, "train": {"sa1b": {"urls": "runs/scenes/film_train"}}},
         "trainer": {"max_steps": 2, "val_check_interval": 2},
     }
     Path("common.yaml").write_text(yaml.safe_dump(common))
@@ -107,7 +106,8 @@ def test_rows_are_trained_scored_and_not_done_again(home: Path, command_line: Co
         "rows": {
             "hybrid": {"seeds": 2, "paper": ".057"},
             "global": {"config": ablation, "seeds": 2, "tiny": tiny, "paper": ".064"},
-            "teacher": {"model": "runs/tiny/teacher"},
+            "the same": {"config": ablation, "seeds": 1, "tiny": tiny},
+            "teacher": {"model": {"class_path": "depthkd.models.Embedded"}},
         },
         "claims": [{"better": "hybrid", "worse": "global"}, {"better": "hybrid", "worse": "teacher"}],
     }
@@ -118,8 +118,9 @@ def test_rows_are_trained_scored_and_not_done_again(home: Path, command_line: Co
     lines = [line for line in rows if line.startswith(("| hybrid ", "| global ", "| teacher "))]
     assert len(lines) == 3 and ".057" in next(line for line in lines if "hybrid" in line)
     assert text.count("undecided") + text.count("agrees") == 2
+    assert next(line for line in rows if line.startswith("| the same ")).count("|") == 5
     metrics = {p.parent.parent.name: p for p in sorted(Path("runs/replicate/small").rglob("metrics.json"))}
-    assert set(metrics) == {"hybrid", "global", "teacher"}
+    assert set(metrics) == {"hybrid", "global", "teacher"}  # "the same" is "global", and trained once
     metrics["hybrid"].write_text('{"abs_rel": 7.5}')
     again = replicate("small.yaml", workers=1, table="small.md")
     assert again != text and "7.5" not in text  # what is on disk counts

@@ -125,7 +125,7 @@ class FiffDepthFeedForward(Method):
     ) -> None:
         teachers = {} if teacher is None else {"teacher": teacher}
         super().__init__(student, optimization, weights, teachers, seed)
-        if not isinstance(student, FiffDepth):
+        if not isinstance(student.unwrapped(), FiffDepth):
             raise UserError(
                 f"model.init_args.student is {type(student).__name__}; FiffDepthFeedForward trains a "
                 "depthkd.models.FiffDepth"
@@ -138,9 +138,10 @@ class FiffDepthFeedForward(Method):
 
     @property
     def network(self) -> FiffDepth:
-        """The student, under its own type."""
-        assert isinstance(self.student, FiffDepth)
-        return self.student
+        """The student, under its own type; a run's, where it goes on from one."""
+        network = self.student.unwrapped()
+        assert isinstance(network, FiffDepth)
+        return network
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """FiffDepth, Eq. 7, term by term, over all sources."""

@@ -52,7 +52,8 @@ class LatentDiffusion(Method):
         seed: int = 0,
     ) -> None:
         super().__init__(student, optimization, weights, {}, seed)
-        if not isinstance(student, DepthDenoiser) or not student.generative:
+        network = student.unwrapped()
+        if not isinstance(network, DepthDenoiser) or not network.generative:
             raise UserError(
                 f"model.init_args.student is {type(student).__name__}, or a Lotus without noise; "
                 "LatentDiffusion trains a Marigold or a Lotus-G"
@@ -61,9 +62,10 @@ class LatentDiffusion(Method):
 
     @property
     def network(self) -> DepthDenoiser:
-        """The student, under its own type."""
-        assert isinstance(self.student, DepthDenoiser)
-        return self.student
+        """The student, under its own type; a run's, where it goes on from one."""
+        network = self.student.unwrapped()
+        assert isinstance(network, DepthDenoiser)
+        return network
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Both terms over all labelled sources."""

@@ -3,7 +3,7 @@
 A replication is a file:
 
     paper: Distill Any Depth (arXiv 2502.19204)
-    common: configs/tiny/replication.yaml     # what every row is built on
+    common: configs/embedded/replication.yaml   # what every row is built on
     benchmark: film                           # of the common config's validation
     metrics: [abs_rel]                        # what of its metrics the table shows
     rows:
@@ -30,15 +30,16 @@ from pathlib import Path
 import numpy as np
 import yaml
 from jsonargparse import ArgumentParser
-from scipy.stats import t as student_t  # type: ignore[attr-defined]  # its stubs forget it
 from tqdm import tqdm
 
 from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.whole_files import write_whole
 from depthkd.metrics.catalogue import heading, higher_is_better
+from depthkd.models.dpt.packaged_weights import embedded_card
 from depthkd.paths import user_path
 from depthkd.processes import finished, pool
 from depthkd.report.table import markdown_table
+from depthkd.report.verdict import verdict
 from depthkd.runs.folder import Run
 from depthkd.verbs.configs import Command, Tree, compose, load_config, merge
 from depthkd.verbs.options import parsed
@@ -46,7 +47,6 @@ from depthkd.verbs.options import parsed
 USAGE = "depthkd replicate FILE [options]: a paper's tables in miniature, seed by seed"
 RESULT, RESULT_OF_0_1 = "metrics.json", "figure.json"
 Metrics = dict[str, float]
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -163,40 +163,6 @@ def _check_numbers(path: Path, tree: Tree) -> None:
             raise UserError(f"{path}: at_most of '{claim.get('better')}' is '{most}', and no number")
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The difference of two rows over their common seeds, worse minus better, and what it says."""
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    @property
-    def word(self) -> str:
-        """Agrees, disagrees, or undecided."""
-        if self.low > 0:
-            return "agrees"
-        return "disagrees" if self.high < 0 else "undecided"
-
-
-def verdict(better: Mapping[int, float], worse: Mapping[int, float]) -> Verdict:
-    """Student's t interval of the paired differences over the seeds that both have.
-
-    Args:
-        better, worse: seed -> metric, of the rows that the claim calls so; lower is better.
-    """
-    shared = sorted(set(better) & set(worse))
-    values = np.array([worse[s] - better[s] for s in shared])
-    mean = float(values.mean()) if shared else float("nan")
-    if len(shared) < 2:
-        return Verdict(mean, float("-inf"), float("inf"), len(shared))
-    half = float(
-        student_t.ppf((1 + CONFIDENCE) / 2, len(shared) - 1) * values.std(ddof=1) / len(shared) ** 0.5
-    )
-    return Verdict(mean, mean - half, mean + half, len(shared))
-
-
 def train_and_score(
     folder: str, tree: Tree, benchmark: str, model: str | Tree | None, seed: int, wanted: Sequence[str]
 ) -> Metrics:
@@ -259,6 +225,8 @@ def train_and_score(
 def folder_of(runs: Path, name: str, seed: int, settings: object, needed: Sequence[Path]) -> Path:
     """Where a row is trained with one seed: with other settings, or other teachers, elsewhere.
 
+    The embedded teacher is one of them.
+
     Args:
         runs: the replication's folder.
         name: the row's.
@@ -266,7 +234,10 @@ def folder_of(runs: Path, name: str, seed: int, settings: object, needed: Sequen
         settings: all that is configured of it.
         needed: checkpoints of the teachers.
     """
-    digest = sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    told = json.dumps(settings, sort_keys=True, default=str)
+    digest = sha256(told.encode())
+    if '"embedded"' in told or "models.Embedded" in told:
+        digest.update(embedded_card()["sha256"].encode())
     for path in needed:
         digest.update(path.read_bytes())
     return runs / re.sub(r"[^\w-]+", "_", name) / f"seed{seed}-{digest.hexdigest()[:8]}"
@@ -328,7 +299,8 @@ def checked(file: str, workers: int) -> tuple[Path, Replication]:
 def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: str | None = None) -> str:
     """Train and score every row with every seed, and write the table.
 
-    Rows that are done are not done again, so that an interrupted replication goes on.
+    Rows that are done are not done again, so that an interrupted replication goes on; of rows with the same
+    settings one is trained for all.
 
     Args:
         file: the replication.
@@ -347,12 +319,18 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
     most = max(row.seeds for row in replication.rows.values())
     found: dict[str, dict[int, Metrics]] = {name: {} for name in replication.rows}
     jobs: dict[tuple[str, int], tuple[object, ...]] = {}
+    alike: dict[str, tuple[str, int]] = {}  # settings and seed -> what is trained with them
+    twins: dict[tuple[str, int], tuple[str, int]] = {}
     for name, row in replication.rows.items():
         tree = replication.tree(row)
         settings = [tree, replication.benchmark, row.model]
         for seed in range(1 if row.model else row.seeds):
             folder = folder_of(runs, name, seed, settings, replication.needed())
             benchmark, metrics = replication.benchmark, replication.metrics
+            first = alike.setdefault(folder.name, (name, seed))
+            if first != (name, seed):
+                twins[name, seed] = first
+                continue
             jobs[name, seed] = (str(folder), tree, benchmark, row.model, seed, metrics)
     with pool(workers, _quietly) as processes:
         done = finished(processes, workers, train_and_score, jobs)
@@ -360,6 +338,8 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
             found[name][seed] = values
             told = ", ".join(f"{heading(m)} {values[m]:.4f}" for m in replication.metrics)
             print(f"{name}, seed {seed}: {told}", flush=True)
+    for (name, seed), (twin, _) in twins.items():
+        found[name][seed] = found[twin][seed]
     for name, row in replication.rows.items():
         if row.model is not None:  # the same with every seed
             found[name] = dict.fromkeys(range(most), found[name][0])

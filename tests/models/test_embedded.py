@@ -19,6 +19,7 @@ from depthkd.models import DepthModel, Embedded, TimmDepth
 from depthkd.models.dpt import packaged_weights
 from depthkd.models.dpt.packaged_weights import FOLDER, embedded_card
 from depthkd.models.inference import image_tensor
+from depthkd.resolution import Resolution
 from tests.conftest import CommandLine
 from tests.embedded import looks, settings, settings_digest
 
@@ -74,6 +75,13 @@ def test_neither_the_package_nor_a_network_is_needed(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch, "load", refuse)
     first = Embedded()
     assert first.identity() == Embedded().identity()
+
+
+def test_it_runs_at_a_side_of_choice(teacher: Embedded) -> None:
+    assert teacher.default_resolution == Resolution("shorter", 160)
+    assert Embedded(shorter_side=64).default_resolution == Resolution("shorter", 64)
+    with pytest.raises(UserError, match="shorter_side would be 1 pixel or more, not 0"):
+        Embedded(shorter_side=0)
 
 
 def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
