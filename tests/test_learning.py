@@ -66,13 +66,14 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("film_train", 3, 240, "sa1b"),
         ("film_test", 4, 24, "labelled"),
     )
-    fit(folder, "teacher", 850)
+    fit(folder, "teacher", 750)
     return folder
 
 
 @pytest.mark.timeout(2 * STALLED)
 def test_the_main_job_learns(taught: Path) -> None:
-    fit(taught, "cross_context", 350, *crops("sa1b"), *WINDOW)
+    embedded = ["--model.init_args.teacher", "{class_path: depthkd.models.Embedded}"]
+    fit(taught, "cross_context", 250, *crops("sa1b"), *WINDOW, *embedded)
     error = errors(taught, "cross_context")
     studio, film = error["studio"], error["film"]
     message = json.dumps(error, indent=2)
@@ -94,7 +95,7 @@ def test_two_teachers_in_turn_teach_as_well(taught: Path) -> None:
 
 @pytest.mark.timeout(2 * STALLED)
 def test_a_diffusion_unet_learns_to_answer_in_one_pass(taught: Path) -> None:
-    fit(taught, "fiff", 400, "--data.batch_size", "8", *crops("synthetic", "laion_art"))
+    fit(taught, "fiff", 450, "--data.batch_size", "8", *crops("synthetic", "laion_art"))
     error = errors(taught, "fiff")
     message = json.dumps(error, indent=2)
     assert_learned(error["film"], message)
