@@ -54,8 +54,8 @@ def printed(
         i, j = x.astype(np.int32), y.astype(np.int32)
         dx, dy = (x - i).astype(np.float32)[:, None], (y - j).astype(np.float32)[:, None]
         right, below = np.minimum(i + 1, side - 1), np.minimum(j + 1, side - 1)
-        texels = levels[k]
-        above = texels[j, i] * (1 - dx) + texels[j, right] * dx
-        under = texels[below, i] * (1 - dx) + texels[below, right] * dx
+        texels, j, below = levels[k].reshape(-1, 3), j * side, below * side
+        above = texels.take(j + i, axis=0) * (1 - dx) + texels.take(j + right, axis=0) * dx
+        under = texels.take(below + i, axis=0) * (1 - dx) + texels.take(below + right, axis=0) * dx
         out[:, at] = (above * (1 - dy) + under * dy).T
     return out

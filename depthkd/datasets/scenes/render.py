@@ -95,17 +95,17 @@ def in_shadow(
     for (number, shape), near in zip(casting, _between(casting, runs), strict=True):
         if not len(near):
             continue
-        x, y, z, a, b, c, far = runs[:, near]
+        x, y, z, a, b, c, far = runs[:, near].reshape(7, -1)
         x, y, z = (part - np.float32(middle) for part, middle in zip((x, y, z), shape.center, strict=True))
         along = x * a + y * b + z * c
         gap = x * x + y * y + z * z - along * along - np.float32(shape.radius**2)
-        passing = (gap < 0) & (along < shape.radius)
-        some = places[near][passing]
+        passing = np.flatnonzero((gap < 0) & (along < shape.radius))
+        some = places[near].ravel()[passing]
         new = ~shadow[some] & (seen[some] != number)
-        some = some[new]
+        some, passing = some[new], passing[new]
         if not len(some):
             continue
-        x, y, z, a, b, c, far = (part[passing][new] for part in (x, y, z, a, b, c, far))
+        x, y, z, a, b, c, far = (part.take(passing) for part in (x, y, z, a, b, c, far))
         rotation = shape.rotation.T.astype(np.float32)
         x, y, z = rotation @ np.stack([x, y, z])
         a, b, c = rotation @ np.stack([a, b, c])

@@ -3,7 +3,7 @@
 from functools import cache
 
 import numpy as np
-from jaxtyping import Float32, Int16, Int64
+from jaxtyping import Float32, Float64, Int16, Int64
 
 from depthkd.datasets.scenes.appearance import Image, Style, draw_light, draw_materials
 from depthkd.datasets.scenes.layout import Layout
@@ -29,8 +29,7 @@ def shade(
     materials = draw_materials(rng, layout.shapes, style)
     camera = layout.camera
     intrinsics = camera.intrinsics(height, width)
-    rows, columns = np.indices((height, width)).reshape(2, -1)
-    rays = camera.rotation @ np.linalg.inv(intrinsics) @ np.stack([columns, rows, np.ones(height * width)])
+    rays = camera.rotation @ np.linalg.inv(intrinsics) @ _pixels(height, width)
 
     seen, depth = hits.shape.ravel(), hits.depth.ravel()
     hit = seen >= 0
@@ -74,6 +73,13 @@ def shade(
         color[:, ~hit] = _sky(light, directions[:, ~hit])
     seen_normals = camera.rotation.T.astype(np.float32) @ normals
     return _as_image(color, height, width), _as_image(seen_normals, height, width)
+
+
+@cache
+def _pixels(height: int, width: int) -> Float64[np.ndarray, "3 points"]:
+    """Column, row and 1 of each pixel."""
+    rows, columns = np.indices((height, width)).reshape(2, -1)
+    return np.stack([columns, rows, np.ones(height * width)])
 
 
 @cache

@@ -91,10 +91,11 @@ def fractal_noise(u: Values, v: Values, footprint: Values, period: float, octave
     for octave in range(octaves):
         frequency = 2**octave / period
         share = fade(footprint, 1 / frequency)
-        if not share.any():  # nor of the finer octaves
+        at = np.flatnonzero(share)
+        if not len(at):  # nor of the finer octaves
             break
-        noise = value_noise(u * frequency + 17 * octave, v * frequency + 5 * octave) - 0.5
-        total += share * noise * 0.5 ** (octave - 1)
+        noise = value_noise(u[at] * frequency + 17 * octave, v[at] * frequency + 5 * octave) - 0.5
+        total[at] += share[at] * noise * 0.5 ** (octave - 1)
     return total
 
 
