@@ -143,7 +143,7 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
                 "frozen_statistics": True,
             },
         ),
-        "Embedded": (models.Embedded, {}, {}),
+        "Embedded": (models.Embedded, {}, {"shorter_side": 96}),
         "ZoeDepth": (models.ZoeDepth, {"source": zoe}, {**hub, "source": f"{zoe}/"}),
         "DepthPro": (models.DepthPro, {"source": pro}, {**hub, "source": f"{pro}/"}),
         "GenPercept": (
