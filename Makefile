@@ -42,7 +42,7 @@ format: $(READY) ## let ruff format and mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-replicate: $(READY) ## a paper's tables in miniature, in about an hour: make replicate PAPER=fiffdepth
+replicate: $(READY) ## a paper's tables in miniature, in an hour or two: make replicate PAPER=fiffdepth
 	@test -f replications/$(PAPER).yaml || { echo "PAPER would be one of $(PAPERS)"; exit 2; }
 	$(BIN)/depthkd replicate replications/$(PAPER).yaml --table replications/$(PAPER).md
 

@@ -35,7 +35,7 @@ from tqdm import tqdm
 from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.whole_files import write_whole
 from depthkd.metrics.catalogue import heading, higher_is_better
-from depthkd.models.dpt.packaged_weights import embedded_card
+from depthkd.models.dpt.packaged_weights import EMBEDDED, embedded_card
 from depthkd.paths import user_path
 from depthkd.processes import finished, pool
 from depthkd.report.table import markdown_table
@@ -236,7 +236,7 @@ def folder_of(runs: Path, name: str, seed: int, settings: object, needed: Sequen
     """
     told = json.dumps(settings, sort_keys=True, default=str)
     digest = sha256(told.encode())
-    if '"embedded"' in told or "models.Embedded" in told:
+    if EMBEDDED in told.lower():  # by its class, or by the word
         digest.update(embedded_card()["sha256"].encode())
     for path in needed:
         digest.update(path.read_bytes())

@@ -14,6 +14,7 @@ from depthkd.models.latent_diffusion.denoiser import LAST, DepthDenoiser
 from depthkd.models.latent_diffusion.depth_codec import label_picture
 from depthkd.models.latent_diffusion.diffusion import Lotus, Marigold
 from depthkd.models.latent_diffusion.random_weights import NOISE
+from depthkd.models.wrapper import Wrapper
 
 
 def part(height: int = 16, width: int = 24) -> Batch:
@@ -90,6 +91,14 @@ def test_noise_and_time_depend_on_the_samples_place_alone() -> None:
     first = one.losses({"labelled": part()})["depth"]
     torch.manual_seed(6)
     assert torch.equal(first, other.losses({"labelled": part()})["depth"])
+
+
+def test_a_student_that_stands_for_a_run_learns_as_its_network() -> None:
+    alone = prepared(Marigold)
+    wrapped = LatentDiffusion(Wrapper(alone.network))
+    assert wrapped.network is alone.network
+    loss, other = (method.losses({"labelled": part()})["depth"] for method in (alone, wrapped))
+    assert torch.equal(loss, other)
 
 
 def test_mistakes_are_sentences() -> None:

@@ -130,7 +130,9 @@ def test_a_row_of_other_settings_or_teachers_is_another_row(tmp_path: Path) -> N
     assert folder_of(tmp_path, "a row", 0, [{"rate": 1}], [teacher]) != before
 
 
-def test_a_row_of_the_embedded_teacher_is_trained_anew_with_another(tmp_path: Path, monkeypatch) -> None:
+def test_a_row_of_the_embedded_teacher_is_trained_anew_with_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = {"teacher": {"class_path": "depthkd.models.Embedded"}}, {"rate": 1}
     before = [folder_of(tmp_path, "a row", 0, one, []) for one in settings]
     monkeypatch.setattr("depthkd.verbs.replicate.embedded_card", lambda: {"sha256": "another"})

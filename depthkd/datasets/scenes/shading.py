@@ -9,11 +9,10 @@ from depthkd.datasets.scenes.appearance import Image, Style, draw_light, draw_ma
 from depthkd.datasets.scenes.layout import Layout
 from depthkd.datasets.scenes.lifelike import SKY, contact_shade
 from depthkd.datasets.scenes.light import Light
-from depthkd.datasets.scenes.render import Hits, in_shadow
+from depthkd.datasets.scenes.render import TILE, Hits, in_shadow
 from depthkd.datasets.scenes.shapes import dot
 from depthkd.datasets.scenes.textures import Material, fractal_noise
 
-_TILE = 8  # pixels
 _LAMP_SIZE = 2.5  # meters, within which a lamp's light hardly fades
 
 Rows = Float32[np.ndarray, "3 points"]
@@ -86,7 +85,7 @@ def _pixels(height: int, width: int) -> Float64[np.ndarray, "3 points"]:
 def _tiled(height: int, width: int) -> Int64[np.ndarray, " points"]:
     """The pixels tile by tile, so that those that follow each other are near each other."""
     rows, columns = np.indices((height, width)).reshape(2, -1)
-    return np.lexsort((columns, rows, columns // _TILE, rows // _TILE))
+    return np.lexsort((columns, rows, columns // TILE, rows // TILE))
 
 
 def _as_image(values: Rows, height: int, width: int) -> Image:
