@@ -46,8 +46,8 @@ def cast(shapes: list[Shape], camera: Camera, height: int, width: int) -> Hits:
             a, b, c = across[:, None] + downwards[:, :, None]
             t = shape.hit((start[0], start[1], start[2]), (a, b, c))
             nearer = t < depth[rows, columns]
-            depth[rows, columns][nearer] = t[nearer]
-            index[rows, columns][nearer] = number
+            np.copyto(depth[rows, columns], t, where=nearer)
+            np.copyto(index[rows, columns], np.int16(number), where=nearer)
     return Hits(depth, index)
 
 
