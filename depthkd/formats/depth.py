@@ -1,12 +1,13 @@
 """Depth maps: the codecs of our labelled shards, and readers for the encodings of raw datasets.
 
-`png16` and `log16` are one-channel PNGs of 16 bits. The number 0 is an invalid pixel; 1 to 65535 are
+`png16` and `log16` are one-channel PNGs of 16 bits, `linear16_blosc` and `log16_blosc` hold the same
+numbers in a Blosc frame (`depthkd.formats.codes`). The number 0 is an invalid pixel; 1 to 65535 are
 codes over the map's own range [low, high], its smallest and its largest valid value:
 
-    png16:  value = low + (code - 1) * (high - low) / 65534
-    log16:  value = low * (high / low) ** ((code - 1) / 65534),   where low > 0
+    png16, linear16_blosc:  value = low + (code - 1) * (high - low) / 65534
+    log16, log16_blosc:     value = low * (high / low) ** ((code - 1) / 65534),   where low > 0
 
-`png16` is off by at most (high - low) / 131068, 7.6e-6 of the range; `log16` by at most
+Linear codes are off by at most (high - low) / 131068, 7.6e-6 of the range; logarithmic ones by at most
 ln(high / low) / 131068 of the value itself, under 1e-4 up to high / low = 4.9e5. Values are returned
 in float32, which adds half a unit in its last place. `npy` stores float32 exactly, NaN for invalid. None
 can hold a pickle.
@@ -23,12 +24,20 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from depthkd.errors import UserError
+from depthkd.formats.codes import LEVELS, dequantize, pack_codes, quantize, unpack_codes
 from depthkd.formats.images import MAX_PIXELS, decode_gray_png, encode_png
 from depthkd.formats.sample import BadSample
 from depthkd.shapes import DepthArray, MaskArray
 
-CODECS = {"png16": "depth.png", "npy": "depth.npy", "log16": "depth.png"}  # codec -> suffix of the member
-LEVELS = 65534  # steps between the codes 1 and 65535
+CODECS = {
+    "png16": "depth.png",
+    "npy": "depth.npy",
+    "log16": "depth.png",
+    "linear16_blosc": "depth.blosc",
+    "log16_blosc": "depth.blosc",
+}  # codec -> suffix of the member
+LINEAR = ("png16", "linear16_blosc")
+LOGARITHMIC = ("log16", "log16_blosc")
 LOG_ERROR = 1e-4  # of a value, that log16 may change it by
 LINEAR_ERROR = 1e-2  # of a value, that png16 may, where values have a meaning up to a factor
 SPREAD_ERROR = 0.05  # of the span of the closest half of the values, where they have no fixed zero
@@ -46,7 +55,7 @@ def encode_depth(
     Values that are not finite are invalid, like those outside `mask`.
 
     Raises:
-        UserError: the codec is unknown, no pixel is valid, or one is not positive and the codec is log16.
+        UserError: the codec is unknown, no pixel is valid, or one is not positive and the codec logarithmic.
     """
     if codec not in CODECS:
         raise UserError(f"'{codec}' is not a depth codec; it would be one of {', '.join(CODECS)}")
@@ -54,19 +63,17 @@ def encode_depth(
     if not valid.any():
         raise UserError("a depth map without a valid pixel cannot be encoded")
     low, high = float(depth[valid].min()), float(depth[valid].max())
-    meta = {"codec": codec, "range": [low, high]}
+    meta: dict[str, Any] = {"codec": codec, "range": [low, high]}
     if codec == "npy":
         file = io.BytesIO()
         np.save(file, np.where(valid, depth, np.float32(np.nan)), allow_pickle=False)
         return CODECS[codec], file.getvalue(), meta
-    values, first, last = depth[valid].astype(np.float64), low, high
-    if codec == "log16":
-        if low <= 0:
-            raise UserError(f"codec log16 takes values above 0, and the smallest is {low:g}")
-        values, first, last = np.log(values), math.log(low), math.log(high)
-    codes = np.zeros(depth.shape, np.uint16)
-    codes[valid] = 1 + np.rint((values - first) / ((last - first) or 1.0) * LEVELS).astype(np.uint16)
-    return CODECS[codec], encode_png(codes), meta
+    if codec in LOGARITHMIC and low <= 0:
+        raise UserError(f"codec {codec} takes values above 0, and the smallest is {low:g}")
+    codes = quantize(depth, valid, low, high, codec in LOGARITHMIC)
+    if CODECS[codec] == "depth.png":
+        return CODECS[codec], encode_png(codes), meta
+    return CODECS[codec], pack_codes(codes), {**meta, "size": list(depth.shape)}
 
 
 def decode_depth(data: bytes, meta: Mapping[str, Any], name: str) -> tuple[DepthArray, MaskArray]:
@@ -75,7 +82,8 @@ def decode_depth(data: bytes, meta: Mapping[str, Any], name: str) -> tuple[Depth
     Args:
         data: the member's bytes.
         meta: the sample's "depth" entry: {"codec": "log16", "range": [low, high]}, the same with "png16",
-            or {"codec": "npy"}.
+            {"codec": "log16_blosc", "range": [low, high], "size": [height, width]}, the same with
+            "linear16_blosc", or {"codec": "npy"}.
         name: what to call it in a sentence.
 
     Raises:
@@ -84,18 +92,15 @@ def decode_depth(data: bytes, meta: Mapping[str, Any], name: str) -> tuple[Depth
     codec = meta.get("codec")
     if codec == "npy":
         depth, mask = read_depth_npy(data, name=name)
-    elif codec in ("png16", "log16"):
+    elif isinstance(codec, str) and codec in (*LINEAR, *LOGARITHMIC):
         low, high = _range(meta.get("range"), codec, name)
-        codes = decode_gray_png(data, name)
+        if CODECS[codec] == "depth.png":
+            codes = decode_gray_png(data, name)
+        else:
+            codes = unpack_codes(data, _size(meta.get("size"), codec, name), name)
         if codes.dtype != np.uint16:
             raise BadSample(f"{name} has 8 bits; codec {codec} has 16")
-        mask = codes > 0
-        if codec == "png16":
-            values = low + (codes.astype(np.float64) - 1) * ((high - low) / LEVELS)
-            depth = np.where(mask, values, 0).astype(np.float32)
-        else:
-            table = low * (high / low) ** (np.arange(LEVELS + 1) / LEVELS)
-            depth = np.concatenate([[0.0], table]).astype(np.float32)[codes]
+        depth, mask = dequantize(codes, low, high, codec in LOGARITHMIC), codes > 0
     else:
         raise BadSample(f"{name} has codec {json.dumps(codec)}; it would be one of {', '.join(CODECS)}")
     if not mask.any():
@@ -130,8 +135,8 @@ def check_round_trip(
         decoded: what `decode_depth` makes of it.
         codec: how it was encoded.
         relative: whether the values are known up to a factor at most, so that an error counts against the
-            value itself: log16 may change it by 1e-4, png16 by 1e-2. Otherwise their zero has no meaning,
-            and an error may be 5 % of the span of the closest half of the values.
+            value itself: logarithmic codes may change it by 1e-4, linear ones by 1e-2. Otherwise their zero
+            has no meaning, and an error may be 5 % of the span of the closest half of the values.
 
     Raises:
         LossyError: the codec changes a value by more.
@@ -141,7 +146,7 @@ def check_round_trip(
     different = np.unique(values[:: max(1, len(values) >> 18)])
     if relative:
         error, allowed, of = float((errors / values).max()), LINEAR_ERROR, "of themselves"
-        if codec == "log16":
+        if codec in LOGARITHMIC:
             allowed = LOG_ERROR
     else:
         half = (len(different) + 1) // 2
@@ -161,11 +166,11 @@ def check_round_trip(
 
 
 def too_coarse(depth: DepthArray, mask: MaskArray, meta: Mapping[str, Any]) -> str | None:
-    """Why a map of positive values cannot be trusted, because png16 was the wrong codec for its range.
+    """Why a map of positive values cannot be trusted, because linear codes were wrong for its range.
 
     So it is where more than 1 % of its pixels may be off by more than 1 % of their value.
     """
-    if meta.get("codec") != "png16":
+    if meta.get("codec") not in LINEAR:
         return None
     low, high = meta["range"]
     step = (high - low) / LEVELS
@@ -260,8 +265,17 @@ def _range(value: Any, codec: str, name: str) -> tuple[float, float]:
         len(numbers) != 2
         or not all(type(number) in (int, float) and abs(number) <= FLOAT32_MAX for number in numbers)
         or numbers[0] > numbers[1]
-        or (codec == "log16" and numbers[0] <= 0)
+        or (codec in LOGARITHMIC and numbers[0] <= 0)
     ):
-        above = ", both above 0" if codec == "log16" else ""
+        above = ", both above 0" if codec in LOGARITHMIC else ""
         raise BadSample(f"{name} has range {json.dumps(value)}; codec {codec} needs [low, high]{above}")
     return float(numbers[0]), float(numbers[1])
+
+
+def _size(value: Any, codec: str, name: str) -> tuple[int, int]:
+    sides = value if isinstance(value, list) else []
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise BadSample(f"{name} has size {json.dumps(value)}; codec {codec} needs [height, width]")
+    if sides[0] * sides[1] > MAX_PIXELS:
+        raise BadSample(f"{name} has size {sides[0]} x {sides[1]}, more than {MAX_PIXELS} pixels")
+    return sides[0], sides[1]

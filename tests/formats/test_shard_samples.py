@@ -28,7 +28,7 @@ def changed(members: dict[str, bytes], **depth: object) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("space", [METRIC_DEPTH, SCALE_DISPARITY, AFFINE_DISPARITY, METRIC_DISPARITY])
-@pytest.mark.parametrize("codec", ["png16", "log16", "npy", None])
+@pytest.mark.parametrize("codec", ["png16", "log16", "npy", "linear16_blosc", "log16_blosc", None])
 @pytest.mark.parametrize("image", ["jpg", "png"])
 def test_labelled_samples_round_trip(space: DepthSpace, codec: str | None, image: str) -> None:
     given = sample(space)
@@ -38,7 +38,7 @@ def test_labelled_samples_round_trip(space: DepthSpace, codec: str | None, image
     assert found.space == space
     assert np.array_equal(found.image, given.image)
     assert np.array_equal(found.mask, given.mask)
-    linear = codec in ("png16", "npy") or (codec is None and space == AFFINE_DISPARITY)
+    linear = codec in ("png16", "npy", "linear16_blosc") or (codec is None and space == AFFINE_DISPARITY)
     assert np.abs(found.depth - given.depth)[given.mask].max() < (8 * 7.7e-6 if linear else 1.6e-4)
     assert (found.depth[~given.mask] == 0).all()
     assert np.array_equal(found.intrinsics, CAMERA)

@@ -68,7 +68,8 @@ def pack(
         intrinsics: fx,fy,cx,cy of all images in pixels, top-left pixel's center at (0, 0); or a CSV with the
             columns image, fx, fy, cx and cy, or a JSON {image: [fx, fy, cx, cy]}.
         codec: log16 (16 bits, relative error under 1e-4), png16 (16 bits, linear over each map's own
-            range) or npy (exact); by default log16, and png16 for affine spaces.
+            range), log16_blosc and linear16_blosc (the same, smaller and faster for maps without holes) or
+            npy (exact); by default log16, and png16 for affine spaces.
         samples_per_shard: how many samples go into a tar.
         max_bad: the share of samples that may be broken, and are left out; beyond it, nothing is written.
         overwrite: replace tars of the same name.
