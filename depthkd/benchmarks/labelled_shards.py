@@ -11,7 +11,8 @@ from depthkd.benchmarks.protocol import Protocol
 from depthkd.errors import UserError
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.shard_samples import decode_sample
-from depthkd.formats.tar import TarIndex, index_tar
+from depthkd.formats.tar import index_tar
+from depthkd.formats.tar_index import TarIndex
 from depthkd.metrics.catalogue import MetricSet
 from depthkd.paths import expand_urls
 

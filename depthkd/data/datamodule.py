@@ -84,7 +84,8 @@ class ShardDataModule(LightningDataModule):
             return
         shares = {name: source.share for name, source in self.train.items()}
         places_per_rank(shares, self.batch_size, self._ranks()[1])
-        self._sources = {name: source.open(name, self.seed) for name, source in self.train.items()}
+        turn = (0, 1) if self.trainer is None else (self.trainer.local_rank, self.trainer.num_devices)
+        self._sources = {name: source.open(name, self.seed, turn) for name, source in self.train.items()}
 
     def training_size(self) -> tuple[int, int] | None:
         """Height and width of the images of the training source that has the largest ones; None: the images

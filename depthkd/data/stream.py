@@ -5,6 +5,7 @@ ranks, on workers or on where the run was interrupted. So every rank and worker 
 part without talking to the others, and resuming is starting at another position.
 """
 
+import logging
 import zlib
 from collections.abc import Iterator, Mapping
 from itertools import count
@@ -21,13 +22,17 @@ from depthkd.data.transforms import Transform
 from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.shard_samples import decode_sample
-from depthkd.formats.tar import TarIndex, index_tar
+from depthkd.formats.shard_set import survey
+from depthkd.formats.tar import index_tar
+from depthkd.formats.tar_index import TarIndex
 from depthkd.paths import expand_urls, user_path
 
 ATTEMPTS = 20  # redraws of a bad sample before the source is given up
 SUM_TOLERANCE = 1e-3  # lets thirds be written as 0.3333
 SIZED = 8  # samples that are asked for the size of a source whose transform does not say it
 PLACE_TOLERANCE = 0.02  # of a sample: the same
+
+log = logging.getLogger(__name__)
 
 
 class ShardSource:
@@ -44,6 +49,7 @@ class ShardSource:
             whole image; not with crops that want native pixels.
         cameras: whether samples without labels bring intrinsics in their json, where they have them.
         cache: folder for the shards' indexes; None: beside the shards, where that can be written.
+        max_bad_shards: how many shards may be broken or missing; those are named and left out.
     """
 
     def __init__(
@@ -56,9 +62,12 @@ class ShardSource:
         shorter_side_at_least: int | None = None,
         cache: Path | None = None,
         cameras: bool = False,
+        max_bad_shards: int = 0,
     ) -> None:
         if shuffle_window < 1:
             raise UserError(f"shuffle_window counts shards and must be 1 or more, not {shuffle_window}")
+        if max_bad_shards < 0:
+            raise UserError(f"max_bad_shards must be 0 or more, not {max_bad_shards}")
         self.urls = urls
         self.share = share
         self.labelled = labelled
@@ -67,15 +76,21 @@ class ShardSource:
         self.shorter_side_at_least = shorter_side_at_least
         self.cache = None if cache is None else user_path(cache)
         self.cameras = cameras
+        self.max_bad_shards = max_bad_shards
 
-    def open(self, name: str, seed: int) -> "OpenSource":
-        """Index the shards.
+    def open(self, name: str, seed: int, turn: tuple[int, int] = (0, 1)) -> "OpenSource":
+        """Find out what the shards hold, and index those that are not indexed yet.
+
+        Args:
+            name: of the source, in the configuration.
+            seed: what the order is drawn from.
+            turn: this rank's number among those of its machine, and how many they are: they share the work.
 
         Raises:
             UserError: a shard is broken or empty; the sentence names `data.train.<name>.urls`.
             MissingFileError: a shard is missing; the same.
         """
-        return OpenSource(self, name, seed)
+        return OpenSource(self, name, seed, turn)
 
 
 class OpenSource:
@@ -85,21 +100,23 @@ class OpenSource:
     SA-1B shards have eleven million keys).
     """
 
-    def __init__(self, source: ShardSource, name: str, seed: int) -> None:
+    def __init__(self, source: ShardSource, name: str, seed: int, turn: tuple[int, int] = (0, 1)) -> None:
         key = f"data.train.{name}.urls"
         self.source = source
         self.name = name
         try:
-            self.paths = expand_urls(source.urls)
-            indexes = (index_tar(path, source.cache) for path in self.paths)
-            counts, digests = zip(*((len(index), index.digest) for index in indexes), strict=True)
+            shards = survey(expand_urls(source.urls), source.cache, source.max_bad_shards, turn)
+            if not shards.paths:
+                raise UserError(f"no shard can be read; the first: {shards.bad[0]}")
         except MissingFileError as error:
             raise MissingFileError(f"{key}: {error}") from error
         except UserError as error:
             raise UserError(f"{key}: {error}") from error
+        for sentence in shards.bad:
+            log.warning("data.train.%s: left out a shard: %s", name, sentence)
         self._seed = (seed, zlib.crc32(name.encode()))
-        self.order = ShardOrder(list(counts), source.shuffle_window, self._seed)
-        self.digests: list[str] = list(digests)
+        self.paths, self.digests = shards.paths, shards.digests
+        self.order = ShardOrder(shards.counts, source.shuffle_window, self._seed)
         self._indexes: Recent[int, TarIndex] = Recent(2 * source.shuffle_window)
 
     def __len__(self) -> int:

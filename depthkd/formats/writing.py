@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from depthkd.errors import ExistingFileError, UserError
+from depthkd.formats.index_files import SUFFIX
 from depthkd.formats.whole_files import draft_file, draft_of, whole_file, writing
 from depthkd.paths import user_path
 
@@ -65,7 +66,7 @@ def write_shards(
                 draft_of(path).unlink()
     for path in set(existing) - set(paths) if paths else ():
         path.unlink()
-        path.with_name(f"{path.name}.index.json").unlink(missing_ok=True)
+        path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
     return paths
 
 

@@ -116,13 +116,7 @@ def test_a_digest_is_of_the_content_and_cached(tmp_path: Path, monkeypatch: pyte
     assert index_tar(shard(tmp_path / "c.tar", 0, size=11)).digest != first.digest
     swapped = {f"{n:03}": {"jpg": bytes(10), "json": b"{}"} for n in (0, 2, 1)}
     assert index_tar(write_tar(tmp_path / "d.tar", swapped)).digest != first.digest
-    cache = tmp_path / "a.tar.index.json"
-    record = json.loads(cache.read_text())
-    assert (record["version"], record["digest"], len(first.digest)) == (2, first.digest, 16)
     with monkeypatch.context() as patch:
         patch.setattr("depthkd.formats.tar.tar_members", lambda _: pytest.fail("the tar was scanned again"))
         assert index_tar(tmp_path / "a.tar").digest == first.digest
-    del record["digest"]
-    cache.write_text(json.dumps({**record, "version": 1}))  # of an earlier depthkd
-    assert index_tar(tmp_path / "a.tar").digest == first.digest
-    assert json.loads(cache.read_text())["version"] == 2
+    assert len(first.digest) == 16

@@ -158,7 +158,7 @@ def test_photos_of_other_formats_are_named_and_counted(tmp_path: Path) -> None:
     ):
         run(*words)
     assert run(*words, "--max_bad", 0.5) == 0
-    assert index_tar(tmp_path / "a.tar").keys == ["a", "b", "e"]
+    assert list(index_tar(tmp_path / "a.tar").keys) == ["a", "b", "e"]
 
 
 def test_disparity_and_arrays(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@ import os
 import pickle
 import tarfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from depthkd.formats.index_files import write_index
 from depthkd.formats.sample import BadSample
 from depthkd.formats.tar import index_tar
 from depthkd.paths import expand_urls
@@ -41,7 +43,7 @@ def test_sa1b_and_img2dataset(tmp_path: Path) -> None:
     path = make(tmp_path / "00000.tar", laion)
     assert contents(path) == {"000000000": {"jpg": b"a", "txt": b"cat", "json": b"{"}}
     everything = index_tar(path, images=False)
-    assert everything.keys == ["000000000", "000000001"]
+    assert list(everything.keys) == ["000000000", "000000001"]
     assert everything.members(1) == {"txt": 8}
 
 
@@ -55,7 +57,7 @@ def test_members_may_be_apart_and_have_several_suffixes(tmp_path: Path) -> None:
         "d.webp": b"6",
     }
     index = index_tar(make(tmp_path / "x.tar", members))
-    assert index.keys == ["a", "b", "d"]
+    assert list(index.keys) == ["a", "b", "d"]
     assert index.read(0) == {"jpg": b"1", "depth.png": b"3"}
     assert index.read(0, ("depth.png",)) == {"depth.png": b"3"}
     assert index.read(2) == {"webp": b"6"}
@@ -152,42 +154,53 @@ def test_a_size_that_leads_backwards_is_refused(tmp_path: Path, size: bytes) -> 
 
 def test_the_index_is_cached_until_the_tar_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path / "a.tar", {"1.jpg": b"one"})
-    assert index_tar(path).keys == ["1"]
-    cache = tmp_path / "a.tar.index.json"
+    assert list(index_tar(path).keys) == ["1"]
+    cache = tmp_path / "a.tar.index"
     assert cache.exists()
     with monkeypatch.context() as patch:
         patch.setattr("depthkd.formats.tar.tar_members", lambda _: pytest.fail("the tar was scanned again"))
         index = index_tar(path)
-        assert (index.keys, index.read(0)) == (["1"], {"jpg": b"one"})
-    cache.write_text(cache.read_text().replace('"1"', '"from the cache"'))
-    assert index_tar(path).keys == ["from the cache"]
+        assert (list(index.keys), index.read(0)) == (["1"], {"jpg": b"one"})
+    other = index_tar(make(tmp_path / "b.tar", {"from the cache.jpg": b"two"}))
+    assert write_index(replace(other, stamp=index.stamp), cache)
+    assert list(index_tar(path).keys) == ["from the cache"]
     os.utime(path, ns=(1, 1))
-    assert index_tar(path).keys == ["1"]
+    assert list(index_tar(path).keys) == ["1"]
     make(path, {"2.jpg": b"two"})
     assert contents(path) == {"2": {"jpg": b"two"}}
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"version": 1}'])
-def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"{",
+        b"\xff" * 9,
+        b"\2\0\0\0\0\0\0\0[]",
+        b"\2\0\0\0\0\0\0\0{}",
+        b'{"version": 2, "stamp": [1, 2]}',
+    ],
+)
+def test_a_damaged_cache_is_made_again(tmp_path: Path, damage: bytes) -> None:
     path = make(tmp_path / "a.tar", {"1.jpg": b"one"})
     index_tar(path)
-    cache = tmp_path / "a.tar.index.json"
-    sound = cache.read_text()
-    cache.write_text(damage)
+    cache = tmp_path / "a.tar.index"
+    sound = cache.read_bytes()
+    cache.write_bytes(damage)
     assert contents(path) == {"1": {"jpg": b"one"}}
-    assert cache.read_text() == sound
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.tar", "a.tar.index.json"]
+    assert cache.read_bytes() == sound
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.tar", "a.tar.index"]
 
 
 def test_the_cache_is_elsewhere_when_it_must(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path / "a.tar", {"1.jpg": b"one"})
     index_tar(path, cache=tmp_path / "given")
     assert len(list((tmp_path / "given").iterdir())) == 1
-    assert not (tmp_path / "a.tar.index.json").exists()
+    assert not (tmp_path / "a.tar.index").exists()
     monkeypatch.setenv("DEPTHKD_CACHE", str(tmp_path / "mine"))
-    (tmp_path / "a.tar.index.json").mkdir()  # in the way, as a folder that cannot be written would be
+    (tmp_path / "a.tar.index").mkdir()  # in the way, as a folder that cannot be written would be
     for _ in range(2):
-        assert index_tar(path).keys == ["1"]
+        assert list(index_tar(path).keys) == ["1"]
     assert len(list((tmp_path / "mine").iterdir())) == 1
 
 

@@ -8,16 +8,21 @@ from depthkd.verbs.options import chosen, parsed
 
 KINDS = {
     "pack": "write images, with depth or without, into tar shards",
+    "index": "find out where each sample lies, ahead of a run on thousands of tars",
     "inspect": "print what tars hold, a line each",
     "verify": "decode every sample, and name those that cannot be used",
     "scenes": "generate procedural scenes into tar shards",
 }
-WORDS = {"inspect": "urls", "verify": "urls"}  # the parameter that words without an option are for
+WORDS = {
+    "index": "urls",
+    "inspect": "urls",
+    "verify": "urls",
+}  # the parameter that words without an option are for
 SEVERAL = ("images", "depth")  # what a shell makes of their patterns are several words
 
 
 def main(command: Command) -> int:
-    """Run `depthkd shards`; returns the exit status: 1 if `inspect` or `verify` found something bad."""
+    """Run `depthkd shards`; returns the exit status: 1 if `index`, `inspect` or `verify` found a fault."""
     kind, arguments = chosen("shards", KINDS, command.arguments)
     if kind is None:
         return 0
@@ -26,4 +31,4 @@ def main(command: Command) -> int:
     result = function(**options.as_dict())
     if kind == "inspect":
         return int(any(row["faults"] for row in result))
-    return int(kind == "verify" and bool(result))
+    return int(kind in ("index", "verify") and bool(result))

@@ -12,7 +12,8 @@ from depthkd.formats.depth import CODECS, too_coarse
 from depthkd.formats.images import IMAGE_SUFFIXES
 from depthkd.formats.sample import BadSample
 from depthkd.formats.shard_samples import decode_label, decode_sample
-from depthkd.formats.tar import TarIndex, index_tar
+from depthkd.formats.tar import index_tar
+from depthkd.formats.tar_index import TarIndex
 from depthkd.paths import expand_urls
 from depthkd.verbs.shards.bad import print_bad
 

@@ -1,0 +1,166 @@
+"""Where each sample of a tar lies, and reads by offset."""
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from depthkd.errors import UserError
+from depthkd.formats.images import IMAGE_SUFFIXES
+from depthkd.formats.sample import BadSample
+
+OPEN_TARS = 64  # kept open in a process
+
+Stamp = tuple[int, int]
+"""A file's size in bytes and its modification time in nanoseconds."""
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """What is known of a tar without its index: `samples` counts those that have an image."""
+
+    stamp: Stamp
+    samples: int
+    digest: str
+
+
+class Keys(Sequence[str]):
+    """Samples' keys, side by side in one array: eleven million strings would take a gigabyte."""
+
+    def __init__(
+        self,
+        text: UInt8[np.ndarray, " bytes"],
+        starts: Int64[np.ndarray, " keys"],
+        ends: Int64[np.ndarray, " keys"],
+    ) -> None:
+        self.text = text
+        self.starts = starts
+        self.ends = ends
+
+    @classmethod
+    def of(cls, keys: Sequence[str]) -> "Keys":
+        """Those of a list."""
+        encoded = [key.encode() for key in keys]
+        ends = np.cumsum([len(key) for key in encoded], dtype=np.int64)
+        text = np.frombuffer(b"".join(encoded), np.uint8)
+        return cls(text, np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(ends)], ends)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Keys": ...
+    def __getitem__(self, index: int | slice) -> "str | Keys":
+        if isinstance(index, slice):
+            return Keys(self.text, self.starts[index], self.ends[index])
+        return self.text[self.starts[index] : self.ends[index]].tobytes().decode(errors="replace")
+
+    def chosen(self, places: Int64[np.ndarray, " some"]) -> "Keys":
+        """The keys at some places."""
+        return Keys(self.text, self.starts[places], self.ends[places])
+
+
+@dataclass
+class TarIndex:
+    """Where each sample of a tar lies; it holds no open file, and may cross to other processes.
+
+    A sample is the members whose names agree up to the first dot of their base name. That is its
+    key, without folders, unless two folders of this tar have the same base name: then all keys keep
+    their folder. Members that begin with a dot are left out, and so are samples without an image.
+    """
+
+    path: Path
+    keys: Keys
+    suffixes: list[str]
+    """Every suffix that occurs, such as "jpg" or "depth.png"."""
+    starts: Int64[np.ndarray, " samples_and_one"] = field(repr=False)
+    """Sample i has the members starts[i] to starts[i + 1]."""
+    kinds: Int64[np.ndarray, " members"] = field(repr=False)
+    """Of each member: the place of its suffix in `suffixes`."""
+    offsets: Int64[np.ndarray, " members"] = field(repr=False)
+    """Of each member: where its bytes begin."""
+    sizes: Int64[np.ndarray, " members"] = field(repr=False)
+    """Of each member: how many bytes it has."""
+    stamp: Stamp
+    """The tar's size and modification time (ns), for which this index holds."""
+    digest: str
+    """64 bits, in hexadecimal, of the samples' keys and their members' suffixes and sizes, in order: what
+    tells the tar's content from others without reading it. A member that changes and keeps its number of
+    bytes is not noticed; another name or time of the tar is the same content."""
+
+    pictured: int
+    """How many of the samples have an image."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def with_images(self) -> "TarIndex":
+        """The index of the samples that have an image."""
+        if self.pictured == len(self):
+            return self
+        images = [place for place, suffix in enumerate(self.suffixes) if suffix in IMAGE_SUFFIXES]
+        samples = np.repeat(np.arange(len(self)), np.diff(self.starts))  # of each member
+        kept = np.unique(samples[np.isin(self.kinds, images)])
+        members = np.isin(samples, kept)
+        return replace(
+            self,
+            keys=self.keys.chosen(kept),
+            starts=np.cumsum([0, *np.diff(self.starts)[kept]], dtype=np.int64),
+            kinds=self.kinds[members],
+            offsets=self.offsets[members],
+            sizes=self.sizes[members],
+        )
+
+    def members(self, i: int) -> dict[str, int]:
+        """Suffix -> bytes of sample i."""
+        its = slice(self.starts[i], self.starts[i + 1])
+        kinds, sizes = self.kinds[its].tolist(), self.sizes[its].tolist()
+        return {self.suffixes[kind]: size for kind, size in zip(kinds, sizes, strict=True)}
+
+    def read(self, i: int, only: Collection[str] | None = None) -> dict[str, bytes]:
+        """Suffix -> bytes of sample i, of all its members or of those with a suffix in `only`.
+
+        Raises:
+            BadSample: the tar has become shorter than it was when it was indexed.
+        """
+        tar = _open(str(self.path), self.stamp)
+        members = {}
+        for m in range(self.starts[i], self.starts[i + 1]):
+            suffix = self.suffixes[self.kinds[m]]
+            if only is None or suffix in only:
+                members[suffix] = tar.read(int(self.offsets[m]), int(self.sizes[m]))
+                if len(members[suffix]) != self.sizes[m]:
+                    raise BadSample(f"{self.path}: sample '{self.keys[i]}' is cut short; the tar has changed")
+        return members
+
+
+class _Tar:
+    """An open file that closes with its last user, which may be a thread that still reads from it."""
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, offset: int, size: int) -> bytes:
+        return os.pread(self.descriptor, size, offset)  # no shared position: forks and threads may share it
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+@lru_cache(maxsize=OPEN_TARS)
+def _open(path: str, stamp: tuple[int, int]) -> _Tar:
+    """The stamp is part of the key, so that a tar that was replaced is opened anew."""
+    try:
+        return _Tar(path)
+    except FileNotFoundError as error:
+        raise BadSample(f"{path} has gone since it was indexed") from error
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error

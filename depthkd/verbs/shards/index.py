@@ -1,0 +1,54 @@
+"""`depthkd shards index`: many tars are indexed ahead of a run, in parallel."""
+
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from depthkd.errors import UserError
+from depthkd.formats.shard_set import facts_of, read_manifest, write_manifest
+from depthkd.formats.tar_index import ShardFacts
+from depthkd.paths import expand_urls, user_path
+from depthkd.processes import pool
+from depthkd.verbs.shards.bad import print_bad
+
+FEW = 16  # tars, for which no processes are started
+
+
+def index(urls: str | list[str], workers: int = 4, cache: Path | None = None) -> list[str]:
+    """Index tars, and write a manifest of each folder that has some, so that a run opens thousands at once.
+
+    What is indexed already is left as it is, so that an interrupted call goes on where it was. A sentence is
+    printed for each tar that cannot be read; then the exit status is 1.
+
+    Args:
+        urls: tars, as for training: paths, folders, wildcards, {000000..000019}.
+        workers: how many processes index.
+        cache: folder for indexes and manifests, as a source's `cache`; None: beside the tars.
+
+    Returns:
+        a sentence for each tar that cannot be read.
+    """
+    paths = expand_urls(urls)
+    cache = None if cache is None else user_path(cache)
+    found: dict[Path, dict[str, ShardFacts]] = defaultdict(dict)
+    bad: list[str] = []
+    ask = partial(facts_of, cache=cache)
+    with pool(max(1, workers)) as processes:
+        told = map(ask, paths) if len(paths) <= FEW else processes.map(ask, paths, chunksize=4)
+        progress = tqdm(told, "indexing", len(paths), unit="shard", disable=None)
+        for path, facts in zip(paths, progress, strict=True):
+            if isinstance(facts, UserError):
+                bad.append(str(facts))
+            else:
+                found[Path(path).parent][Path(path).name] = facts
+    for folder, shards in found.items():
+        known = read_manifest(folder, cache)
+        write_manifest(
+            folder, {name: known[name] for name in known if (folder / name).exists()} | shards, cache
+        )
+    samples = sum(facts.samples for shards in found.values() for facts in shards.values())
+    print(f"{samples:,} samples in {len(paths) - len(bad):,} tars")
+    print_bad(bad, len(paths))
+    return bad
