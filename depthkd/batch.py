@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float32, UInt8
@@ -81,6 +81,13 @@ AFFINE_DEPTH = DepthSpace(Quantity.DEPTH, Ambiguity.AFFINE)
 AFFINE_DISPARITY = DepthSpace(Quantity.DISPARITY, Ambiguity.AFFINE)
 
 
+class Skipped(NamedTuple):
+    """A sample that could not be used: what of it was bad (image, label, json, shard), and a sentence."""
+
+    kind: str
+    sentence: str
+
+
 @dataclass
 class Batch:
     """Samples of one source, of one size and one depth space.
@@ -90,7 +97,7 @@ class Batch:
     are in pixels with the center of the top-left pixel at (0, 0), and `positions` are the samples'
     places in the stream, from which every random choice about them is drawn. `windows` are further
     views of parts of the image, and `boxes` says where each lies in it: (top, left, height, width)
-    as fractions of the image. `skipped` has a sentence for every bad sample that was passed over,
+    as fractions of the image. `skipped` tells of every bad sample that was passed over,
     `digests` tell the images' files apart (see `content_digest`), and `data_sets` are the public data sets
     that the samples are of, as far as that is known.
     """
@@ -104,7 +111,7 @@ class Batch:
     positions: list[int] | None = None
     windows: UInt8[Tensor, "batch count 3 window_height window_width"] | None = None
     boxes: Float[Tensor, "batch count 4"] | None = None
-    skipped: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
     digests: list[int] = field(default_factory=list)
     data_sets: list[str] = field(default_factory=list)
 

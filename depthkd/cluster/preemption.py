@@ -5,12 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from depthkd.cluster import signals
+from depthkd.cluster.votes import Vote
 
 # slurm/fit.sbatch requeues after 75 (EX_TEMPFAIL)
 STATUS = {signals.STOP: 130, signals.LEAVE: 143, signals.REQUEUE: 75}
@@ -34,9 +33,7 @@ class Preemption(Callback):
     """Saves and leaves after SIGTERM, SIGUSR1 or Ctrl-C, on the same optimizer step on every rank.
 
     The handler notes a number and nothing else: whatever saves, logs or talks to other ranks inside a
-    handler can interrupt the very call that it needs. At each optimizer step the ranks start a vote
-    among processors, which costs the devices nothing, and read the one before it: every rank sees
-    the same outcome at the same step, and none waits for it.
+    handler can interrupt the very call that it needs. At each optimizer step the ranks vote (see `Vote`).
 
     After SIGUSR1, which SLURM sends before the time limit, the process ends with status 75, and the
     job's script requeues. After SIGTERM (`scontrol requeue`, `scancel`, a preempting job) whoever
@@ -49,15 +46,12 @@ class Preemption(Callback):
     def __init__(self, save: Callable[[Trainer], Path | None]) -> None:
         self._save = save
         self._step = -1
-        self._group: Any = None
-        self._vote: tuple[torch.Tensor, Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals from Lightning, whose handlers save and talk inside; its teardown puts back
         what stood before them."""
         signals.listen(signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-        if trainer.world_size > 1:
-            self._group = dist.new_group(backend="gloo")
+        self._vote = Vote(trainer.world_size, largest=True)
         self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
@@ -69,19 +63,8 @@ class Preemption(Callback):
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
-        asked = signals.asked() if self._group is None else self._outcome()
+        (asked,) = self._vote(signals.asked())
         if not asked:
             return
         path = self._save(trainer)
         raise Preempted(asked, trainer.global_step, path)
-
-    def _outcome(self) -> int:
-        """What the ranks voted for one step ago; and the start of the next vote."""
-        outcome = 0
-        if self._vote is not None:
-            ballot, work = self._vote
-            work.wait()
-            outcome = int(ballot.item())
-        ballot = torch.tensor([signals.asked()])
-        self._vote = ballot, dist.all_reduce(ballot, dist.ReduceOp.MAX, self._group, async_op=True)
-        return outcome

@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 
-from depthkd.batch import Batch, TrainingBatch
+from depthkd.batch import Batch, Skipped, TrainingBatch
 from depthkd.benchmarks.benchmark import Benchmark
+from depthkd.data.bad_samples import BadSamples
 from depthkd.data.fingerprint import Facts, stream_changes
 from depthkd.data.loaders import BenchmarkLoader, StreamLoader
 from depthkd.data.stream import ATTEMPTS, OpenSource, ShardSource, StreamBatches, places_per_rank
 from depthkd.errors import UserError
 from depthkd.metrics.catalogue import MetricSet
 
-ENOUGH_TO_JUDGE = 100  # samples, before the share of bad ones stops a run
+NO_LABEL = "no usable label"  # the kind of such a bad sample
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ class ShardDataModule(LightningDataModule):
         workers: decoding processes of each rank; 0 decodes between the steps.
         seed: what the order and every crop and flip are drawn from.
         validation: benchmarks by names of your choice.
-        max_bad_fraction: the run stops when more than this fraction of the samples is unusable.
+        max_bad_fraction: `depthkd fit` stops when of the last 2,000 samples, over all ranks, more than this
+            fraction was unusable.
         allow_changed_stream: resume although seed, batch size or sources are not what they were.
     """
 
@@ -68,11 +70,8 @@ class ShardDataModule(LightningDataModule):
         self.max_bad_fraction = max_bad_fraction
         self.allow_changed_stream = allow_changed_stream
         self._sources: dict[str, OpenSource] = {}
-        self._good = 0
-        self._bad = 0
+        self.bad = BadSamples()
         self._in_a_row: dict[str, int] = {}
-        self._last_bad = ""
-        self._said: set[str] = set()
 
     def setup(self, stage: str) -> None:
         """Check the shares and open the training shards, before a run that trains.
@@ -117,14 +116,9 @@ class ShardDataModule(LightningDataModule):
         return {name: part.to(device, non_blocking=True) for name, part in batch.items()}
 
     def note_skipped(self, batch: TrainingBatch) -> None:
-        """Say every bad sample of this rank once, and count.
-
-        Raises:
-            UserError: after 100 samples, more than `max_bad_fraction` were bad.
-        """
-        for part in batch.values():
-            self._good += len(part)
-            self._note_bad(part.skipped)
+        """Say every bad sample of this rank once, and count."""
+        for name, part in batch.items():
+            self.bad.note(name, len(part), part.skipped)
 
     def note_unusable(self, source: str, sentences: Sequence[str], samples: int) -> None:
         """Say and count the samples of a batch, handed out as good, that have no label to learn from.
@@ -135,31 +129,14 @@ class ShardDataModule(LightningDataModule):
             samples: how many the batch has of that source.
 
         Raises:
-            UserError: after 100 samples, more than `max_bad_fraction` were bad; or at least 20 of the source
-                in a row had no label.
+            UserError: at least 20 of the source in a row had no label.
         """
         in_a_row = self._in_a_row.get(source, 0) + samples if len(sentences) == samples else 0
         self._in_a_row[source] = in_a_row
-        self._good -= len(sentences)
-        self._note_bad(sentences)
+        self.bad.note(source, -len(sentences), [Skipped(NO_LABEL, sentence) for sentence in sentences])
         if in_a_row >= ATTEMPTS:
             raise UserError(
                 f"{in_a_row} samples in a row have no label to learn from; the last: {sentences[-1]}"
-            )
-
-    def _note_bad(self, sentences: Sequence[str]) -> None:
-        self._bad += len(sentences)
-        for sentence in sentences:
-            self._last_bad = sentence
-            if sentence not in self._said:
-                self._said.add(sentence)
-                log.warning("skipped a bad sample: %s", sentence)
-        seen = self._good + self._bad
-        if seen >= ENOUGH_TO_JUDGE and self._bad > self.max_bad_fraction * seen:
-            raise UserError(
-                f"{self._bad} of {seen} samples were bad, more than data.max_bad_fraction="
-                f"{self.max_bad_fraction:g}: mend the shards, or raise it to train without them; the last: "
-                f"{self._last_bad}"
             )
 
     def fingerprint(self) -> Facts:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from depthkd.batch import Batch, TrainingBatch
+from depthkd.batch import Batch, Skipped, TrainingBatch
 from depthkd.data.collate import collate
 from depthkd.data.fingerprint import CONTENTS, Facts
 from depthkd.data.order import Recent, ShardOrder
@@ -149,23 +149,23 @@ class OpenSource:
         sizes = {(int(shape[0]), int(shape[1])) for shape in shapes}
         return sizes.pop() if len(sizes) == 1 else None
 
-    def sample(self, position: int) -> tuple[Sample, list[str]]:
-        """The sample at `position`, and a sentence for every bad one that stood in its place.
+    def sample(self, position: int) -> tuple[Sample, list[Skipped]]:
+        """The sample at `position`, and every bad one that stood in its place.
 
         Raises:
             UserError: 20 samples in a row were bad.
         """
-        skipped: list[str] = []
+        skipped: list[Skipped] = []
         shard, index = self.order(position)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._decode(shard, index, position), skipped
             except BadSample as error:
-                skipped.append(str(error))
+                skipped.append(Skipped(error.kind, str(error)))
             shard, index = self.order.any(np.random.default_rng([*self._seed, 2, position, attempt]))
         raise UserError(
             f"data.train.{self.name}: {ATTEMPTS} samples in a row could not be used, so its shards are not "
-            f"what its settings say; the last: {skipped[-1]}"
+            f"what its settings say; the last: {skipped[-1].sentence}"
         )
 
     def _decode(self, shard: int, index: int, position: int) -> Sample:
@@ -234,7 +234,7 @@ class StreamBatches(IterableDataset[TrainingBatch]):
         drawn = [self._sources[name].sample(position) for position in range(first, first + places)]
         batch = collate([sample for sample, _ in drawn], f"data.train.{name}")
         batch.positions = list(range(first, first + places))
-        batch.skipped = [sentence for _, skipped in drawn for sentence in skipped]
+        batch.skipped = [one for _, skipped in drawn for one in skipped]
         return batch
 
 

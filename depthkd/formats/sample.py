@@ -1,5 +1,7 @@
 """One decoded sample, and the sentence for one that cannot be decoded."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -14,7 +16,24 @@ END = 65536  # bytes
 
 
 class BadSample(UserError):  # noqa: N818 - it is what it says: a sample, and bad
-    """A sample that cannot be used; the sentence names the file, the sample and the reason."""
+    """A sample that cannot be used; the sentence names the file, the sample and the reason.
+
+    Attributes:
+        kind: what of it is bad, in a word by which bad samples are counted.
+    """
+
+    kind = "sample"
+
+
+@contextmanager
+def bad_part(kind: str) -> Iterator[None]:
+    """What is found bad in the block is of this kind, unless a smaller part has said so before."""
+    try:
+        yield
+    except BadSample as error:
+        if error.kind == BadSample.kind:
+            error.kind = kind
+        raise
 
 
 @dataclass

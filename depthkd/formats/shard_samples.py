@@ -30,7 +30,7 @@ from depthkd.formats.images import (
     encode_png,
     image_size,
 )
-from depthkd.formats.sample import BadSample, Sample, content_digest
+from depthkd.formats.sample import BadSample, Sample, bad_part, content_digest
 from depthkd.geometry import resize_intrinsics
 from depthkd.shapes import DepthArray, MaskArray
 
@@ -128,25 +128,28 @@ def decode_sample(
     """
     name = f"{where}: sample '{key}'"
     suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in members), None)
-    if suffix is None:
-        held = ", ".join(f".{suffix}" for suffix in members)
-        raise BadSample(f"{name} has no image among {held}; it would be one of .{', .'.join(IMAGE_SUFFIXES)}")
-    data, name_of_image = members[suffix], f"{name}, its .{suffix},"
+    with bad_part("image"):
+        if suffix is None:
+            held = ", ".join(f".{suffix}" for suffix in members)
+            expected = f"it would be one of .{', .'.join(IMAGE_SUFFIXES)}"
+            raise BadSample(f"{name} has no image among {held}; {expected}")
+        data, smallest = members[suffix], None if labelled else shorter_side_at_least
+        image = decode_image(data, f"{name}, its .{suffix},", shorter_side_at_least=smallest)
     if not labelled:
-        image = decode_image(data, name_of_image, shorter_side_at_least=shorter_side_at_least)
         camera = _camera(members, name, data, image.shape[:2]) if cameras else None
         return Sample(key, image, intrinsics=camera, digest=content_digest(data))
     record = _record(members, name)
-    depth, mask, space = _decode_label(members, record, name)
-    height, width = image_size(data, name_of_image)
-    if depth.shape != (height, width):
-        raise BadSample(
-            f"{name} has an image of {width} x {height} and depth of {depth.shape[1]} x {depth.shape[0]}; "
-            "they must be of one size"
-        )
+    with bad_part("label"):
+        depth, mask, space = _decode_label(members, record, name)
+        if depth.shape != image.shape[:2]:
+            (height, width), (tall, wide) = image.shape[:2], depth.shape
+            raise BadSample(
+                f"{name} has an image of {width} x {height} and depth of {wide} x {tall}; they must be "
+                "of one size"
+            )
     return Sample(
         key,
-        decode_image(data, name_of_image),
+        image,
         depth,
         mask,
         _intrinsics(record.get("intrinsics"), name),
@@ -176,6 +179,7 @@ def _data_set(record: Mapping[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
+@bad_part("json")
 def _record(members: Mapping[str, bytes], name: str) -> dict[str, Any]:
     if "json" not in members:
         raise BadSample(f"{name} has no .json, which says what its depth means")
@@ -241,6 +245,7 @@ def _space(meta: dict[str, Any], name: str) -> DepthSpace:
     return space
 
 
+@bad_part("json")
 def _intrinsics(value: Any, name: str) -> Float64[np.ndarray, "3 3"] | None:
     if value is None:
         return None

@@ -12,7 +12,7 @@ from jaxtyping import Int64, UInt8
 
 from depthkd.errors import UserError
 from depthkd.formats.images import IMAGE_SUFFIXES
-from depthkd.formats.sample import BadSample
+from depthkd.formats.sample import BadSample, bad_part
 
 OPEN_TARS = 64  # kept open in a process
 
@@ -124,6 +124,7 @@ class TarIndex:
         kinds, sizes = self.kinds[its].tolist(), self.sizes[its].tolist()
         return {self.suffixes[kind]: size for kind, size in zip(kinds, sizes, strict=True)}
 
+    @bad_part("shard")
     def read(self, i: int, only: Collection[str] | None = None) -> dict[str, bytes]:
         """Suffix -> bytes of sample i, of all its members or of those with a suffix in `only`.
 

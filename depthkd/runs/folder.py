@@ -17,6 +17,7 @@ CONFIG = "config.yaml"
 CHECKPOINT = "checkpoints/last.ckpt"
 LOGS = "logs"
 TRAINED_ON = "trained_on"
+BAD_SAMPLES = "bad_samples"
 LOCK = ".in_use"
 
 
@@ -75,6 +76,11 @@ class Run:
     def trained_on(self) -> Path:
         """The folder with the digests of the images that it has met."""
         return self.folder / TRAINED_ON
+
+    @property
+    def bad_samples(self) -> Path:
+        """The folder with a list of the samples that could not be used, one file of each rank."""
+        return self.folder / BAD_SAMPLES
 
     @property
     def title(self) -> str:

@@ -16,6 +16,7 @@ from depthkd.cluster.preemption import STATUS, Preempted, Preemption
 from depthkd.cluster.preflight import Plan, preflight
 from depthkd.cluster.processors import use_processors
 from depthkd.cluster.slurm import current_job, is_same_job, this_rank
+from depthkd.data.bad_samples import BadSampleCheck
 from depthkd.data.datamodule import ShardDataModule
 from depthkd.errors import MissingFileError, UserError
 from depthkd.methods.method import Method
@@ -167,7 +168,7 @@ class FitCLI(LightningCLI):
         resumes = self._resumes(start)
         before = None if start is None or resumes else Run(start).folder
         callbacks = [RunStart(self.run, self.config_text, resumes), *_listed(configured.callbacks)]
-        callbacks += [Preemption(save_now), RecordTrainedOn(before)]
+        callbacks += [Preemption(save_now), RecordTrainedOn(before), BadSampleCheck(save_now)]
         bars = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if not sys.stdout.isatty() and not bars:
             callbacks.append(ProgressLines())

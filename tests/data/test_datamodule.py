@@ -206,14 +206,15 @@ def test_bad_samples_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert "sample '00_00'" in caplog.text
 
 
-def test_too_many_bad_samples_stop_the_run(tmp_path: Path):
-    module = data(write_shards(tmp_path, [20], bad=3), max_bad_fraction=0.1)
+def test_bad_samples_are_counted_by_kind(tmp_path: Path) -> None:
+    module = data(write_shards(tmp_path, [20], bad=3))
     module.setup("fit")
-    batches = iter(module.train_dataloader())
-    with pytest.raises(ValueError, match=r"of 1\d\d samples were bad.*data\.max_bad_fraction=0\.1: mend"):
-        for _ in range(40):
-            next(batches)
-    assert module._good + module._bad >= 100
+    for batch, _ in zip(module.train_dataloader(), range(40), strict=False):
+        assert len(batch["photos"]) == 4
+    good, bad, new = module.bad.take()
+    assert good == 4 * 41 and bad > 20 and module.bad.kinds == {"image": bad}
+    assert len(new) == 3 and {noted.source for noted in new} == {"photos"}
+    assert module.bad.take() == (0, 0, [])
 
 
 @pytest.mark.parametrize(
@@ -233,13 +234,14 @@ def test_a_missing_shard_stops_before_training(tmp_path: Path):
 def test_samples_that_cannot_be_learned_from_are_bad_ones(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    module = data(write_shards(tmp_path, [20]), max_bad_fraction=0.1)
+    module = data(write_shards(tmp_path, [20]))
     module.setup("fit")
-    with pytest.raises(ValueError, match=r"of 1\d\d samples were bad, .*=0\.1: mend.*; the last: no label$"):
-        for batch in module.train_dataloader():
-            module.note_unusable("photos", ["no label"], len(batch["photos"]))
+    for batch, _ in zip(module.train_dataloader(), range(9), strict=False):
+        module.note_unusable("photos", ["no label"], len(batch["photos"]))
     assert caplog.messages == ["skipped a bad sample: no label"]
-    assert module._good > 3 * module._bad > 0  # none is counted twice
+    good, bad, _ = module.bad.take()
+    assert (good + bad, bad) == (40, 9)  # none is counted twice
+    assert module.bad.kinds == {"no usable label": 9}
 
 
 def test_twenty_samples_in_a_row_without_a_label_stop_the_run(tmp_path: Path) -> None:
