@@ -11,7 +11,7 @@ import depthkd
 PACKAGE = Path(depthkd.__file__).parent
 FLOORS = [
     {"errors", "geometry", "old_names", "pixels", "processes", "shapes"},
-    {"batch", "lazy", "parsing", "paths", "resolution"},
+    {"batch", "lazy", "parsing", "paths", "resolution", "storage"},
     {"alignment", "formats"},
     {"cluster", "datasets", "in_use", "losses", "metrics"},
     {"models", "report"},

@@ -1,0 +1,1 @@
+"""Files wherever they lie: on this machine, or on others through fsspec."""

@@ -1,0 +1,181 @@
+"""A file on another machine: its size and version, and ranges of its bytes, with patience for a network."""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from depthkd.errors import MissingFileError, UserError
+from depthkd.storage.failures import Failure, meaning, reason
+
+SCHEMES = {
+    "http": "fsspec[http]",
+    "https": "fsspec[http]",
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "hf": "huggingface_hub",
+}
+"""Schemes that are read, and the package that reads each."""
+ATTEMPTS = 6
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds between attempts, doubled from one to the next
+PATIENCE = 20.0  # seconds without an answer, for a small piece
+SLOWEST = 1 << 20  # bytes per second, below which a larger piece is given up and asked for again
+PIECE = 8 << 20  # bytes of a stream that are asked for at a time
+
+Result = TypeVar("Result")
+
+_JITTER = random.SystemRandom()  # not the generator that a run's own choices come from
+_systems: dict[tuple[int, str], Any] = {}
+
+
+class ChangedFileError(UserError):
+    """A remote file is not the one that it was when the run began."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """What tells one content of a file from another: its size, and what its server calls it."""
+
+    size: int
+    tag: str = ""
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a url that is read through fsspec."""
+    scheme, separator, _ = path.partition("://")
+    return bool(separator) and scheme.lower() in SCHEMES
+
+
+def shown(url: str) -> str:
+    """The url as it may stand in a log: without a password or a signature."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def version_of(url: str) -> Version:
+    """The present version of a file.
+
+    Raises:
+        MissingFileError: there is none.
+        UserError: it cannot be reached or read; the sentence says why.
+    """
+    told = _patiently(url, lambda: _call(url, "info", PATIENCE))
+    if told.get("size") is None:
+        raise UserError(f"{shown(url)}: its server does not say how large it is, so that it cannot be read")
+    tag = next(
+        (str(told[name]) for name in ("ETag", "etag", "generation", "commit_hash") if told.get(name)), ""
+    )
+    tag = tag or str(told.get("Last-Modified") or told.get("LastModified") or told.get("mtime") or "")
+    return Version(int(told["size"]), tag)
+
+
+def read_range(url: str, offset: int, size: int, version: Version) -> bytes:
+    """`size` bytes from `offset` on, of this version of the file.
+
+    Raises:
+        ChangedFileError: the file is another one by now.
+        MissingFileError: it is gone.
+        UserError: it cannot be reached or read; the sentence says why.
+    """
+    if not size:
+        return b""
+
+    def once() -> bytes:
+        limit = PATIENCE + size / SLOWEST
+        data: bytes = _call(url, "range", limit, offset, offset + size, version.tag)
+        if len(data) > size:
+            raise UserError(
+                f"{shown(url)}: its server sends whole files where a part is asked for; set access to cache"
+            )
+        if len(data) < size:
+            raise ConnectionError(f"{len(data)} of {size} bytes came")
+        return data
+
+    return _patiently(url, once)
+
+
+def stream(url: str, version: Version, start: int = 0) -> Iterator[bytes]:
+    """All bytes from `start` on, in pieces; as `read_range`."""
+    for offset in range(start, version.size, PIECE):
+        yield read_range(url, offset, min(PIECE, version.size - offset), version)
+
+
+def _patiently(url: str, once: Callable[[], Result]) -> Result:
+    """Do something with a remote file, again after a pause where the network failed."""
+    begun = time.monotonic()
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return once()
+        except UserError:
+            raise
+        except Exception as error:
+            found = meaning(error)
+            if found is Failure.OURS:
+                raise
+            if found is Failure.MISSING:
+                raise MissingFileError(f"{shown(url)} is not there") from error
+            if found is Failure.CHANGED:
+                raise ChangedFileError(f"{shown(url)} has changed since the run began") from error
+            if found is Failure.DENIED:
+                raise UserError(
+                    f"{shown(url)} may not be read ({reason(error)}); docs/data.md says where credentials "
+                    "are looked for"
+                ) from error
+            if found is Failure.REFUSED or attempt == ATTEMPTS:
+                tried = f"{attempt} attempts, over {time.monotonic() - begun:.0f} s"
+                raise UserError(f"{shown(url)} could not be read in {tried}: {reason(error)}") from error
+        time.sleep(min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE) * _JITTER.uniform(0.5, 1.0))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _call(url: str, what: str, limit: float, start: int = 0, end: int = 0, tag: str = "") -> Any:
+    """One request; an answer that takes longer than `limit` seconds is a `TimeoutError`."""
+    from fsspec.asyn import sync
+
+    system = _system(url)
+    if not system.async_impl:
+        return system.info(url) if what == "info" else system.cat_file(url, start, end)
+    if what == "info":
+        system.invalidate_cache()  # or a file that has changed would look as it did
+        return sync(system.loop, system._info, url, timeout=limit)
+    scheme = url.partition("://")[0].lower()
+    strong = tag.startswith('"')  # an ETag that holds for every byte, not a weak one or a date
+    if scheme == "s3" and strong:
+        return sync(system.loop, _s3_range, system, url, start, end, tag, timeout=limit)
+    headers = {"Accept-Encoding": "identity", **({"If-Match": tag} if strong else {})}
+    more = {"headers": headers} if scheme.startswith("http") else {}
+    return sync(system.loop, system._cat_file, url, start=start, end=end, timeout=limit, **more)
+
+
+async def _s3_range(system: Any, url: str, start: int, end: int, tag: str) -> bytes:
+    bucket, key, _ = system.split_path(url)
+    asked = {"Range": f"bytes={start}-{end - 1}", "IfMatch": tag}
+    answer = await system._call_s3("get_object", Bucket=bucket, Key=key, **asked)
+    body: bytes = await answer["Body"].read()
+    return body
+
+
+def _system(url: str) -> Any:
+    """The file system of a url's scheme: one a process, which a forked child does not take over.
+
+    Raises:
+        UserError: the package that reads the scheme is not installed.
+    """
+    import fsspec
+
+    scheme = url.partition("://")[0].lower()
+    key = os.getpid(), scheme
+    if key not in _systems:
+        options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+        try:
+            _systems[key] = fsspec.filesystem(scheme, **options)
+        except ImportError as error:
+            raise UserError(
+                f"{shown(url)}: {scheme}:// is read by {SCHEMES[scheme]}, which is not installed: "
+                f"pip install {SCHEMES[scheme]}"
+            ) from error
+    return _systems[key]
