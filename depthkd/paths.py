@@ -11,6 +11,8 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from depthkd.errors import MissingFileError, UserError
+from depthkd.storage.listing import remote_files
+from depthkd.storage.remote import SCHEMES, is_remote
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 REMOTE = ("http", "https", "ftp", "s3", "gs", "gcs", "az", "abfs", "hdfs", "hf", "ssh", "sftp")
@@ -39,7 +41,8 @@ def user_path(text: str | Path) -> Path:
         raise UserError(f"'{text}' would run a program; depthkd reads from files only")
     if scheme and scheme[1].lower() in REMOTE:
         raise UserError(
-            f"'{text}' is remote, and depthkd opens local files only: copy it to a local folder first"
+            f"'{text}' is remote: shards are read from {', '.join(f'{name}://' for name in SCHEMES)}, and "
+            "all else from a local folder: copy it there first"
         )
     if scheme:
         raise UserError(f"'{text}' has the unknown scheme '{scheme[1]}:'; give a path, or file:// and a path")
@@ -55,19 +58,23 @@ def local_or_hub(source: str) -> str:
 
 
 def expand_urls(urls: str | Path | Sequence[str | Path]) -> list[str]:
-    """Paths of the shards that patterns stand for, each pattern's in order; see `expand_paths`.
+    """Paths and urls of the shards that patterns stand for, each pattern's in order; see `expand_paths`, and
+    for those on other machines `remote_files`.
 
     Raises:
-        UserError: a scheme is remote or unknown, or runs a program (pipe:); or a path is given twice.
+        UserError: a scheme is unknown, or runs a program (pipe:); a path is given twice; a server cannot be
+            reached.
         MissingFileError: a pattern stands for nothing, or a path in it does not exist.
     """
-    paths = expand_paths(urls, ("tar",))
+    paths = expand_paths(urls, ("tar",), remote=True)
     if not paths:
         raise UserError("no urls are given; name at least one tar")
     return paths
 
 
-def expand_paths(patterns: str | Path | Sequence[str | Path], suffixes: Collection[str]) -> list[str]:
+def expand_paths(
+    patterns: str | Path | Sequence[str | Path], suffixes: Collection[str], remote: bool = False
+) -> list[str]:
     """Paths of the files that patterns stand for, each pattern's in order.
 
     A pattern is
@@ -81,6 +88,8 @@ def expand_paths(patterns: str | Path | Sequence[str | Path], suffixes: Collecti
     - @list.txt, a file with a pattern on each line; blank lines and those that begin with # are passed over.
       Relative paths in it begin at the working folder.
 
+    With `remote`, urls stand for files on other machines.
+
     Photographs of formats that depthkd cannot read (HEIC, TIFF, raw) and compressed tars are not passed over
     where no file of the same name in a readable format lies beside: whoever opens one says what it is.
 
@@ -91,8 +100,8 @@ def expand_paths(patterns: str | Path | Sequence[str | Path], suffixes: Collecti
             what is there instead.
     """
     several = [patterns] if isinstance(patterns, str | Path) else patterns
-    paths = [path for pattern in several for path in _expand(str(pattern), suffixes)]
-    places = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - a link is a file of its own
+    paths = [path for pattern in several for path in _expand(str(pattern), suffixes, remote)]
+    places = [path if remote and is_remote(path) else os.path.abspath(path) for path in paths]  # noqa: PTH100 - a link is a file of its own
     place, times = Counter(places).most_common(1)[0] if places else ("", 0)
     if times > 1:
         raise UserError(f"{paths[places.index(place)]} is given {times} times")
@@ -104,9 +113,9 @@ def is_image_of_other_format(name: str) -> bool:
     return _suffix(name) in OTHER_IMAGES
 
 
-def _expand(pattern: str, suffixes: Collection[str]) -> list[str]:
+def _expand(pattern: str, suffixes: Collection[str], remote: bool) -> list[str]:
     if not pattern.startswith("@") or os.path.lexists(pattern):
-        return _spelled(pattern, suffixes)
+        return _spelled(pattern, suffixes, remote)
     file = user_path(pattern[1:])
     try:
         lines = file.read_text("utf-8-sig").splitlines()
@@ -121,12 +130,16 @@ def _expand(pattern: str, suffixes: Collection[str]) -> list[str]:
     if not entries:
         raise UserError(f"the list {file} names nothing; it would have a path on each line")
     return [
-        path for number, line in entries for path in _spelled(line, suffixes, f" (line {number} of {file})")
+        path
+        for number, line in entries
+        for path in _spelled(line, suffixes, remote, f" (line {number} of {file})")
     ]
 
 
-def _spelled(pattern: str, suffixes: Collection[str], within: str = "") -> list[str]:
+def _spelled(pattern: str, suffixes: Collection[str], remote: bool, within: str = "") -> list[str]:
     """The files of a pattern that may have braces; `within` says where the pattern stands."""
+    if remote and is_remote(pattern):
+        return [url for suffix in suffixes for url in remote_files(pattern, suffix)]
     plain = str(user_path(pattern))
     if "{" not in plain or os.path.lexists(plain):
         return _matched(plain, suffixes, within)

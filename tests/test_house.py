@@ -11,7 +11,8 @@ import depthkd
 PACKAGE = Path(depthkd.__file__).parent
 FLOORS = [
     {"errors", "geometry", "old_names", "pixels", "processes", "shapes"},
-    {"batch", "lazy", "parsing", "paths", "resolution", "storage"},
+    {"storage"},
+    {"batch", "lazy", "parsing", "paths", "resolution"},
     {"alignment", "formats"},
     {"cluster", "datasets", "in_use", "losses", "metrics"},
     {"models", "report"},

@@ -95,4 +95,4 @@ class ShardBenchmark(Benchmark):
         shard = bisect_right(self._ends, place)
         tar = self._indices[shard]
         i = place - (self._ends[shard] - len(tar))
-        return decode_sample(tar.keys[i], tar.read(i), where=str(tar.path), labelled=True)
+        return decode_sample(tar.keys[i], tar.read(i), where=tar.file.name, labelled=True)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from depthkd.errors import UserError
 from depthkd.formats.sample import BadSample
 from depthkd.formats.tar_headers import tar_members
+from depthkd.storage.files import LocalFile
 
 ZIP_MAGIC = b"PK"
 KINDS = {  # first bytes of what benchmarks are mistaken for
@@ -60,7 +61,7 @@ class Archive:
         if what is not None:
             raise UserError(f"{self.root} is no folder, no zip and no plain tar ({what})")
         try:
-            return [(name, (offset, size)) for name, offset, size in tar_members(self.root)]
+            return [(name, (offset, size)) for name, offset, size in tar_members(LocalFile(self.root))]
         except UserError as error:
             raise UserError(
                 f"{self.root} is no folder, no zip and no plain tar that is whole: {error}"

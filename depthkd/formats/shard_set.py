@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from depthkd.errors import UserError
-from depthkd.formats.index_files import index_places, read_facts
-from depthkd.formats.tar import index_tar, tar_stamp
+from depthkd.formats.index_files import index_places, kept_facts
+from depthkd.formats.tar import index_tar
 from depthkd.formats.tar_index import ShardFacts
 from depthkd.formats.whole_files import whole_file
+from depthkd.storage.files import stored
+from depthkd.storage.remote import is_remote, shown, sibling, small_file
 
 MANIFEST = "depthkd-shards.json"  # about the tars of a folder
 VERSION = 1  # of its layout
@@ -58,7 +61,8 @@ def survey(
         UserError: more than `max_bad` are broken.
         MissingFileError: the same, where the first of them is missing.
     """
-    manifests = {folder: read_manifest(folder, cache) for folder in {Path(path).parent for path in paths}}
+    one_of = {folder_of(path): path for path in paths}
+    manifests = {folder: read_manifest(path, cache) for folder, path in one_of.items()}
     found: dict[int, ShardFacts] = {}
     bad: dict[int, UserError] = {}
     unknown = []
@@ -102,24 +106,22 @@ def _keep(
         raise type(first)(f"{len(bad)} shards are broken or missing, and max_bad_shards={max_bad}: {first}")
 
 
-def read_manifest(folder: Path, cache: Path | None = None) -> Manifest:
-    """A folder's manifest; empty if it is missing or damaged."""
-    for place in manifest_places(folder, cache):
-        try:
-            record = json.loads(place.read_bytes())
-            if record["version"] != VERSION:
-                continue
-            return {
-                name: ShardFacts((int(size), int(time)), int(samples), str(digest))
-                for name, (size, time, samples, digest) in record["shards"].items()
-            }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return {}
+def read_manifest(path: str, cache: Path | None = None) -> Manifest:
+    """The manifest of the folder that a shard is in; empty if it is missing or damaged.
+
+    Raises:
+        UserError: the folder is remote, and its server cannot be reached.
+    """
+    for place in manifest_places(folder_of(path), cache):
+        with suppress(OSError):
+            if (found := _parsed(place.read_bytes())) is not None:
+                return found
+    data = small_file(sibling(path, name=MANIFEST)) if is_remote(path) else None
+    return {} if data is None else _parsed(data) or {}
 
 
-def write_manifest(folder: Path, shards: Manifest, cache: Path | None = None) -> Path:
-    """Write a folder's manifest, in its folder or, where that is read-only, in the user's cache.
+def write_manifest(folder: str, shards: Manifest, cache: Path | None = None) -> Path:
+    """Write a folder's manifest, in it or, where it is read-only or remote, in the user's cache.
 
     Returns:
         where it lies.
@@ -129,22 +131,44 @@ def write_manifest(folder: Path, shards: Manifest, cache: Path | None = None) ->
     """
     rows = {name: [*facts.stamp, facts.samples, facts.digest] for name, facts in sorted(shards.items())}
     text = json.dumps({"version": VERSION, "shards": rows}).replace("], ", "],\n")
-    places = manifest_places(folder, cache)
-    for place in places:
-        try:
-            with whole_file(place, several_writers=True) as file:
-                file.write(text.encode())
+    *others, last = manifest_places(folder, cache)
+    for place in others:
+        with suppress(UserError), whole_file(place, several_writers=True) as file:
+            file.write(text.encode())
             return place
-        except UserError:
-            if place == places[-1]:
-                raise
-    raise AssertionError("there is always a place")
+    with whole_file(last, several_writers=True) as file:
+        file.write(text.encode())
+    return last
 
 
-def manifest_places(folder: Path, cache: Path | None) -> list[Path]:
-    """Where a folder's manifest may lie; see `index_places`."""
-    beside, *others = index_places(folder / MANIFEST, cache)
-    return [beside if cache is not None else beside.with_name(MANIFEST), *others]
+def manifest_places(folder: str, cache: Path | None) -> list[Path]:
+    """Where on this machine a folder's manifest may lie; see `index_places`."""
+    places = index_places(f"{folder}/{MANIFEST}", cache)
+    beside = cache is None and not is_remote(folder)
+    return [places[0].with_name(MANIFEST), *places[1:]] if beside else places
+
+
+def folder_of(path: str) -> str:
+    """The folder that a shard is in, of a path or a url."""
+    return shown(path).rpartition("/")[0] if is_remote(path) else str(Path(path).parent)
+
+
+def name_of(path: str) -> str:
+    """A shard's name in its folder's manifest."""
+    return (shown(path) if is_remote(path) else path).rpartition("/")[2]
+
+
+def _parsed(data: bytes) -> Manifest | None:
+    try:
+        record = json.loads(data)
+        if record["version"] != VERSION:
+            return None
+        return {
+            name: ShardFacts((int(size), tag), int(samples), str(digest))
+            for name, (size, tag, samples, digest) in record["shards"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def facts_of(path: str, cache: Path | None = None) -> ShardFacts | UserError:
@@ -153,21 +177,24 @@ def facts_of(path: str, cache: Path | None = None) -> ShardFacts | UserError:
         index = index_tar(path, cache)
     except UserError as error:
         return error
-    return ShardFacts(index.stamp, len(index), index.digest)
+    return ShardFacts(index.file.stamp, len(index), index.digest)
 
 
-def _known(manifests: dict[Path, Manifest], cache: Path | None, path: str) -> ShardFacts | UserError | None:
-    """What a manifest or an index's header says of a tar that has not changed since."""
-    place = Path(path)
+def _known(manifests: dict[str, Manifest], cache: Path | None, path: str) -> ShardFacts | UserError | None:
+    """What a manifest or an index's header says of a tar that has not changed since. Of a remote one in a
+    manifest nothing is asked before it is read."""
+    file = stored(path)
+    facts = manifests[folder_of(path)].get(name_of(path))
+    if facts is not None and file.remote:
+        return facts
     try:
-        stamp = tar_stamp(place)
+        stamp = file.stamp  # a file that is missing is said before others are indexed
+        if facts is not None and facts.stamp == stamp:
+            return facts
+        facts = kept_facts(file, cache)
     except UserError as error:
         return error
-    facts = manifests[place.parent].get(place.name)
-    if facts is not None and facts.stamp == stamp:
-        return facts
-    found = (read_facts(at, stamp) for at in index_places(place, cache))
-    return next((facts for facts in found if facts is not None and facts.samples), None)
+    return facts if facts is not None and facts.samples else None
 
 
 def _each(function: Callable[[str], Facts], paths: Sequence[str]) -> Iterator[Facts]:

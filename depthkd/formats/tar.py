@@ -3,68 +3,47 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from stat import S_ISREG
 
 import numpy as np
 
-from depthkd.errors import MissingFileError, UserError
+from depthkd.errors import UserError
 from depthkd.formats.images import IMAGE_SUFFIXES
-from depthkd.formats.index_files import index_places, read_index, write_index
+from depthkd.formats.index_files import keep_index, kept_index
 from depthkd.formats.tar_headers import tar_members
-from depthkd.formats.tar_index import Keys, Stamp, TarIndex
+from depthkd.formats.tar_index import Keys, TarIndex
+from depthkd.storage.files import StoredFile, stored
 
 
-def index_tar(path: str | Path, cache: Path | None = None, images: bool = True) -> TarIndex:
+def index_tar(path: str | Path | StoredFile, cache: Path | None = None, images: bool = True) -> TarIndex:
     """The index of a tar, from its cache if the tar's size and time are those that it was made for.
 
     The cache is `<tar>.index`, or a file in `cache`, $DEPTHKD_CACHE or ~/.cache/depthkd where
-    the tar's folder cannot be written. With `images=False`, samples without an image (labels only)
-    are in it too.
+    the tar's folder cannot be written. A remote tar's index may lie beside it, too; it counts where the size
+    agrees. With `images=False`, samples without an image (labels only) are in it too.
+
+    Args:
+        path: of the tar, or its url.
+        cache: a folder.
+        images: whether samples without an image are left out.
 
     Raises:
         MissingFileError: there is no such file.
-        UserError: it is no plain tar, is cut short, or has no sample.
+        UserError: it is no plain tar, is cut short, has no sample, or cannot be reached.
     """
-    path = Path(path)
-    stamp = tar_stamp(path)
-    places = index_places(path, cache)
-    index = next((found for place in places if (found := read_index(place, path, stamp))), None)
+    file = path if isinstance(path, StoredFile) else stored(path)
+    index = kept_index(file, cache)
     if index is None:
-        index = _build(path, stamp)
-        for place in places:
-            if write_index(index, place):
-                break
+        index = _build(file)
+        keep_index(index, cache)
     if not index.keys:
         raise UserError(
-            f"{path} holds no sample{' with an image' * images}; expected members like 000001.jpg"
+            f"{file.name} holds no sample{' with an image' * images}; expected members like 000001.jpg"
         )
     if not images:
         return index
     if not index.pictured:
-        raise UserError(f"{path} holds no sample with an image: {unread(index)}")
+        raise UserError(f"{file.name} holds no sample with an image: {unread(index)}")
     return index.with_images()
-
-
-def tar_stamp(path: Path) -> Stamp:
-    """Size and modification time of a tar.
-
-    Raises:
-        MissingFileError: there is no such file.
-    """
-    try:
-        status = path.stat()
-    except OSError:
-        status = None
-    if status is None or not S_ISREG(status.st_mode):
-        what = (
-            "is a folder, and "
-            if path.is_dir()
-            else "is a link to nothing, and "
-            if path.is_symlink()
-            else ""
-        )
-        raise MissingFileError(f"{path} {what}is not a file; a shard is a tar")
-    return status.st_size, status.st_mtime_ns
 
 
 def unread(index: TarIndex) -> str:
@@ -77,9 +56,9 @@ def unread(index: TarIndex) -> str:
     )
 
 
-def _build(path: Path, stamp: Stamp) -> TarIndex:
+def _build(file: StoredFile) -> TarIndex:
     found = []
-    for name, offset, size in tar_members(path):
+    for name, offset, size in tar_members(file):
         folder, _, base = name.rpartition("/")
         stem, dot, suffix = base.partition(".")
         if stem and dot:
@@ -99,7 +78,7 @@ def _build(path: Path, stamp: Stamp) -> TarIndex:
     starts = np.cumsum([0, *map(len, samples.values())], dtype=np.int64)
     pictured = sum(not members.keys().isdisjoint(IMAGE_SUFFIXES) for members in samples.values())
     keys, digest = Keys.of(list(samples)), _digest(samples)
-    return TarIndex(path, keys, list(places), starts, kinds, offsets, sizes, stamp, digest, pictured)
+    return TarIndex(file, keys, list(places), starts, kinds, offsets, sizes, digest, pictured)
 
 
 def _digest(samples: Mapping[str, Mapping[str, tuple[int, int]]]) -> str:

@@ -2,36 +2,52 @@
 
 import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 from depthkd.errors import UserError
+from depthkd.storage.files import LocalFile, StoredFile
+from depthkd.storage.remote import PIECE
 
 BLOCK = 512
 PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=]+)=")
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"(\xb5/\xfd")  # gzip, bzip2, xz, zstd
 
 
-def tar_members(path: Path) -> Iterator[tuple[str, int, int]]:
+def tar_members(file: StoredFile) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of every plain file in a tar; reads nothing but its headers.
 
     Raises:
         UserError: it cannot be opened, is no tar, compressed, damaged or cut short, or has a sparse file.
     """
-    try:
-        file = path.open("rb", buffering=0)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    with file:
-        yield from _scan(file.fileno(), path, os.fstat(file.fileno()).st_size)
+    total = file.stamp[0]
+    if isinstance(file, LocalFile):
+        with file.opened() as descriptor:
+            yield from _scan(lambda position, size: os.pread(descriptor, size, position), file.name, total)
+    else:
+        yield from _scan(_ReadAhead(file), file.name, total)
 
 
-def _scan(file: int, path: Path, total: int) -> Iterator[tuple[str, int, int]]:
+class _ReadAhead:
+    """Reads of a remote file that go forwards: headers are near each other, and requests take long."""
+
+    def __init__(self, file: StoredFile) -> None:
+        self._file = file
+        self._start, self._data = 0, b""
+
+    def __call__(self, position: int, size: int) -> bytes:
+        end = min(position + size, self._file.stamp[0])
+        if not self._start <= position <= end <= self._start + len(self._data):
+            ahead = max(end, min(position + PIECE, self._file.stamp[0]))
+            self._start, (self._data,) = position, self._file.read([(position, ahead - position)])
+        return self._data[position - self._start : end - self._start]
+
+
+def _scan(read: Callable[[int, int], bytes], path: str, total: int) -> Iterator[tuple[str, int, int]]:
     position, long_name = 0, ""
     pax: dict[str, str] = {}
     cut_short = f"{path} is cut short: "
     while True:
-        header = os.pread(file, BLOCK, position)
+        header = read(position, BLOCK)
         if position == 0 and len(header) < BLOCK:
             raise UserError(f"{path} is empty or not a tar: it has {total} bytes")
         if len(header) < BLOCK:
@@ -58,9 +74,9 @@ def _scan(file: int, path: Path, total: int) -> Iterator[tuple[str, int, int]]:
             raise UserError(f"{cut_short}it has {total} bytes, but a member ends at {after}; copy it again")
         match kind:
             case b"L":
-                long_name = os.pread(file, size, position).split(b"\0")[0].decode(errors="replace")
+                long_name = read(position, size).split(b"\0")[0].decode(errors="replace")
             case b"x":
-                pax = _pax(os.pread(file, size, position), path)
+                pax = _pax(read(position, size), path)
             case b"g" | b"K":
                 pass
             case _:
@@ -73,7 +89,7 @@ def _scan(file: int, path: Path, total: int) -> Iterator[tuple[str, int, int]]:
         position = after
 
 
-def _check(header: bytes, path: Path, position: int) -> None:
+def _check(header: bytes, path: str, position: int) -> None:
     try:
         expected = _number(header[148:156])
     except ValueError:
@@ -102,7 +118,7 @@ def _name(header: bytes) -> str:
     return name.decode(errors="replace")
 
 
-def _pax(data: bytes, path: Path) -> dict[str, str]:
+def _pax(data: bytes, path: str) -> dict[str, str]:
     """Records "<length> <word>=<value>\\n" (POSIX.1-2001, pax interchange format)."""
     records, position = {}, 0
     while position < len(data):
@@ -114,3 +130,18 @@ def _pax(data: bytes, path: Path) -> dict[str, str]:
         records[found[2].decode(errors="replace")] = value.decode(errors="replace")
         position += length
     return records
+
+
+def is_header_of(header: bytes, base: str, size: int) -> bool:
+    """Whether a member's header is whole and names a file of this base name and size.
+
+    Names of 100 bytes and more stand in a header before it, and are not looked at.
+    """
+    try:
+        sound = sum(header) - sum(header[148:156]) + 8 * 32 == _number(header[148:156])
+        if len(header) != BLOCK or not sound or _number(header[124:136]) != size:
+            return False
+    except ValueError:
+        return False
+    name = header[:100].split(b"\0")[0]
+    return len(name) == 100 or name.decode(errors="replace").rpartition("/")[2].lower() == base.lower()

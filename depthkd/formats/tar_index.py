@@ -1,23 +1,16 @@
 """Where each sample of a tar lies, and reads by offset."""
 
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from pathlib import Path
 from typing import overload
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from depthkd.errors import UserError
 from depthkd.formats.images import IMAGE_SUFFIXES
 from depthkd.formats.sample import BadSample, bad_part
-
-OPEN_TARS = 64  # kept open in a process
-
-Stamp = tuple[int, int]
-"""A file's size in bytes and its modification time in nanoseconds."""
+from depthkd.formats.tar_headers import BLOCK, is_header_of
+from depthkd.storage.files import GoneError, Stamp, StoredFile
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,7 @@ class TarIndex:
     their folder. Members that begin with a dot are left out, and so are samples without an image.
     """
 
-    path: Path
+    file: StoredFile
     keys: Keys
     suffixes: list[str]
     """Every suffix that occurs, such as "jpg" or "depth.png"."""
@@ -88,8 +81,6 @@ class TarIndex:
     """Of each member: where its bytes begin."""
     sizes: Int64[np.ndarray, " members"] = field(repr=False)
     """Of each member: how many bytes it has."""
-    stamp: Stamp
-    """The tar's size and modification time (ns), for which this index holds."""
     digest: str
     """64 bits, in hexadecimal, of the samples' keys and their members' suffixes and sizes, in order: what
     tells the tar's content from others without reading it. A member that changes and keeps its number of
@@ -128,40 +119,28 @@ class TarIndex:
     def read(self, i: int, only: Collection[str] | None = None) -> dict[str, bytes]:
         """Suffix -> bytes of sample i, of all its members or of those with a suffix in `only`.
 
+        Of a remote tar the members' headers are read too, and compared: its index may be of another version.
+
         Raises:
-            BadSample: the tar has become shorter than it was when it was indexed.
+            BadSample: the tar has become shorter than it was when it was indexed, or is another one.
         """
-        tar = _open(str(self.path), self.stamp)
-        members = {}
+        chosen = []
         for m in range(self.starts[i], self.starts[i + 1]):
             suffix = self.suffixes[self.kinds[m]]
             if only is None or suffix in only:
-                members[suffix] = tar.read(int(self.offsets[m]), int(self.sizes[m]))
-                if len(members[suffix]) != self.sizes[m]:
-                    raise BadSample(f"{self.path}: sample '{self.keys[i]}' is cut short; the tar has changed")
+                chosen.append((int(self.offsets[m]), int(self.sizes[m]), suffix))
+        chosen.sort()
+        before = BLOCK if self.file.remote else 0
+        try:
+            found = self.file.read([(offset - before, size + before) for offset, size, _ in chosen])
+        except GoneError as error:
+            raise BadSample(f"{self.file.name}: sample '{self.keys[i]}' {error}") from error
+        members = {}
+        for (_, size, suffix), data in zip(chosen, found, strict=True):
+            if before and not is_header_of(data[:BLOCK], f"{self.keys[i].rpartition('/')[2]}.{suffix}", size):
+                raise BadSample(
+                    f"{self.file.name}: sample '{self.keys[i]}' is not where its index says, so that this is "
+                    "of another tar; index it again"
+                )
+            members[suffix] = data[before:]
         return members
-
-
-class _Tar:
-    """An open file that closes with its last user, which may be a thread that still reads from it."""
-
-    def __init__(self, path: str) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def read(self, offset: int, size: int) -> bytes:
-        return os.pread(self.descriptor, size, offset)  # no shared position: forks and threads may share it
-
-    def __del__(self) -> None:
-        if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
-
-
-@lru_cache(maxsize=OPEN_TARS)
-def _open(path: str, stamp: tuple[int, int]) -> _Tar:
-    """The stamp is part of the key, so that a tar that was replaced is opened anew."""
-    try:
-        return _Tar(path)
-    except FileNotFoundError as error:
-        raise BadSample(f"{path} has gone since it was indexed") from error
-    except PermissionError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error

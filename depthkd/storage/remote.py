@@ -19,16 +19,21 @@ SCHEMES = {
     "hf": "huggingface_hub",
 }
 """Schemes that are read, and the package that reads each."""
-ATTEMPTS = 6
+ATTEMPTS = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds between attempts, doubled from one to the next
 PATIENCE = 20.0  # seconds without an answer, for a small piece
 SLOWEST = 1 << 20  # bytes per second, below which a larger piece is given up and asked for again
+LISTING = 120.0  # seconds for a list of thousands of files
 PIECE = 8 << 20  # bytes of a stream that are asked for at a time
 
 Result = TypeVar("Result")
 
 _JITTER = random.SystemRandom()  # not the generator that a run's own choices come from
 _systems: dict[tuple[int, str], Any] = {}
+
+
+class DeniedError(UserError):
+    """A remote file may not be read with the credentials that were found."""
 
 
 class ChangedFileError(UserError):
@@ -54,6 +59,26 @@ def shown(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def sibling(url: str, ending: str = "", name: str | None = None) -> str:
+    """The url of a file beside another: with another name, or with something at the end of its own."""
+    parts = urlsplit(url)
+    folder, _, own = parts.path.rpartition("/")
+    return urlunsplit(parts._replace(path=f"{folder}/{own if name is None else name}{ending}"))
+
+
+def small_file(url: str) -> bytes | None:
+    """The whole of a small file; None if it is not there, or nobody may say whether it is.
+
+    Raises:
+        UserError: its server cannot be reached.
+    """
+    try:
+        version = version_of(url)
+        return read_range(url, 0, version.size, version)
+    except (MissingFileError, DeniedError):
+        return None
 
 
 def version_of(url: str) -> Version:
@@ -98,6 +123,24 @@ def read_range(url: str, offset: int, size: int, version: Version) -> bytes:
     return _patiently(url, once)
 
 
+def asked(url: str, coroutine: str, method: str, *arguments: Any) -> Any:
+    """What a method of the url's file system answers, after patience.
+
+    Raises:
+        MissingFileError, UserError: as `version_of`.
+    """
+
+    def once() -> Any:
+        from fsspec.asyn import sync
+
+        system = _system(url)
+        if system.async_impl:
+            return sync(system.loop, getattr(system, coroutine), *arguments, timeout=LISTING)
+        return getattr(system, method)(*arguments)
+
+    return _patiently(url, once)
+
+
 def stream(url: str, version: Version, start: int = 0) -> Iterator[bytes]:
     """All bytes from `start` on, in pieces; as `read_range`."""
     for offset in range(start, version.size, PIECE):
@@ -121,7 +164,7 @@ def _patiently(url: str, once: Callable[[], Result]) -> Result:
             if found is Failure.CHANGED:
                 raise ChangedFileError(f"{shown(url)} has changed since the run began") from error
             if found is Failure.DENIED:
-                raise UserError(
+                raise DeniedError(
                     f"{shown(url)} may not be read ({reason(error)}); docs/data.md says where credentials "
                     "are looked for"
                 ) from error

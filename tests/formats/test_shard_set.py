@@ -30,7 +30,7 @@ def never_scan(patch: pytest.MonkeyPatch) -> None:
 
 def never_load(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(shard_set, "index_tar", lambda path, *_: pytest.fail(f"{path} was opened"))
-    patch.setattr(shard_set, "read_facts", lambda place, _: pytest.fail(f"{place} was read"))
+    patch.setattr(shard_set, "kept_facts", lambda file, _: pytest.fail(f"the index of {file.name} was read"))
 
 
 def test_shards_are_indexed_once_and_then_known_by_a_header(
@@ -50,7 +50,7 @@ def test_a_manifest_serves_for_all_and_stops_where_a_shard_has_changed(
     folder = Path(paths[0]).parent
     assert main(["shards", "index", str(folder), "--workers", "1"]) == 0
     assert "15 samples in 5 tars" in capsys.readouterr().out
-    assert list(read_manifest(folder)) == [Path(path).name for path in paths]
+    assert list(read_manifest(f"{folder}/x.tar")) == [Path(path).name for path in paths]
     with monkeypatch.context() as patch:
         never_load(patch)
         before = survey(paths)
@@ -64,7 +64,7 @@ def test_a_manifest_serves_for_all_and_stops_where_a_shard_has_changed(
         assert survey(paths) == after
     Path(paths[4]).unlink()
     assert main(["shards", "index", paths[0]]) == 0
-    assert list(read_manifest(folder)) == [Path(path).name for path in paths[:4]]
+    assert list(read_manifest(f"{folder}/x.tar")) == [Path(path).name for path in paths[:4]]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_cache_folder_holds_indexes_and_manifests(paths: list[str], tmp_path: 
     assert main(["shards", "index", str(folder), "--cache", str(cache)]) == 0
     assert sorted(folder.iterdir()) == sorted(map(Path, paths))
     assert len(list(cache.iterdir())) == 6
-    assert len(read_manifest(folder, cache)) == 5 and read_manifest(folder) == {}
+    assert len(read_manifest(f"{folder}/x.tar", cache)) == 5 and read_manifest(f"{folder}/x.tar") == {}
     assert survey(paths, cache).counts == [1, 2, 3, 4, 5]
 
 

@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,6 +24,8 @@ class FaultyServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder = folder
         self.faults: list[str] = []
+        self.plan: Callable[[int], str] = lambda number: ""
+        """The fault of a request, by its number."""
         self.requests: list[str] = []
         """Method and range of every request."""
         self.stall = 3.0
@@ -53,6 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.requests.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
             fault = self.server.faults.pop(0) if self.server.faults else ""
+            fault = fault or self.server.plan(len(self.server.requests))
         time.sleep(self.server.delay)
         if fault == "503":
             self.send_response(503)

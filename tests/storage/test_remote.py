@@ -15,7 +15,7 @@ DATA = bytes(range(256)) * 400
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
     (tmp_path / "a.tar").write_bytes(DATA)
     monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(remote, "PATIENCE", 0.5)
+    monkeypatch.setattr(remote, "PATIENCE", 0.3)
     with serving(tmp_path) as served:
         yield served
 
@@ -42,10 +42,11 @@ def test_a_range_and_the_whole_come_as_they_are(
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_a_network_does_is_waited_out(server: FaultyServer, fault: str) -> None:
     url = f"{server.url}/a.tar"
-    server.faults = [fault] * 2
+    server.faults, server.stall = [fault] * 2, 0.5
     version = version_of(url)
     assert version.size == len(DATA)
     server.faults, server.requests = [fault] * 3, []
+    server.stall = 0.5
     assert read_range(url, 99, 70_000, version) == DATA[99:70_099]
     assert len(server.requests) == 4
 

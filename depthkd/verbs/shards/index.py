@@ -7,10 +7,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from depthkd.errors import UserError
-from depthkd.formats.shard_set import facts_of, read_manifest, write_manifest
+from depthkd.formats.shard_set import facts_of, folder_of, name_of, read_manifest, write_manifest
 from depthkd.formats.tar_index import ShardFacts
 from depthkd.paths import expand_urls, user_path
 from depthkd.processes import pool
+from depthkd.storage.remote import is_remote
 from depthkd.verbs.shards.bad import print_bad
 
 FEW = 16  # tars, for which no processes are started
@@ -32,7 +33,7 @@ def index(urls: str | list[str], workers: int = 4, cache: Path | None = None) ->
     """
     paths = expand_urls(urls)
     cache = None if cache is None else user_path(cache)
-    found: dict[Path, dict[str, ShardFacts]] = defaultdict(dict)
+    found: dict[str, dict[str, ShardFacts]] = defaultdict(dict)
     bad: list[str] = []
     ask = partial(facts_of, cache=cache)
     with pool(max(1, workers)) as processes:
@@ -42,12 +43,13 @@ def index(urls: str | list[str], workers: int = 4, cache: Path | None = None) ->
             if isinstance(facts, UserError):
                 bad.append(str(facts))
             else:
-                found[Path(path).parent][Path(path).name] = facts
+                found[folder_of(path)][name_of(path)] = facts
+    one_of = {folder_of(path): path for path in paths}
     for folder, shards in found.items():
-        known = read_manifest(folder, cache)
-        write_manifest(
-            folder, {name: known[name] for name in known if (folder / name).exists()} | shards, cache
-        )
+        known = read_manifest(one_of[folder], cache)
+        if not is_remote(folder):
+            known = {name: facts for name, facts in known.items() if (Path(folder) / name).exists()}
+        write_manifest(folder, known | shards, cache)
     samples = sum(facts.samples for shards in found.values() for facts in shards.values())
     print(f"{samples:,} samples in {len(paths) - len(bad):,} tars")
     print_bad(bad, len(paths))

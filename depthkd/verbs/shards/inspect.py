@@ -70,7 +70,7 @@ def _look_into(path: str, samples: int) -> dict[str, Any]:
     return {
         "tar": path,
         "samples": len(index),
-        "bytes": index.stamp[0],
+        "bytes": index.file.stamp[0],
         "members": " ".join(f"{suffix}:{times}" for suffix, times in members.items()),
         "codec": " ".join(sorted({*codecs})),
         "height x width": _span([f"{height}x{width}" for height, width in sorted(sizes)]),

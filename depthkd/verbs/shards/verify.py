@@ -50,13 +50,13 @@ def _fault(index: TarIndex, i: int) -> str | None:
     try:
         members = index.read(i)
         if labelled and set(IMAGE_SUFFIXES).isdisjoint(index.suffixes):
-            depth, mask, space, _ = decode_label(index.keys[i], members, str(index.path))
+            depth, mask, space, _ = decode_label(index.keys[i], members, index.file.name)
         else:
-            sample = decode_sample(index.keys[i], members, str(index.path), labelled)
+            sample = decode_sample(index.keys[i], members, index.file.name, labelled)
             if sample.depth is None or sample.mask is None or sample.space is None:
                 return None
             depth, mask, space = sample.depth, sample.mask, sample.space
     except BadSample as error:
         return str(error)
     coarse = too_coarse(depth, mask, json.loads(members["json"])["depth"]) if space.invertible else None
-    return coarse and f"{index.path}: sample '{index.keys[i]}' {coarse}"
+    return coarse and f"{index.file.name}: sample '{index.keys[i]}' {coarse}"
