@@ -52,6 +52,11 @@ def user_path(text: str | Path) -> Path:
         raise UserError(f"'{text}' begins with the home of a user that this machine does not know") from error
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: $DEPTHKD_CACHE, or ~/.cache/depthkd."""
+    return user_path(os.environ.get("DEPTHKD_CACHE") or "~/.cache/depthkd")
+
+
 def local_or_hub(source: str) -> str:
     """A hub id as it is; a path as `user_path` reads it. One that begins with `~` is no hub id."""
     return str(user_path(source)) if source.startswith(("~", "file://")) else source

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
+from threading import Lock
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -13,20 +14,38 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """Remembers what was made for the last `keep` keys."""
+    """Remembers what was made for the last `keep` keys; threads may share it, and each thing is made once.
+
+    A pickled copy begins empty.
+    """
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self._made: OrderedDict[K, V] = OrderedDict()
+        self._making: dict[K, Lock] = {}
+        self._lock = Lock()
+
+    def __reduce__(self) -> tuple[type["Recent[K, V]"], tuple[int]]:
+        return type(self), (self._keep,)
 
     def get(self, key: K, make: Callable[[], V]) -> V:
         """What belongs to `key`, made now where it is not remembered."""
-        if key not in self._made:
-            self._made[key] = make()
-            if len(self._made) > self._keep:
-                self._made.popitem(last=False)
-        self._made.move_to_end(key)
-        return self._made[key]
+        with self._lock:
+            if key in self._made:
+                self._made.move_to_end(key)
+                return self._made[key]
+            making = self._making.setdefault(key, Lock())
+        with making:
+            with self._lock:
+                if key in self._made:
+                    return self._made[key]
+            value = make()
+            with self._lock:
+                self._made[key] = value
+                self._making.pop(key, None)
+                if len(self._made) > self._keep:
+                    self._made.popitem(last=False)
+        return value
 
 
 class ShardOrder:
@@ -59,6 +78,14 @@ class ShardOrder:
         members = shards[window * self._window : (window + 1) * self._window]
         mixed = self._mixed.get((turn, window), lambda: self._draw_window(turn, window, members))
         return self._locate(members, int(mixed[place - starts[window]]))
+
+    def shards_from(self, position: int, count: int) -> list[tuple[int, int]]:
+        """(pass, shard) of those that the stream needs next at `position`: of its window, and of the ones
+        after it in the same pass."""
+        turn, place = divmod(position, self.samples)
+        shards, starts = self._passes.get(turn, lambda: self._draw_pass(turn))
+        first = (bisect_right(starts, place) - 1) * self._window
+        return [(turn, int(shard)) for shard in shards[first : first + count]]
 
     def any(self, rng: np.random.Generator) -> tuple[int, int]:
         """(shard, sample in it), drawn from all samples alike."""

@@ -7,9 +7,11 @@ part without talking to the others, and resuming is starting at another position
 
 import logging
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
@@ -25,12 +27,22 @@ from depthkd.formats.shard_samples import decode_sample
 from depthkd.formats.shard_set import survey
 from depthkd.formats.tar import index_tar
 from depthkd.formats.tar_index import TarIndex
-from depthkd.paths import expand_urls, user_path
+from depthkd.paths import cache_folder, expand_urls, user_path
+from depthkd.storage.ahead import Ahead
+from depthkd.storage.copies import GIGABYTE, CopiedFile, Copies
+from depthkd.storage.files import RemoteFile, StoredFile, stored
+from depthkd.storage.remote import is_remote
 
 ATTEMPTS = 20  # redraws of a bad sample before the source is given up
 SUM_TOLERANCE = 1e-3  # lets thirds be written as 0.3333
 SIZED = 8  # samples that are asked for the size of a source whose transform does not say it
+READERS = 16  # requests for samples at a time, in each process
+FETCHERS = 2  # copies that are made at a time, in each process
+BATCHES_AHEAD = 3  # whose samples are being read, the next one among them
 PLACE_TOLERANCE = 0.02  # of a sample: the same
+
+Members = tuple[str, str, dict[str, bytes]]
+"""Name of a shard, key of a sample in it, and its members: suffix -> bytes."""
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +62,10 @@ class ShardSource:
         cameras: whether samples without labels bring intrinsics in their json, where they have them.
         cache: folder for the shards' indexes; None: beside the shards, where that can be written.
         max_bad_shards: how many shards may be broken or missing; those are named and left out.
+        access: how shards on other machines are read: "range", each sample by a request of its own, or
+            "cache", as whole copies on this machine, with ranges until a copy is there.
+        cache_limit: gigabytes of all copies, which lie in `shards` of the cache folder; the one that was used
+            longest ago makes room.
     """
 
     def __init__(
@@ -63,11 +79,15 @@ class ShardSource:
         cache: Path | None = None,
         cameras: bool = False,
         max_bad_shards: int = 0,
+        access: Literal["range", "cache"] = "range",
+        cache_limit: float = 500.0,
     ) -> None:
         if shuffle_window < 1:
             raise UserError(f"shuffle_window counts shards and must be 1 or more, not {shuffle_window}")
         if max_bad_shards < 0:
             raise UserError(f"max_bad_shards must be 0 or more, not {max_bad_shards}")
+        if cache_limit <= 0:
+            raise UserError(f"cache_limit is in gigabytes and must be above 0, not {cache_limit:g}")
         self.urls = urls
         self.share = share
         self.labelled = labelled
@@ -77,6 +97,8 @@ class ShardSource:
         self.cache = None if cache is None else user_path(cache)
         self.cameras = cameras
         self.max_bad_shards = max_bad_shards
+        self.access = access
+        self.cache_limit = cache_limit
 
     def open(self, name: str, seed: int, turn: tuple[int, int] = (0, 1)) -> "OpenSource":
         """Find out what the shards hold, and index those that are not indexed yet.
@@ -118,6 +140,11 @@ class OpenSource:
         self.paths, self.digests = shards.paths, shards.digests
         self.order = ShardOrder(shards.counts, source.shuffle_window, self._seed)
         self._indexes: Recent[int, TarIndex] = Recent(2 * source.shuffle_window)
+        self._remote = any(is_remote(path) for path in self.paths)
+        self._members: Ahead[int, Members] = Ahead(READERS)
+        self._fetches: Ahead[tuple[int, int], None] = Ahead(FETCHERS)
+        folder = source.cache or cache_folder()
+        self._copies = Copies(folder / "shards", source.cache_limit * GIGABYTE)
 
     def __len__(self) -> int:
         return self.order.samples
@@ -159,7 +186,7 @@ class OpenSource:
         shard, index = self.order(position)
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self._decode(shard, index, position), skipped
+                return self._decode(shard, index, position, attempt), skipped
             except BadSample as error:
                 skipped.append(Skipped(error.kind, str(error)))
             shard, index = self.order.any(np.random.default_rng([*self._seed, 2, position, attempt]))
@@ -168,15 +195,52 @@ class OpenSource:
             f"what its settings say; the last: {skipped[-1].sentence}"
         )
 
-    def _decode(self, shard: int, index: int, position: int) -> Sample:
-        tar = self._indexes.get(shard, lambda: index_tar(self.paths[shard], self.source.cache))
+    def expect(self, positions: Iterable[int]) -> None:
+        """Begin to read samples that will soon be asked for, where they lie on other machines."""
+        if not self._remote:
+            return
+        for position in positions:
+            self._members.begin(position, partial(self._read, *self.order(position)))
+            if self.source.access == "cache":
+                for turn, shard in self.order.shards_from(position, 2 * self.source.shuffle_window):
+                    self._fetches.begin((turn, shard), partial(self._fetch, shard))
+
+    def _tar(self, shard: int) -> TarIndex:
+        """The index of a shard.
+
+        Raises:
+            UserError: it is not the one that was there when the run began.
+        """
+        tar = self._indexes.get(shard, lambda: index_tar(self._file(shard), self.source.cache))
         if tar.digest != self.digests[shard]:
-            raise UserError(f"{self.paths[shard]} changed while the run was reading it; start the run again")
-        key = tar.keys[index]
+            raise UserError(f"{tar.file.name} changed while the run was reading it; start the run again")
+        return tar
+
+    def _file(self, shard: int) -> StoredFile:
+        file = stored(self.paths[shard])
+        if self.source.access == "cache" and isinstance(file, RemoteFile):
+            return CopiedFile(file, self._copies)
+        return file
+
+    def _fetch(self, shard: int) -> None:
+        try:
+            file = self._tar(shard).file
+            if isinstance(file, CopiedFile):
+                file.fetch()
+        except UserError as error:  # its samples are read by ranges, or say so themselves
+            log.warning("data.train.%s: no copy of a shard is made: %s", self.name, error)
+
+    def _read(self, shard: int, index: int) -> Members:
+        tar = self._tar(shard)
+        return tar.file.name, tar.keys[index], tar.read(index)
+
+    def _decode(self, shard: int, index: int, position: int, attempt: int) -> Sample:
+        read = partial(self._read, shard, index)
+        where, key, members = self._members.take(position, read) if attempt == 1 else read()
         sample = decode_sample(
             key,
-            tar.read(index),
-            where=self.paths[shard],
+            members,
+            where=where,
             labelled=self.source.labelled,
             shorter_side_at_least=self.source.shorter_side_at_least,
             cameras=self.source.cameras,
@@ -222,18 +286,26 @@ class StreamBatches(IterableDataset[TrainingBatch]):
     def __iter__(self) -> Iterator[TrainingBatch]:
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        return (self.batch(number) for number in count(self._start + first, step))
+        for number in count(self._start + first, step):
+            for name, source in self._sources.items():
+                for coming in range(number, number + BATCHES_AHEAD * step, step):
+                    source.expect(self._positions(name, coming))
+            yield self.batch(number)
 
     def batch(self, number: int) -> TrainingBatch:
         """This rank's part of global batch `number`."""
         return {name: self._part(name, number) for name in self._sources}
 
-    def _part(self, name: str, number: int) -> Batch:
+    def _positions(self, name: str, number: int) -> range:
         places = self._places[name]
         first = (number * self._world_size + self._rank) * places
-        drawn = [self._sources[name].sample(position) for position in range(first, first + places)]
+        return range(first, first + places)
+
+    def _part(self, name: str, number: int) -> Batch:
+        positions = self._positions(name, number)
+        drawn = [self._sources[name].sample(position) for position in positions]
         batch = collate([sample for sample, _ in drawn], f"data.train.{name}")
-        batch.positions = list(range(first, first + places))
+        batch.positions = list(positions)
         batch.skipped = [one for _, skipped in drawn for one in skipped]
         return batch
 

@@ -14,8 +14,8 @@ import numpy as np
 from depthkd.errors import UserError
 from depthkd.formats.tar_index import Keys, ShardFacts, TarIndex
 from depthkd.formats.whole_files import whole_file
-from depthkd.paths import user_path
-from depthkd.storage.files import RemoteFile, StoredFile
+from depthkd.paths import cache_folder
+from depthkd.storage.files import StoredFile
 from depthkd.storage.remote import is_remote, sibling, small_file
 
 SUFFIX = ".index"
@@ -40,8 +40,7 @@ def index_places(path: str, cache: Path | None) -> list[Path]:
     name = f"{path.rpartition('/')[2]}-{hashlib.sha256(identity).hexdigest()[:16]}{SUFFIX}"
     if cache is not None:
         return [Path(cache) / name]
-    folder = user_path(os.environ.get("DEPTHKD_CACHE") or "~/.cache/depthkd")
-    return [*([absolute.with_name(absolute.name + SUFFIX)] if absolute else []), folder / name]
+    return [*([absolute.with_name(absolute.name + SUFFIX)] if absolute else []), cache_folder() / name]
 
 
 def kept_facts(file: StoredFile, cache: Path | None) -> ShardFacts | None:
@@ -63,7 +62,7 @@ def kept_index(file: StoredFile, cache: Path | None) -> TarIndex | None:
             index = _parsed(place.read_bytes(), file)
             if index is not None:
                 return index
-    data = small_file(sibling(file.url, SUFFIX)) if isinstance(file, RemoteFile) else None
+    data = None if file.url is None else small_file(sibling(file.url, SUFFIX))
     index = None if data is None else _parsed(data, file, size_only=True)
     if index is not None:
         keep_index(index, cache)

@@ -30,11 +30,16 @@ class StoredFile(ABC):
 
     Attributes:
         name: its path or url, as sentences name it.
-        remote: whether it lies on another machine.
+        url: with which it is asked for, where it lies on another machine.
     """
 
     name: str
-    remote: bool
+    url: str | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether it lies on another machine."""
+        return self.url is not None
 
     @property
     @abstractmethod
@@ -64,8 +69,6 @@ def stored(path: str | Path) -> StoredFile:
 class LocalFile(StoredFile):
     """A file of this machine's file systems."""
 
-    remote = False
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = str(path)
@@ -89,10 +92,13 @@ class LocalFile(StoredFile):
         """A descriptor of its own, for many reads in a row.
 
         Raises:
+            MissingFileError: it is not there.
             UserError: it cannot be read.
         """
         try:
             file = self.path.open("rb", buffering=0)
+        except FileNotFoundError as error:
+            raise MissingFileError(f"{self.path} is not there") from error
         except OSError as error:
             raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
         with file:
@@ -110,7 +116,7 @@ class LocalFile(StoredFile):
 class RemoteFile(StoredFile):
     """A file that is read through fsspec, by ranges."""
 
-    remote = True
+    url: str
 
     def __init__(self, url: str) -> None:
         self.url = url

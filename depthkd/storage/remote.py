@@ -36,6 +36,10 @@ class DeniedError(UserError):
     """A remote file may not be read with the credentials that were found."""
 
 
+class WholeFileError(UserError):
+    """A server sends whole files where a part is asked for."""
+
+
 class ChangedFileError(UserError):
     """A remote file is not the one that it was when the run began."""
 
@@ -104,6 +108,7 @@ def read_range(url: str, offset: int, size: int, version: Version) -> bytes:
     Raises:
         ChangedFileError: the file is another one by now.
         MissingFileError: it is gone.
+        WholeFileError: its server has no ranges.
         UserError: it cannot be reached or read; the sentence says why.
     """
     if not size:
@@ -112,11 +117,7 @@ def read_range(url: str, offset: int, size: int, version: Version) -> bytes:
     def once() -> bytes:
         limit = PATIENCE + size / SLOWEST
         data: bytes = _call(url, "range", limit, offset, offset + size, version.tag)
-        if len(data) > size:
-            raise UserError(
-                f"{shown(url)}: its server sends whole files where a part is asked for; set access to cache"
-            )
-        if len(data) < size:
+        if len(data) != size:
             raise ConnectionError(f"{len(data)} of {size} bytes came")
         return data
 
@@ -141,10 +142,46 @@ def asked(url: str, coroutine: str, method: str, *arguments: Any) -> Any:
     return _patiently(url, once)
 
 
-def stream(url: str, version: Version, start: int = 0) -> Iterator[bytes]:
-    """All bytes from `start` on, in pieces; as `read_range`."""
-    for offset in range(start, version.size, PIECE):
-        yield read_range(url, offset, min(PIECE, version.size - offset), version)
+def pieces(url: str, version: Version, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """All bytes from `start` on, in pieces with their offsets; where a server has no ranges, from 0 on, which
+    may begin anew after a failure.
+
+    Raises:
+        UserError: as `read_range`.
+    """
+    try:
+        for offset in range(start, version.size, PIECE):
+            yield offset, read_range(url, offset, min(PIECE, version.size - offset), version)
+    except WholeFileError:
+        yield from _whole(url, version)
+
+
+def _whole(url: str, version: Version) -> Iterator[tuple[int, bytes]]:
+    from fsspec.asyn import sync
+
+    system = _system(url)
+    answer: Any = None
+    offset = 0
+
+    def once() -> bytes:
+        nonlocal answer, offset
+        try:
+            if answer is None:
+                answer, offset = sync(system.loop, _http_get, system, url, {}, timeout=PATIENCE), 0
+            data: bytes = sync(system.loop, answer.content.read, PIECE, timeout=PATIENCE + PIECE / SLOWEST)
+            if not data:
+                raise ConnectionError(f"{offset} of {version.size} bytes came")
+        except Exception:
+            if answer is not None:
+                answer.close()
+            answer = None
+            raise
+        return data
+
+    while offset < version.size:
+        data = _patiently(url, once)
+        yield offset, data
+        offset += len(data)
 
 
 def _patiently(url: str, once: Callable[[], Result]) -> Result:
@@ -189,16 +226,38 @@ def _call(url: str, what: str, limit: float, start: int = 0, end: int = 0, tag: 
     strong = tag.startswith('"')  # an ETag that holds for every byte, not a weak one or a date
     if scheme == "s3" and strong:
         return sync(system.loop, _s3_range, system, url, start, end, tag, timeout=limit)
-    headers = {"Accept-Encoding": "identity", **({"If-Match": tag} if strong else {})}
-    more = {"headers": headers} if scheme.startswith("http") else {}
-    return sync(system.loop, system._cat_file, url, start=start, end=end, timeout=limit, **more)
+    if scheme.startswith("http"):
+        headers = {"If-Match": tag} if strong else {}
+        return sync(system.loop, _http_range, system, url, start, end, headers, timeout=limit)
+    return sync(system.loop, system._cat_file, url, start=start, end=end, timeout=limit)
+
+
+async def _http_get(system: Any, url: str, headers: dict[str, str]) -> Any:
+    session = await system.set_session()
+    identity = {"Accept-Encoding": "identity"}  # what is packed again has other offsets
+    answer = await session.get(system.encode_url(url), headers={**identity, **headers})
+    answer.raise_for_status()
+    return answer
+
+
+async def _http_range(system: Any, url: str, start: int, end: int, headers: dict[str, str]) -> bytes:
+    async with await _http_get(system, url, {**headers, "Range": f"bytes={start}-{end - 1}"}) as answer:
+        if answer.status != 206 and (start, end) != (0, answer.content_length):
+            raise WholeFileError(
+                f"{shown(url)}: its server sends whole files where a part is asked for; set access to cache"
+            )
+        body: bytes = await answer.read()
+        return body
 
 
 async def _s3_range(system: Any, url: str, start: int, end: int, tag: str) -> bytes:
     bucket, key, _ = system.split_path(url)
     asked = {"Range": f"bytes={start}-{end - 1}", "IfMatch": tag}
     answer = await system._call_s3("get_object", Bucket=bucket, Key=key, **asked)
-    body: bytes = await answer["Body"].read()
+    try:
+        body: bytes = await answer["Body"].read()
+    finally:
+        answer["Body"].close()
     return body
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import http.client
 import re
 import socket
 import struct
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 FAULTS = ("reset", "stall", "short body", "503")
 
@@ -20,8 +22,10 @@ class FaultyServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    upstream = 0
+
+    def __init__(self, folder: Path, handler: type["Handler"]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
         self.folder = folder
         self.faults: list[str] = []
         self.plan: Callable[[int], str] = lambda number: ""
@@ -41,6 +45,14 @@ class FaultyServer(ThreadingHTTPServer):
         """Clients that gave up are no fault of the server's."""
 
 
+class Answer(NamedTuple):
+    """What a server answers when nothing fails."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
 class Handler(BaseHTTPRequestHandler):
     server: FaultyServer
     protocol_version = "HTTP/1.1"
@@ -57,53 +69,66 @@ class Handler(BaseHTTPRequestHandler):
             fault = self.server.faults.pop(0) if self.server.faults else ""
             fault = fault or self.server.plan(len(self.server.requests))
         time.sleep(self.server.delay)
-        if fault == "503":
-            self.send_response(503)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
         if fault == "stall":
             time.sleep(self.server.stall)
         if fault == "reset" and not body:
             self.close_connection = True
             return
-        path = self.server.folder / self.path.lstrip("/").partition("?")[0]
-        if not path.is_file():
-            self.send_response(404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        data = path.read_bytes()
-        tag = f'"{hashlib.md5(data).hexdigest()}"'
-        if self.headers.get("If-Match", tag) != tag:
-            self.send_response(412)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        part = data[int(asked[1]) : int(asked[2]) + 1] if asked and self.server.ranges else data
-        self.send_response(206 if asked and self.server.ranges else 200)
-        self.send_header("Content-Length", str(len(part)))
-        self.send_header("ETag", tag)
-        self.send_header("Accept-Ranges", "bytes" if self.server.ranges else "none")
+        status, headers, data = Answer(503, {}, b"") if fault == "503" else self.found()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if "Content-Length" not in headers:
+            self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if not body:
             return
         if fault in ("reset", "short body"):
-            part = part[: len(part) // 2]
+            data = data[: len(data) // 2]
             self.close_connection = True
-        self.wfile.write(part)
+        self.wfile.write(data)
         if fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
+
+    def found(self) -> Answer:
+        """A file of the folder, or a part of it."""
+        path = self.server.folder / self.path.lstrip("/").partition("?")[0]
+        if not path.is_file():
+            return Answer(404, {}, b"")
+        data = path.read_bytes()
+        tag = f'"{hashlib.md5(data).hexdigest()}"'
+        if self.headers.get("If-Match", tag) != tag:
+            return Answer(412, {}, b"")
+        ranges = self.server.ranges
+        headers = {"ETag": tag, "Accept-Ranges": "bytes" if ranges else "none"}
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if asked is None or not ranges:
+            return Answer(200, headers, data)
+        return Answer(206, headers, data[int(asked[1]) : int(asked[2]) + 1])
 
     def log_message(self, *args: object) -> None:
         """Nothing."""
 
 
+class Forwarding(Handler):
+    """Asks another server, whose answers then fail on demand."""
+
+    def found(self) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=20)
+        connection.request(self.command, self.path, headers=dict(self.headers))
+        answer = connection.getresponse()
+        data = answer.read()
+        headers = {name: value for name, value in answer.getheaders() if name != "Connection"}
+        connection.close()
+        return Answer(answer.status, headers, data)
+
+
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[FaultyServer]:
-    server = FaultyServer(folder)
+def serving(folder: Path, upstream: int | None = None) -> Iterator[FaultyServer]:
+    """A server of a folder, or one that forwards to a port of this machine."""
+    server = FaultyServer(folder, Handler if upstream is None else Forwarding)
+    server.upstream = upstream or 0
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

@@ -5,7 +5,7 @@ import pytest
 
 from depthkd.errors import MissingFileError, UserError
 from depthkd.storage import remote
-from depthkd.storage.remote import ChangedFileError, Version, is_remote, read_range, shown, stream, version_of
+from depthkd.storage.remote import ChangedFileError, Version, is_remote, pieces, read_range, shown, version_of
 from tests.storage.server import FAULTS, FaultyServer, serving
 
 DATA = bytes(range(256)) * 400
@@ -35,8 +35,8 @@ def test_a_range_and_the_whole_come_as_they_are(
     assert read_range(url, 1000, 500, version) == DATA[1000:1500]
     assert read_range(url, 0, 0, version) == b""
     monkeypatch.setattr(remote, "PIECE", 30_000)
-    assert b"".join(stream(url, version)) == DATA
-    assert b"".join(stream(url, version, 50_001)) == DATA[50_001:]
+    assert b"".join(data for _, data in pieces(url, version)) == DATA
+    assert b"".join(data for _, data in pieces(url, version, 50_001)) == DATA[50_001:]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

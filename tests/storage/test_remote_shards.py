@@ -1,6 +1,7 @@
 """Shards over HTTP: the same stream as from a local folder, whatever the network does."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -179,3 +180,61 @@ def test_verify_and_inspect_read_remote_shards(
     assert "12 of 12 samples are good" in capsys.readouterr().out
     assert main(["shards", "inspect", f"{server.url}/s_00.tar"]) == 0
     assert "metric depth" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("access", ["range", "cache"])
+def test_what_is_read_ahead_is_the_same_stream(
+    server: FaultyServer, folder: Path, tmp_path: Path, access: str, workers: int
+) -> None:
+    opened = ShardSource(f"{server.url}/{SHARDS}", labelled=True, access=access).open("photos", 0)
+
+    def batches(source: OpenSource, processes: int) -> list[list[str]]:
+        loader = StreamLoader(
+            lambda start: StreamBatches({"photos": source}, 4, start=start),
+            lambda: 0,
+            lambda _: None,
+            processes,
+        )
+        return [batch["photos"].keys for batch in islice(iter(loader), 9)]
+
+    assert batches(opened, workers) == batches(local(folder), 0)
+    if access == "cache":
+        copies = tmp_path / "cache/shards"
+        for _ in range(100):
+            if len(list(copies.glob("*.tar"))) == 3:
+                break
+            time.sleep(0.05)
+        assert len(list(copies.glob("*.tar"))) == 3
+        server.requests.clear()
+        again = ShardSource(f"{server.url}/{SHARDS}", labelled=True, access=access).open("photos", 0)
+        assert_same(samples(again), samples(local(folder)))
+        assert not [request for request in server.requests if request.startswith("GET /s_")]
+
+
+def test_latency_is_hidden(server: FaultyServer) -> None:
+    main(["shards", "index", str(server.folder)])
+    opened = far(server)
+    samples(opened, 12)  # the indexes are here by now
+    server.delay = 0.1
+    begun = time.monotonic()
+    stream = iter(StreamBatches({"photos": opened}, 4))
+    for _ in range(6):
+        next(stream)
+    assert time.monotonic() - begun < 0.5 * 24 * 0.1
+
+
+def test_a_copy_that_cannot_be_made_is_said(
+    server: FaultyServer, caplog: pytest.LogCaptureFixture, folder: Path
+) -> None:
+    source = ShardSource(f"{server.url}/{SHARDS}", labelled=True, access="cache", cache_limit=1e-6)
+    opened = source.open("photos", 0)
+    batch = next(iter(StreamBatches({"photos": opened}, 4)))
+    assert batch["photos"].keys == [local(folder).sample(n)[0].key for n in range(4)]
+    for _ in range(100):
+        if "no copy of a shard is made" in caplog.text:
+            break
+        time.sleep(0.05)
+    assert "GB, and cache_limit is 1e-06" in caplog.text
+    with pytest.raises(UserError, match="cache_limit is in gigabytes and must be above 0, not -1"):
+        ShardSource("x.tar", cache_limit=-1.0)
