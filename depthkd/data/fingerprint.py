@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-Facts = dict[str, int | float | list[str]]
-"""Of the configuration and its shards: a config key, or what it leads to -> a number, or shards' digests."""
+Facts = dict[str, int | float | str | list[str]]
+"""Of the configuration and its shards: a config key, or what it leads to -> a number or digests."""
 CONTENTS = "contents"  # the last part of the key under which the shards' digests stand, in their order
 
 

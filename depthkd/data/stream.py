@@ -19,6 +19,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from depthkd.batch import Batch, Skipped, TrainingBatch
 from depthkd.data.collate import collate
 from depthkd.data.fingerprint import CONTENTS, Facts
+from depthkd.data.labels import Labels
 from depthkd.data.order import Recent, ShardOrder
 from depthkd.data.transforms import Transform
 from depthkd.errors import MissingFileError, UserError
@@ -41,8 +42,9 @@ FETCHERS = 2  # copies that are made at a time, in each process
 BATCHES_AHEAD = 3  # whose samples are being read, the next one among them
 PLACE_TOLERANCE = 0.02  # of a sample: the same
 
-Members = tuple[str, str, dict[str, bytes]]
-"""Name of a shard, key of a sample in it, and its members: suffix -> bytes."""
+Members = tuple[str, str, dict[str, bytes], tuple[str, dict[str, bytes]] | None]
+"""Name of a shard, key of a sample in it, and its members, suffix -> bytes; name of its label's shard, and
+members."""
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ class ShardSource:
         urls: shards, with braces ("sa_{000000..000019}.tar") or as a list.
         share: this source's part of every global batch; the shares of all sources sum to 1.
         labelled: whether samples must bring depth, which is then decoded with them.
+        labels: tars of depth for the images of `urls`, one for each of those and of the same name, whose
+            samples are joined by key; then `labelled` need not be said.
         transform: what brings samples to one size.
         shuffle_window: how many shards are mixed at a time.
         shorter_side_at_least: images may be decoded at a fraction of their size, as long as their
@@ -81,6 +85,7 @@ class ShardSource:
         max_bad_shards: int = 0,
         access: Literal["range", "cache"] = "range",
         cache_limit: float = 500.0,
+        labels: str | list[str] | None = None,
     ) -> None:
         if shuffle_window < 1:
             raise UserError(f"shuffle_window counts shards and must be 1 or more, not {shuffle_window}")
@@ -90,7 +95,8 @@ class ShardSource:
             raise UserError(f"cache_limit is in gigabytes and must be above 0, not {cache_limit:g}")
         self.urls = urls
         self.share = share
-        self.labelled = labelled
+        self.labelled = labelled or labels is not None
+        self.labels = labels
         self.transform = transform
         self.shuffle_window = shuffle_window
         self.shorter_side_at_least = shorter_side_at_least
@@ -130,6 +136,11 @@ class OpenSource:
             shards = survey(expand_urls(source.urls), source.cache, source.max_bad_shards, turn)
             if not shards.paths:
                 raise UserError(f"no shard can be read; the first: {shards.bad[0]}")
+            self._labels = None
+            if source.labels is not None:
+                key = f"data.train.{name}.labels"
+                kept = 2 * source.shuffle_window
+                self._labels = Labels(source.labels, shards.paths, source.cache, kept, turn)
         except MissingFileError as error:
             raise MissingFileError(f"{key}: {error}") from error
         except UserError as error:
@@ -151,13 +162,14 @@ class OpenSource:
 
     def fingerprint(self) -> Facts:
         """What its stream depends on, besides the seed: the shards by their content, whatever their names."""
-        return {
+        facts: Facts = {
             "share": self.source.share,
             "samples": len(self),
             "shards": len(self.paths),
             "shuffle_window": self.source.shuffle_window,
             CONTENTS: self.digests,
         }
+        return facts if self._labels is None else facts | {"labels": self._labels.digest()}
 
     def image_size(self) -> tuple[int, int] | None:
         """Height and width of its images: as the transform says, or as a few have them that are spread over
@@ -232,16 +244,18 @@ class OpenSource:
 
     def _read(self, shard: int, index: int) -> Members:
         tar = self._tar(shard)
-        return tar.file.name, tar.keys[index], tar.read(index)
+        label = None if self._labels is None else self._labels.read(shard, tar.keys[index])
+        return tar.file.name, tar.keys[index], tar.read(index), label
 
     def _decode(self, shard: int, index: int, position: int, attempt: int) -> Sample:
         read = partial(self._read, shard, index)
-        where, key, members = self._members.take(position, read) if attempt == 1 else read()
+        where, key, members, label = self._members.take(position, read) if attempt == 1 else read()
         sample = decode_sample(
             key,
             members,
             where=where,
             labelled=self.source.labelled,
+            label=label,
             shorter_side_at_least=self.source.shorter_side_at_least,
             cameras=self.source.cameras,
         )

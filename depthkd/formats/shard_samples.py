@@ -15,9 +15,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float32, Float64
 
 from depthkd.batch import Ambiguity, DepthSpace, Quantity
 from depthkd.errors import UserError
@@ -33,6 +34,8 @@ from depthkd.formats.images import (
 from depthkd.formats.sample import BadSample, Sample, bad_part, content_digest
 from depthkd.geometry import resize_intrinsics
 from depthkd.shapes import DepthArray, MaskArray
+
+ALL_VALID = 0.999  # share of the pixels that an interpolated one is made of
 
 
 def unit_of(space: DepthSpace) -> str:
@@ -116,12 +119,14 @@ def decode_sample(
     labelled: bool,
     shorter_side_at_least: int | None = None,
     cameras: bool = False,
+    label: tuple[str, Mapping[str, bytes]] | None = None,
 ) -> Sample:
     """The sample `key` of the tar `where`, from its members (suffix -> bytes).
 
     Unlabelled, everything but the image (and the intrinsics, if `cameras`) is ignored, and a JPEG may
-    be decoded at a fraction of its size (see `decode_image`). Labelled, the image keeps its size,
-    which must be the depth's.
+    be decoded at a fraction of its size (see `decode_image`). Labelled, the image keeps its size, and depth
+    of another size is brought to it (see `_resized`). Depth and json may come from another tar: `label` is
+    its name and the members there.
 
     Raises:
         BadSample: something is missing, broken or does not fit; the sentence names tar and key.
@@ -138,15 +143,14 @@ def decode_sample(
     if not labelled:
         camera = _camera(members, name, data, image.shape[:2]) if cameras else None
         return Sample(key, image, intrinsics=camera, digest=content_digest(data))
+    if label is not None:
+        where, members = label
+        name = f"{where}: sample '{key}'"
     record = _record(members, name)
     with bad_part("label"):
         depth, mask, space = _decode_label(members, record, name)
-        if depth.shape != image.shape[:2]:
-            (height, width), (tall, wide) = image.shape[:2], depth.shape
-            raise BadSample(
-                f"{name} has an image of {width} x {height} and depth of {wide} x {tall}; they must be "
-                "of one size"
-            )
+        size = int(image.shape[0]), int(image.shape[1])
+        depth, mask = _resized(depth, mask, size, "teacher" in record, name)
     return Sample(
         key,
         image,
@@ -157,6 +161,30 @@ def decode_sample(
         digest=content_digest(data),
         data_set=_data_set(record),
     )
+
+
+def _resized(
+    depth: DepthArray, mask: MaskArray, size: tuple[int, int], predicted: bool, name: str
+) -> tuple[Float32[np.ndarray, "tall wide"], Bool[np.ndarray, "tall wide"]]:
+    """Depth at the size of its image, whose shape must be its own up to a pixel.
+
+    A network's prediction is interpolated, as models bring theirs to an image's size; measured depth takes
+    the nearest pixel, because there is nothing between an object and what is behind it.
+    """
+    (height, width), (tall, wide) = depth.shape, size
+    if (height, width) == size:
+        return depth, mask
+    if abs(height * wide - width * tall) > max(tall, wide):
+        raise BadSample(
+            f"{name} has an image of {wide} x {tall} and depth of {width} x {height}, of another shape"
+        )
+    nearest = cv2.resize(depth, (wide, tall), interpolation=cv2.INTER_NEAREST_EXACT)
+    valid = cv2.resize(mask.view(np.uint8), (wide, tall), interpolation=cv2.INTER_NEAREST_EXACT)
+    if predicted:
+        between = cv2.resize(depth, (wide, tall), interpolation=cv2.INTER_LINEAR)
+        inside = cv2.resize(mask.astype(np.float32), (wide, tall), interpolation=cv2.INTER_LINEAR)
+        nearest = np.where(inside > ALL_VALID, between, nearest)
+    return np.asarray(nearest, np.float32), np.asarray(valid.view(np.bool_))
 
 
 def decode_label(

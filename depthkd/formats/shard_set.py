@@ -45,7 +45,11 @@ class ShardSet:
 
 
 def survey(
-    paths: Sequence[str], cache: Path | None = None, max_bad: int = 0, turn: tuple[int, int] = (0, 1)
+    paths: Sequence[str],
+    cache: Path | None = None,
+    max_bad: int = 0,
+    turn: tuple[int, int] = (0, 1),
+    images: bool = True,
 ) -> ShardSet:
     """What is known of shards: from their folder's manifest or their index's header where those are up to
     date; the others are indexed, which takes a while.
@@ -56,6 +60,7 @@ def survey(
         max_bad: how many may be broken or missing; those are left out.
         turn: this process's number among those of the machine that survey the same shards, and how many they
             are. Each begins elsewhere, and finds what the others have indexed.
+        images: whether each must have a sample with an image, and not labels alone.
 
     Raises:
         UserError: more than `max_bad` are broken.
@@ -67,7 +72,7 @@ def survey(
     bad: dict[int, UserError] = {}
     unknown = []
     for i, facts in enumerate(_each(partial(_known, manifests, cache), paths)):
-        if facts is None:
+        if facts is None or (isinstance(facts, ShardFacts) and images and not facts.samples):
             unknown.append(i)
         else:
             _keep(i, facts, found, bad, max_bad)
@@ -75,7 +80,7 @@ def survey(
         log.info("indexing %d of %d shards; `depthkd shards index` does it ahead", len(unknown), len(paths))
         first = len(unknown) * turn[0] // turn[1]
         order = unknown[first:] + unknown[:first]
-        indexed = _each(partial(facts_of, cache=cache), [paths[i] for i in order])
+        indexed = _each(partial(facts_of, cache=cache, images=images), [paths[i] for i in order])
         progress = tqdm(indexed, "indexing", len(order), unit="shard", delay=PATIENCE, disable=None)
         for i, facts in zip(order, progress, strict=True):
             _keep(i, facts, found, bad, max_bad)
@@ -171,13 +176,14 @@ def _parsed(data: bytes) -> Manifest | None:
         return None
 
 
-def facts_of(path: str, cache: Path | None = None) -> ShardFacts | UserError:
-    """The facts of a tar, which is indexed where that is not done yet, or why it cannot be read."""
+def facts_of(path: str, cache: Path | None = None, images: bool = False) -> ShardFacts | UserError:
+    """The facts of a tar, which is indexed where that is not done yet, or why it cannot be read, or, with
+    `images`, why it has none."""
     try:
-        index = index_tar(path, cache)
+        index = index_tar(path, cache, images)
     except UserError as error:
         return error
-    return ShardFacts(index.file.stamp, len(index), index.digest)
+    return ShardFacts(index.file.stamp, index.pictured, index.digest)
 
 
 def _known(manifests: dict[str, Manifest], cache: Path | None, path: str) -> ShardFacts | UserError | None:
@@ -194,7 +200,7 @@ def _known(manifests: dict[str, Manifest], cache: Path | None, path: str) -> Sha
         facts = kept_facts(file, cache)
     except UserError as error:
         return error
-    return facts if facts is not None and facts.samples else None
+    return facts
 
 
 def _each(function: Callable[[str], Facts], paths: Sequence[str]) -> Iterator[Facts]:

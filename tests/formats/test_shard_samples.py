@@ -114,8 +114,8 @@ def test_values_that_have_no_inverse_are_invalid_where_inverses_are_taken() -> N
         (changed(encode_sample(sample()), codec="pickle"), 'has depth codec "pickle"'),
         (changed(encode_sample(sample()), codec=["npy"]), "has depth codec"),
         (
-            {**encode_sample(sample()), "jpg": encode_jpeg(np.zeros((24, 33, 3), np.uint8))},
-            "33 x 24 and depth of 32 x 24",
+            {**encode_sample(sample()), "jpg": encode_jpeg(np.zeros((24, 34, 3), np.uint8))},
+            "34 x 24 and depth of 32 x 24, of another shape",
         ),
     ],
 )

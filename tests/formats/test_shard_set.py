@@ -49,7 +49,7 @@ def test_a_manifest_serves_for_all_and_stops_where_a_shard_has_changed(
 ) -> None:
     folder = Path(paths[0]).parent
     assert main(["shards", "index", str(folder), "--workers", "1"]) == 0
-    assert "15 samples in 5 tars" in capsys.readouterr().out
+    assert "15 samples with an image in 5 tars" in capsys.readouterr().out
     assert list(read_manifest(f"{folder}/x.tar")) == [Path(path).name for path in paths]
     with monkeypatch.context() as patch:
         never_load(patch)
@@ -115,19 +115,23 @@ def test_broken_shards_are_refused_or_counted_and_named(
         ShardSource(paths, max_bad_shards=-1)
     assert main(["shards", "index", paths[0], paths[1]]) == 1
     out = capsys.readouterr().out
-    assert "1 samples in 1 tars" in out and "1 of 2 are bad" in out and f"{paths[1]} is not a tar" in out
+    assert (
+        "1 samples with an image in 1 tars" in out
+        and "1 of 2 are bad" in out
+        and f"{paths[1]} is not a tar" in out
+    )
 
 
 def test_the_ranks_of_a_machine_share_the_indexing(paths: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     begun: dict[str, list[str]] = {"a": [], "b": []}
     barrier = threading.Barrier(2)
 
-    def noted(path: str, cache: Path | None = None) -> object:
+    def noted(path: str, cache: Path | None, images: bool) -> object:
         mine = begun[threading.current_thread().name[0]]
         if not mine:
             barrier.wait(10)
         mine.append(path)
-        return whole(path, cache)
+        return whole(path, cache, images)
 
     whole = shard_set.index_tar
     monkeypatch.setattr(shard_set, "index_tar", noted)
@@ -150,7 +154,7 @@ def test_an_interruption_does_not_wait_for_thousands(
 ) -> None:
     asked: list[str] = []
 
-    def slow(path: str, cache: Path | None = None) -> UserError:
+    def slow(path: str, cache: Path | None, images: bool) -> UserError:
         asked.append(path)
         time.sleep(0.002)
         return UserError(path)

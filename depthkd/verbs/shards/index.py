@@ -51,6 +51,6 @@ def index(urls: str | list[str], workers: int = 4, cache: Path | None = None) ->
             known = {name: facts for name, facts in known.items() if (Path(folder) / name).exists()}
         write_manifest(folder, known | shards, cache)
     samples = sum(facts.samples for shards in found.values() for facts in shards.values())
-    print(f"{samples:,} samples in {len(paths) - len(bad):,} tars")
+    print(f"{samples:,} samples with an image in {len(paths) - len(bad):,} tars")
     print_bad(bad, len(paths))
     return bad
