@@ -189,7 +189,9 @@ def test_tars_are_replaced_only_on_request(tmp_path: Path) -> None:
         pack(f"{tmp_path}/broken.jpg", out, overwrite=True)
     assert len(list(tmp_path.glob("x-*.tar"))) == 3
     pack(images, out, samples_per_shard=2, overwrite=True)
-    assert sorted(file.name for file in tmp_path.glob("x-*")) == ["x-00.tar", "x-01.tar"]
+    assert sorted(file.name for file in tmp_path.glob("x-*.tar*")) == [
+        "x-00.tar", "x-00.tar.index", "x-01.tar", "x-01.tar.index",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,13 @@ class Dataset(ABC):
         """What to do about an extreme value that the codec cannot store beside the sample's others."""
         return "--codec npy stores any range exactly"
 
+    def between(self, start: int, stop: int) -> "Dataset | None":
+        """The samples start to stop - 1 as a data set of their own; None: it is not worth taking apart.
+
+        A process that packs some of millions of files gets their names alone.
+        """
+        return None
+
     def image_file(self, index: int) -> tuple[str, bytes | None]:
         """The name of a sample's image, and the file as it is: JPEG, PNG or WebP, for shards; None where
         the image is in no file of its own, or not as the file has it.

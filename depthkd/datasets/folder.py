@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from itertools import repeat
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -74,6 +75,13 @@ class FolderDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def between(self, start: int, stop: int) -> "FolderDataset":
+        """See `Dataset.between`."""
+        found = copy(self)
+        found.images, found.depths = self.images[start:stop], self.depths[start:stop]
+        found.cameras = self.cameras[start:stop]
+        return found
 
     def key(self, index: int) -> str:
         """The image's path."""

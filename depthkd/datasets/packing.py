@@ -2,25 +2,64 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from depthkd.datasets.dataset import Dataset
 from depthkd.errors import UserError
-from depthkd.formats.depth import LossyError, Number
+from depthkd.formats.depth import LossyError
 from depthkd.formats.images import encode_png, image_format
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.shard_samples import encode_label
-from depthkd.formats.writing import Member
+from depthkd.formats.writing import Member, write_tar
 from depthkd.paths import is_image_of_other_format
-from depthkd.shapes import MaskArray
 
 Layout = Literal["sa1b", "img2dataset", "labelled"]
+
+
+@dataclass(frozen=True)
+class PackedShard:
+    """What became of one shard's samples.
+
+    Attributes:
+        samples: how many are in it.
+        bad: a sentence for each that was left out.
+        stored: the codec that was taken; None without depth.
+        extremes: the smallest and the largest valid value.
+        valid: how many pixels of the depth maps were valid, and how many there were.
+    """
+
+    samples: int = 0
+    bad: list[str] = field(default_factory=list)
+    stored: str | None = None
+    extremes: tuple[float, float] = (np.inf, -np.inf)
+    valid: tuple[int, int] = (0, 0)
+
+    def __add__(self, other: "PackedShard") -> "PackedShard":
+        low, high = zip(self.extremes, other.extremes, strict=True)
+        return PackedShard(
+            self.samples + other.samples,
+            [*self.bad, *other.bad],
+            other.stored or self.stored,
+            (min(low), max(high)),
+            (self.valid[0] + other.valid[0], self.valid[1] + other.valid[1]),
+        )
+
+    def summary(self, space: object) -> str:
+        """What the depth maps held; empty without."""
+        if not self.valid[1]:
+            return ""
+        (low, high), share = self.extremes, self.valid[0] / self.valid[1]
+        return f"{space} from {low:.4g} to {high:.4g} in {self.stored}, {share:.1%} of pixels valid"
+
+
+class TooManyBadError(UserError):
+    """More samples are bad than may be left out."""
 
 
 @dataclass
@@ -34,13 +73,8 @@ class Packer:
         dataset: what to pack.
         layout: whose tars to write.
         codec: how depth is stored; None: as suits its space.
-        max_bad: the share of samples that may be bad; one always may, unless it is 0.
-
-    Attributes:
-        bad: a sentence for each sample that was left out.
-        stored: the codec that was taken.
-        extremes: the smallest and the largest valid value.
-        valid: how many pixels of the depth maps were valid, and how many there were.
+        keys: of the samples; none: made of their names.
+        first: number of the first sample, where the data set is a part of another.
 
     Raises:
         UserError: two images would have one key.
@@ -49,53 +83,64 @@ class Packer:
     dataset: Dataset
     layout: Layout = "sa1b"
     codec: str | None = None
-    max_bad: Number = 0.01
-    bad: list[str] = field(default_factory=list)
-    stored: str | None = None
-    extremes: tuple[float, float] = (np.inf, -np.inf)
-    valid: tuple[int, int] = (0, 0)
+    keys: list[str] = field(default_factory=list)
+    first: int = 0
 
     def __post_init__(self) -> None:
-        self.names = [self.dataset.key(index) for index in range(len(self.dataset))]
-        self.keys = shard_keys([Path(name) for name in self.names])
+        self.keys = self.keys or shard_keys([Path(self.dataset.key(index)) for index in range(len(self))])
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.dataset)
 
-    def samples(self) -> Iterator[Member]:
-        """The samples' keys and members, one after the other.
+    def part(self, start: int, stop: int) -> "Packer | None":
+        """A packer of the samples start to stop - 1 alone, for another process; see `Dataset.between`."""
+        dataset = self.dataset.between(start, stop)
+        keys = self.keys[start:stop]
+        return None if dataset is None else Packer(dataset, self.layout, self.codec, keys, self.first + start)
+
+    def pack(
+        self, start: int, stop: int, path: Path, allowed: int, tick: Callable[[int], object] = int
+    ) -> PackedShard:
+        """Write the samples start to stop - 1 into one tar; the same samples give the same bytes.
+
+        Args:
+            start, stop: of the samples.
+            path: of the tar, which is whole or not there.
+            allowed: how many may be bad.
+            tick: called with 1 after each sample.
 
         Raises:
-            UserError: more are bad than `max_bad` allows, or the codec does not suit a depth map.
+            TooManyBadError: more are; nothing is written.
+            UserError: the codec does not suit a depth map.
         """
-        allowed = int(np.ceil(self.max_bad * len(self)))
-        number = 0
-        self._refuse_formats(allowed)
-        for index in range(len(self)):
-            try:
-                sample = self._encoded(index, number)
-            except BadSample as error:
-                self.bad.append(str(error))
-                if len(self.bad) > allowed:
-                    counted = f"{len(self.bad)} of {len(self)} samples are bad, and max_bad allows {allowed}"
-                    raise UserError(f"{counted}: {error}") from error
-                continue
-            number += 1
-            yield sample
+        bad: list[str] = []
+        shard = PackedShard()
 
-    def summary(self) -> str:
-        """What the depth maps held, once they are packed; empty without."""
-        if not self.valid[1]:
-            return ""
-        low, high = self.extremes
-        share = self.valid[0] / self.valid[1]
-        return (
-            f"{self.dataset.space} from {low:.4g} to {high:.4g} in {self.stored}, {share:.1%} of pixels valid"
-        )
+        def good() -> Iterator[Member]:
+            nonlocal shard
+            for index in range(start, stop):
+                tick(1)
+                try:
+                    member, facts = self._encoded(index)
+                except BadSample as error:
+                    bad.append(str(error))
+                    if len(bad) > allowed:
+                        raise TooManyBadError(str(error)) from error
+                    continue
+                shard += facts
+                yield member
 
-    def _refuse_formats(self, allowed: int) -> None:
-        """Say at once that many images are of formats that cannot be read."""
-        strange = [Path(name) for name in self.names if is_image_of_other_format(Path(name).name)]
+        write_tar(good(), path)
+        return replace(shard, bad=bad)
+
+    def refuse_formats(self, allowed: int) -> None:
+        """Say at once that many images are of formats that cannot be read.
+
+        Raises:
+            UserError: they are.
+        """
+        names = [Path(self.dataset.key(index)) for index in range(len(self))]
+        strange = [path for path in names if is_image_of_other_format(path.name)]
         if len(strange) > allowed:
             counts = Counter(path.suffix for path in strange)
             told = " and ".join(f"{count} {suffix}" for suffix, count in counts.items())
@@ -104,12 +149,12 @@ class Packer:
                 "convert them to JPEG, PNG or WebP, or name the others, as in 'photos/*.jpg'"
             )
 
-    def _encoded(self, index: int, number: int) -> Member:
-        """One sample; `number` counts the good ones before it."""
+    def _encoded(self, index: int) -> tuple[Member, PackedShard]:
+        """One sample, and what its depth map holds."""
         sample = self.dataset.sample(index)  # a file is stored as it is, but only if it can be decoded
         name, data = self.dataset.image_file(index)
         members = {"png": encode_png(sample.image)} if data is None else {image_format(data, name): data}
-        file, key = Path(name).name, self.keys[index]
+        file, key, number = Path(name).name, self.keys[index], self.first + index
         height, width = sample.image.shape[:2]
         camera = sample.intrinsics
         known = {} if camera is None else {"intrinsics": [float(camera[at]) for at in FOUR]}
@@ -117,17 +162,18 @@ class Packer:
             members["txt"] = b""
             about = {"key": f"{number:09d}", "width": width, "height": height, "status": "success"}
             record = {**about, "source": file, **known}
-            return f"{number:09d}", {**members, "json": json.dumps(record).encode()}
+            return (f"{number:09d}", {**members, "json": json.dumps(record).encode()}), PackedShard(1)
         if self.layout == "sa1b":
             about = {"image_id": number, "width": width, "height": height, "file_name": file}
             record = {"image": about, "annotations": [], **known}
-            return key, {**members, "json": json.dumps(record).encode()}
-        return key, {**members, **self._label(index, sample, key)}
+            return (key, {**members, "json": json.dumps(record).encode()}), PackedShard(1)
+        label, facts = self._label(index, sample, key)
+        return (key, {**members, **label}), facts
 
-    def _label(self, index: int, sample: Sample, key: str) -> dict[str, bytes]:
+    def _label(self, index: int, sample: Sample, key: str) -> tuple[dict[str, bytes], PackedShard]:
         depth, mask = sample.depth, sample.mask
         if depth is None or mask is None:
-            raise BadSample(f"{self.names[index]} has no depth")
+            raise BadSample(f"{self.dataset.key(index)} has no depth")
         if not (mask & np.isfinite(depth)).any():
             raise BadSample(f"{self.dataset.truth_name(index)} has no valid pixel")
         named = Sample(key, sample.image, depth, mask, sample.intrinsics, sample.space)
@@ -136,14 +182,9 @@ class Packer:
         except LossyError as error:
             advice = self.dataset.advice(index, error.extreme)
             raise UserError(f"{self.dataset.truth_name(index)}, {error}: {advice}") from error
-        self._note(json.loads(members["json"])["depth"], mask)
-        return members
-
-    def _note(self, meta: dict[str, Any], mask: MaskArray) -> None:
-        self.stored = meta["codec"]
+        meta = json.loads(members["json"])["depth"]
         low, high = meta["range"]
-        self.extremes = min(low, self.extremes[0]), max(high, self.extremes[1])
-        self.valid = self.valid[0] + int(mask.sum()), self.valid[1] + mask.size
+        return members, PackedShard(1, [], meta["codec"], (low, high), (int(mask.sum()), mask.size))
 
 
 FOUR = ((0, 0), (1, 1), (0, 2), (1, 2))  # where fx, fy, cx and cy stand in a camera's matrix

@@ -4,12 +4,12 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from depthkd import datasets
+from depthkd.batch import METRIC_DEPTH
 from depthkd.datasets.dataset import Dataset, dataset_class, named_dataset
 from depthkd.datasets.folder import FolderDataset, read_intrinsics
 from depthkd.datasets.packing import Packer
@@ -312,7 +312,6 @@ def test_a_data_set_of_ones_own_needs_two_methods(tmp_path: Path) -> None:
             depth = np.linspace(1, 2 + index, 80, dtype=np.float32).reshape(8, 10)
             return Sample(self.key(index), np.zeros((8, 10, 3), np.uint8), depth, depth > 0, space=self.space)
 
-    packer = Packer(Ramps(), "labelled")
-    members: list[Any] = list(packer.samples())
-    assert [key for key, _ in members] == ["ramps_000000", "ramps_000001"]
-    assert packer.summary() == "metric depth from 1 to 3 in log16, 100.0% of pixels valid"
+    shard = Packer(Ramps(), "labelled").pack(0, 2, tmp_path / "a.tar", 0)
+    assert list(index_tar(tmp_path / "a.tar").keys) == ["ramps_000000", "ramps_000001"]
+    assert shard.summary(METRIC_DEPTH) == "metric depth from 1 to 3 in log16, 100.0% of pixels valid"

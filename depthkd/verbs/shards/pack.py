@@ -7,14 +7,12 @@ from inspect import signature
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from depthkd.datasets.dataset import Dataset, ListedDataset, named_dataset
 from depthkd.datasets.folder import FolderDataset
+from depthkd.datasets.packed_shards import Packing, pack_shards
 from depthkd.datasets.packing import Layout, Packer
 from depthkd.errors import UserError
 from depthkd.formats.depth import CODECS, Number
-from depthkd.formats.writing import write_shards
 from depthkd.in_use import InUse
 from depthkd.parsing import numbers
 from depthkd.paths import user_path
@@ -49,9 +47,10 @@ def pack(
     dataset: str | Dataset | None = None,
     root: str | None = None,
     split: str | None = None,
+    workers: int | None = None,
 ) -> Packed:
     """Write a data set, or images with their depth or without, into tar shards; images that are files of
-    their own are copied as they are.
+    their own are copied as they are. After an interruption the same command goes on where it was.
 
     Args:
         images: files, folders (not their subfolders), patterns such as 'photos/*.jpg', 'photos/**' or
@@ -79,6 +78,7 @@ def pack(
             which scikit-image carries; or the class of one.
         root: the folder, tar or zip with the data set.
         split: of the data set, such as train; or a file with a list of its samples.
+        workers: how many processes pack; by default as many as there are processors.
 
     Raises:
         UserError, MissingFileError, ExistingFileError: one sentence on what does not fit.
@@ -104,21 +104,23 @@ def pack(
     layout: Layout = format or ("sa1b" if found.space is None else "labelled")
     if (layout == "labelled") != (found.space is not None):
         raise UserError("--format labelled needs depth, and the others have none; leave --format out")
-    packer = Packer(found, layout, codec, max_bad)
-    _check_missing(found, len(packer) * max_bad)
-    progress = tqdm(packer.samples(), total=len(packer), desc="pack", unit="sample", disable=None)
+    packer = Packer(found, layout, codec)
+    _check_missing(found, len(found) * max_bad)
     pattern = user_path(out)
+    settings = {
+        "layout": layout, "codec": codec, "dataset": type(found).__qualname__, "depth": depth, "space": space,
+        "scale": scale, "offset": offset, "invalid": invalid, "intrinsics": intrinsics,
+        "max_depth": max_depth, "pair": pair, "root": root, "split": split,
+    }  # fmt: skip
+    packing = Packing(packer, str(pattern), samples_per_shard, max_bad, settings)
     writing = f"{pattern} is being packed by {{who}}: wait for it, or choose another --out"
     with InUse(pattern.with_name(f".{pattern.name}.in_use"), writing, pattern):
-        paths = write_shards(iter(progress), str(pattern), samples_per_shard, overwrite)
-    samples = len(packer) - len(packer.bad)
-    if not samples:
-        raise UserError(f"none of {len(packer)} samples can be used: {packer.bad[0]}")
-    print(f"{samples} samples, {len(paths)} tars: {paths[0]} first")
-    if packer.summary():
-        print(packer.summary())
-    print_bad(packer.bad, len(packer))
-    return Packed(paths, samples, packer.bad)
+        paths, shard = pack_shards(packing, overwrite, workers)
+    print(f"{shard.samples} samples, {len(paths)} tars: {paths[0]} first")
+    if shard.summary(found.space):
+        print(shard.summary(found.space))
+    print_bad(shard.bad, len(found))
+    return Packed(paths, shard.samples, shard.bad)
 
 
 def _refuse_given(**options: object) -> None:
