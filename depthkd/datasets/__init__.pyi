@@ -1,3 +1,4 @@
+from .blendedmvs import BlendedMVS as BlendedMVS
 from .booster import Booster as Booster
 from .da2k import DA2K as DA2K
 from .dataset import Dataset as Dataset
@@ -20,5 +21,7 @@ from .scannet import ScanNet as ScanNet
 from .scenes import Scenes as Scenes
 from .sintel import Sintel as Sintel
 from .spring import Spring as Spring
+from .tartanair import TartanAir as TartanAir
+from .tum_rgbd import TUMRGBD as TUMRGBD
 from .unrealstereo4k import UnrealStereo4K as UnrealStereo4K
 from .virtual_kitti_2 import VirtualKITTI2 as VirtualKITTI2

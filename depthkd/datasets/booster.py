@@ -71,11 +71,9 @@ class Booster(DepthDataset):
         Raises:
             MissingFileError: the root holds no images with disparity.
         """
-        found = [(name, match) for name in self.archive.names() if (match := IMAGE.fullmatch(name))]
-        lines = [f"{n} {m['scene']}disp_{m['camera']}.npy {m['scene']}{CALIBRATION}" for n, m in found]
-        if not lines:
-            raise self.nothing_here("images")
-        return lines
+        return self.lines_like(
+            IMAGE, lambda m: (f"{m['scene']}disp_{m['camera']}.npy", f"{m['scene']}{CALIBRATION}")
+        )
 
     def image_file(self, index: int) -> tuple[str, bytes | None]:
         """See `Dataset.image_file`."""

@@ -5,12 +5,13 @@ benchmarks, `depthkd test --root` and the zero-shot guard all read a data set th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from importlib.resources import files
 from math import inf
 from pathlib import Path, PurePosixPath
+from re import Match, Pattern
 from typing import ClassVar
 
 import numpy as np
@@ -175,6 +176,21 @@ class ListedDataset(Dataset):
         assert name is not None
         return shipped_split(name)
 
+    def lines_like(self, image: Pattern[str], partners: Callable[[Match[str]], Sequence[str]]) -> list[str]:
+        """A line for each file of the root whose path is an image's, with the files that go with it.
+
+        Args:
+            image: what an image's whole path looks like.
+            partners: paths of its other files.
+
+        Raises:
+            MissingFileError: the root holds no image.
+        """
+        found = [match for name in self.archive.names() if (match := image.fullmatch(name))]
+        if not found:
+            raise self.nothing_here("images")
+        return [" ".join([match[0], *partners(match)]) for match in found]
+
     def _from_file(self, path: Path) -> list[str]:
         if not path.is_file():
             known = f"its splits are {', '.join(self.splits)}" if self.splits else "it has no named splits"
@@ -265,7 +281,8 @@ class ListedDataset(Dataset):
 
 
 class DepthDataset(ListedDataset):
-    """A `ListedDataset` of images with metric depth: a subclass decodes the files of one line.
+    """A `ListedDataset` of images with depth, metric unless it says so: a subclass decodes the files of one
+    line.
 
     Args:
         root, split: see `ListedDataset`.
@@ -280,7 +297,7 @@ class DepthDataset(ListedDataset):
             raise BadSample(
                 f"data set '{self.name}': {line[0]} has {image.shape[:2]} pixels, but its truth {mask.shape}"
             )
-        return Sample(line[0], image, depth, mask, self.intrinsics(line), METRIC_DEPTH)
+        return Sample(line[0], image, depth, mask, self.intrinsics(line), self.space)
 
     def numbers(self, line: list[str], first: int, end: int) -> list[float]:
         """Words of a line that are numbers above 0: of cameras.

@@ -51,6 +51,31 @@ def read_raw_float32(data: bytes, height: int, width: int, name: str) -> tuple[D
     return measured(np.frombuffer(data, "<f4").reshape(height, width))
 
 
+def read_pfm(data: bytes, name: str) -> np.ndarray:
+    """The numbers, [height, width], of a one-channel PFM: rows from the bottom up, in the byte order that the
+    sign of its third word tells.
+
+    Raises:
+        BadSample: it is no such file, or is truncated.
+    """
+    words = data.split(maxsplit=4)[:4]
+    try:
+        width, height, scale = int(words[1]), int(words[2]), float(words[3])
+    except (IndexError, ValueError) as error:
+        raise BadSample(
+            f"{name} is not a PFM file: its header would be 'Pf', width, height, scale"
+        ) from error
+    if words[0] != b"Pf" or min(width, height) < 1 or width * height > MAX_PIXELS or not scale:
+        raise BadSample(
+            f"{name} is not a PFM file of one channel: it says {b' '.join(words).decode('latin-1')}"
+        )
+    size = 4 * width * height
+    if len(data) < size + len(b" ".join(words)) + 1:
+        raise BadSample(f"{name} is cut off: {width} x {height} numbers of float32 take {size} bytes")
+    numbers = np.frombuffer(data[-size:], "<f4" if scale < 0 else ">f4").reshape(height, width)
+    return np.ascontiguousarray(numbers[::-1], np.float32)
+
+
 def read_dpt(data: bytes, name: str) -> tuple[DepthArray, MaskArray]:
     """MPI Sintel's .dpt: a magic number, width, height, and float32 meters.
 
