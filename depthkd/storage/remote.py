@@ -19,6 +19,7 @@ SCHEMES = {
     "hf": "huggingface_hub",
 }
 """Schemes that are read, and the package that reads each."""
+TAGS = ("ETag", "etag", "generation", "blob_id")  # what http, S3, Google and the hub call a file's version
 ATTEMPTS = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds between attempts, doubled from one to the next
 PATIENCE = 20.0  # seconds without an answer, for a small piece
@@ -95,9 +96,7 @@ def version_of(url: str) -> Version:
     told = _patiently(url, lambda: _call(url, "info", PATIENCE))
     if told.get("size") is None:
         raise UserError(f"{shown(url)}: its server does not say how large it is, so that it cannot be read")
-    tag = next(
-        (str(told[name]) for name in ("ETag", "etag", "generation", "commit_hash") if told.get(name)), ""
-    )
+    tag = next((str(told[name]) for name in TAGS if told.get(name)), "")
     tag = tag or str(told.get("Last-Modified") or told.get("LastModified") or told.get("mtime") or "")
     return Version(int(told["size"]), tag)
 

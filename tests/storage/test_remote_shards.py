@@ -55,6 +55,14 @@ def assert_same(found: list[Sample], expected: list[Sample]) -> None:
         assert one.depth is not None and other.depth is not None and np.array_equal(one.depth, other.depth)
 
 
+def batches(source: OpenSource, processes: int) -> list[list[str]]:
+    """The keys of the first batches, as a loader with worker processes reads them."""
+    loader = StreamLoader(
+        lambda start: StreamBatches({"photos": source}, 4, start=start), lambda: 0, lambda _: None, processes
+    )
+    return [batch["photos"].keys for batch in islice(iter(loader), 9)]
+
+
 def local(folder: Path) -> OpenSource:
     return ShardSource(f"{folder}/{SHARDS}", labelled=True).open("photos", 0)
 
@@ -102,15 +110,6 @@ def test_every_read_outlives_every_fault(
 def test_worker_processes_read_for_themselves(server: FaultyServer, folder: Path, workers: int) -> None:
     opened = far(server)
     samples(opened, 2)  # a file system of this process, which a fork must not take over
-
-    def batches(source: OpenSource, processes: int) -> list[list[str]]:
-        loader = StreamLoader(
-            lambda start: StreamBatches({"photos": source}, 4, start=start),
-            lambda: 0,
-            lambda _: None,
-            processes,
-        )
-        return [batch["photos"].keys for batch in islice(iter(loader), 6)]
 
     assert batches(opened, workers) == batches(local(folder), 0)
 
@@ -188,15 +187,6 @@ def test_what_is_read_ahead_is_the_same_stream(
     server: FaultyServer, folder: Path, tmp_path: Path, access: str, workers: int
 ) -> None:
     opened = ShardSource(f"{server.url}/{SHARDS}", labelled=True, access=access).open("photos", 0)
-
-    def batches(source: OpenSource, processes: int) -> list[list[str]]:
-        loader = StreamLoader(
-            lambda start: StreamBatches({"photos": source}, 4, start=start),
-            lambda: 0,
-            lambda _: None,
-            processes,
-        )
-        return [batch["photos"].keys for batch in islice(iter(loader), 9)]
 
     assert batches(opened, workers) == batches(local(folder), 0)
     if access == "cache":
