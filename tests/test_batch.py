@@ -11,6 +11,7 @@ from depthkd.batch import (
     Batch,
     DepthSpace,
     Quantity,
+    Skipped,
 )
 
 
@@ -72,7 +73,7 @@ def test_moving_a_batch_moves_every_tensor_and_keeps_the_rest() -> None:
         positions=[7, 9],
         windows=torch.zeros(2, 1, 3, 4, 4, dtype=torch.uint8),
         boxes=torch.zeros(2, 1, 4),
-        skipped=["sample c: no image"],
+        skipped=[Skipped("image", "sample c: no image")],
     )
     moved = batch.to("meta")
     for name in ("image", "depth", "mask", "intrinsics", "windows", "boxes"):
