@@ -151,6 +151,8 @@ class CrossContext(Method):
         self.encoder: FrozenNetwork[FeatureModel] | None = None
         self.feature_projection: nn.Linear | None = None
 
+    labels_crops = True
+
     def setup(self, stage: str) -> None:
         """Build the teachers, see that they and the student speak of the same quantity, and join their
         features."""

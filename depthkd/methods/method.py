@@ -56,6 +56,7 @@ class Method(LightningModule):
     """
 
     tests_average = True  # whether a moving average, where there is one, is what tests and exports see
+    labels_crops = False  # whether its teachers label crops, which labels of whole images cannot replace
 
     def __init__(
         self,
@@ -199,13 +200,28 @@ class Method(LightningModule):
     # Training
 
     def setup(self, stage: str) -> None:
-        """Build the teachers, on the device, when training starts and not before."""
+        """Build the teachers, on the device, when training starts and not before.
+
+        Raises:
+            UserError: a source has labels of whole images, and this method `labels_crops`.
+        """
+        if stage == "fit" and self.labels_crops:
+            self._refuse_labels()
         if stage == "fit" and not self.teachers:
             device = self.trainer.strategy.root_device
             half = HALF.get(str(self.trainer.precision))
             self.teachers = {
                 name: Frozen(make, device, autocast=half) for name, make in self.teacher_factories.items()
             }
+
+    def _refuse_labels(self) -> None:
+        sources = getattr(getattr(self._trainer, "datamodule", None), "train", {})
+        named = [name for name, source in sources.items() if getattr(source, "labels", None) is not None]
+        if named:
+            raise UserError(
+                f"data.train.{named[0]}.labels: {type(self).__name__} asks its teacher about every crop, "
+                "which labels of whole images cannot answer: leave them out"
+            )
 
     def on_fit_start(self) -> None:
         """Hub checkpoints come in eval mode; a student learns in training mode, and at a size of the data."""

@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DISPARITY, Batch
+from depthkd.data.stream import ShardSource
+from depthkd.errors import UserError
 from depthkd.losses.disagreement import agreement_weighted_mean
 from depthkd.methods.distill_any_depth import (
     AssistantGuided,
@@ -55,6 +58,14 @@ def guided(student: DepthModel, teachers: dict[str, DepthModel], **options: Any)
     method.teachers = {name: Frozen(make) for name, make in factories.items()}
     method.setup("fit")
     return method
+
+
+def test_labels_of_whole_images_are_refused() -> None:
+    method = guided(Featured(), {"primary": Featured()}, strategy="select")
+    trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(train={"photos": ShardSource("x", labels="y")}))
+    method._trainer = trainer
+    with pytest.raises(UserError, match=r"^data\.train\.photos\.labels: AssistantGuided asks its teacher"):
+        method.setup("fit")
 
 
 def _itself(model: DepthModel) -> DepthModel:
