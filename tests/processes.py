@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +54,22 @@ def _child(arguments: list[str], folder: str, environment: dict[str, str], log: 
     sys.exit(main(arguments))
 
 
-def run(arguments: list[str], folder: Path, ranks: int = 1, timeout: float = 120.0) -> tuple[list[int], str]:
-    """`depthkd ARGUMENTS` in `folder`, once a rank; the exit codes (-9: killed) and what rank 0 printed."""
+def run(
+    arguments: list[str],
+    folder: Path,
+    ranks: int = 1,
+    timeout: float = 120.0,
+    more: Mapping[str, str] | None = None,
+) -> tuple[list[int], str]:
+    """`depthkd ARGUMENTS` in `folder`, once a rank, with `more` environment variables; the exit codes (-9:
+    killed) and what rank 0 printed."""
     port = str(free_port())
     processes, logs = [], []
     for rank in range(ranks):
         log = folder / f"log-{len(list(folder.glob('log-*')))}.txt"
         log.touch()
         logs.append(log)
-        environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **(more or {})}
         if ranks > 1:
             environment |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         process = CONTEXT.Process(target=_child, args=(arguments, str(folder), environment, str(log)))

@@ -5,14 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from depthkd.cli import main
 from depthkd.data.stream import OpenSource, ShardSource
 from depthkd.errors import UserError
+from depthkd.runs.folder import read_checkpoint
 from depthkd.storage import remote
 from tests.data.shards import write_shards
+from tests.processes import run
 from tests.storage.server import FAULTS, FaultyServer, serving
 from tests.storage.test_remote_shards import assert_same, samples
+from tests.test_resume import assert_same as assert_same_state
+from tests.test_resume import configured
 
 URLS = "s3://bucket/data/s_{00..02}.tar"
 
@@ -111,3 +116,50 @@ def test_what_is_not_there_or_has_changed_is_said(
             samples(opened)
     finally:
         bucket.put_file(str(folder / "s_00.tar"), "bucket/data/s_00.tar")
+
+
+@pytest.mark.parametrize("access", [pytest.param("range", marks=pytest.mark.long), "cache"])
+def test_a_run_from_a_bucket_resumes_bitwise_with_a_cold_cache(
+    moto: int, folder: Path, tmp_path: Path, access: str
+) -> None:
+    (tmp_path / "local").mkdir()
+    beside = {"urls": write_shards(tmp_path / "local", [6, 7]), "share": 0.5}
+    transform = yaml.safe_load(configured(folder, tmp_path).read_text())["data"]["train"]["photos"][
+        "transform"
+    ]
+
+    def config(name: str, urls: str) -> str:
+        tree = yaml.safe_load(configured(folder, tmp_path).read_text())
+        tree["data"]["train"] = {
+            "bucket": {"urls": urls, "share": 0.5, "transform": transform, "access": access},
+            "local": {**beside, "transform": transform},
+        }
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(tree))
+        return str(tmp_path / f"{name}.yaml")
+
+    here, there = config("here", f"{folder}/s_{{00..02}}.tar"), config("there", URLS)
+    aws = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    aws["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{moto}"
+    kill = ["--trainer.callbacks+", "tests.processes.KillAfter", "--trainer.callbacks.batches", "11"]
+    whole, output = run(["fit", "--config", here, "--run", "whole"], tmp_path)
+    assert whole == [0], output
+    killed, output = run(
+        ["fit", "--config", there, "--run", "parts", "--data.workers", "1", *kill],
+        tmp_path,
+        more={**aws, "DEPTHKD_CACHE": str(tmp_path / "first")},
+    )
+    assert killed == [-9], output
+    resumed, output = run(
+        ["fit", "--config", there, "--run", "parts", "--ckpt_path", "last"],
+        tmp_path,
+        more={**aws, "DEPTHKD_CACHE": str(tmp_path / "second")},
+    )
+    assert resumed == [0], output
+    one, two = (read_checkpoint(tmp_path / f"{name}/checkpoints/last.ckpt") for name in ("whole", "parts"))
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "ShardDataModule"):
+        assert_same_state(one[part], two[part], part)
+    assert (tmp_path / "second/shards").exists() == (access == "cache")
