@@ -94,7 +94,7 @@ class BadSampleCheck(Callback):
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+        data = _data(trainer)
         good, bad, new = data.bad.take()
         self._list(trainer, new)
         good, bad = self._vote(good, bad)
@@ -115,7 +115,7 @@ class BadSampleCheck(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say how many were bad, by kind."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = _data(trainer)
         self._list(trainer, data.bad.take()[2])
         kinds = data.bad.kinds
         if kinds:
@@ -141,3 +141,8 @@ class BadSampleCheck(Callback):
 
     def _where(self, trainer: Trainer) -> str:
         return "" if writes_nothing(trainer) else f"; {Run(trainer.default_root_dir).bad_samples} lists them"
+
+
+def _data(trainer: Any) -> Any:
+    """The datamodule, which Lightning sets without declaring it."""
+    return trainer.datamodule

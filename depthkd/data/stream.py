@@ -67,7 +67,7 @@ class ShardSource:
         cache: folder for the shards' indexes; None: beside the shards, where that can be written.
         max_bad_shards: how many shards may be broken or missing; those are named and left out.
         access: how shards on other machines are read: "range", each sample by a request of its own, or
-            "cache", as whole copies on this machine, with ranges until a copy is there.
+            "cache", as whole copies on this machine, with ranges until a copy is there; labels by ranges.
         cache_limit: gigabytes of all copies, which lie in `shards` of the cache folder; the one that was used
             longest ago makes room.
     """
@@ -151,7 +151,8 @@ class OpenSource:
         self.paths, self.digests = shards.paths, shards.digests
         self.order = ShardOrder(shards.counts, source.shuffle_window, self._seed)
         self._indexes: Recent[int, TarIndex] = Recent(2 * source.shuffle_window)
-        self._remote = any(is_remote(path) for path in self.paths)
+        labels = () if self._labels is None else self._labels.paths
+        self._remote = any(is_remote(path) for path in (*self.paths, *labels))
         self._members: Ahead[int, Members] = Ahead(READERS)
         self._fetches: Ahead[tuple[int, int], None] = Ahead(FETCHERS)
         folder = source.cache or cache_folder()

@@ -20,7 +20,7 @@ from depthkd.datasets.packing import PackedShard, Packer, TooManyBadError
 from depthkd.errors import ExistingFileError, UserError
 from depthkd.formats.depth import Number
 from depthkd.formats.index_files import SUFFIX
-from depthkd.formats.shard_set import read_manifest, write_manifest
+from depthkd.formats.shard_set import add_to_manifests, facts_of
 from depthkd.formats.tar import index_tar
 from depthkd.formats.tar_index import ShardFacts
 from depthkd.formats.whole_files import write_whole, writing
@@ -28,6 +28,7 @@ from depthkd.formats.writing import existing_shards, is_numbered, numbered
 from depthkd.processes import finished, pool
 
 SETTINGS, MOVES = "settings.json", "moves.json"
+PLAIN = (str, int, float, Path)  # arguments of a data set that tell it from another of its class
 FEW = 512  # samples, for which processes take longer to start than to pack
 
 _packer: Packer | None = None
@@ -79,10 +80,20 @@ class Packing:
     def digest(self) -> str:
         """What the tars depend on: with the same one, a shard that is whole is the right one."""
         names = "\n".join(self.packer.keys)
+        dataset = {
+            name: value for name, value in vars(self.packer.dataset).items() if isinstance(value, PLAIN)
+        }
         told = json.dumps(
-            [dict(self.settings), self.samples_per_shard, self.pattern], sort_keys=True, default=str
+            [dict(self.settings), dataset, self.samples_per_shard, self.pattern], sort_keys=True, default=str
         )
         return hashlib.blake2b(f"{told}\n{names}".encode(), digest_size=16).hexdigest()
+
+    def begun(self) -> bool:
+        """Whether the folder of drafts is of this very packing."""
+        try:
+            return bool(json.loads((self.folder / SETTINGS).read_text())["digest"] == self.digest())
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def draft(self, number: int) -> Path:
         """Where a shard is before the last one is whole."""
@@ -117,7 +128,7 @@ def pack_shards(
         UserError: too many samples are bad, the codec does not suit a depth map, or a tar cannot be written.
     """
     ranges = packing.ranges()
-    if not (packing.folder / MOVES).exists():
+    if not ((packing.folder / MOVES).exists() and packing.begun()):
         existing = existing_shards(packing.pattern)
         if existing and not overwrite:
             raise ExistingFileError(
@@ -143,18 +154,13 @@ def pack_shards(
 
 def _begin(packing: Packing) -> None:
     """Make the folder of drafts; what another call has left there is removed."""
-    record, digest = packing.folder / SETTINGS, packing.digest()
-    try:
-        known = json.loads(record.read_text())["digest"]
-    except (OSError, ValueError, KeyError, TypeError):
-        known = None
-    if known == digest:
+    if packing.begun():
         return
     with writing(packing.folder):
         if packing.folder.exists():
             shutil.rmtree(packing.folder)
         packing.folder.mkdir(parents=True)
-    write_whole(record, json.dumps({"digest": digest}))
+    write_whole(packing.folder / SETTINGS, json.dumps({"digest": packing.digest()}))
 
 
 def _packed(packing: Packing, ranges: list[tuple[int, int]], workers: int | None) -> dict[int, PackedShard]:
@@ -259,12 +265,7 @@ def _named(packing: Packing, whole: list[int]) -> list[Path]:
         for path in set(existing_shards(packing.pattern)) - set(paths):
             path.unlink()
             path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
-    folder = paths[0].parent
-    known = {name: facts for name, facts in read_manifest(str(paths[0])).items() if (folder / name).exists()}
-    for path in paths:
-        index = index_tar(path, images=False)
-        known[path.name] = ShardFacts(index.file.stamp, index.pictured, index.digest)
-    with suppress(UserError):
-        write_manifest(str(folder), known)
+    known = {str(path): facts_of(str(path)) for path in paths}
+    add_to_manifests({path: facts for path, facts in known.items() if isinstance(facts, ShardFacts)})
     shutil.rmtree(packing.folder)
     return paths

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ MANIFEST = "depthkd-shards.json"  # about the tars of a folder
 VERSION = 1  # of its layout
 THREADS = 16  # which wait for the file system, mostly
 PATIENCE = 2  # seconds before progress is shown
+MANY = 64  # shards, which take longer than a few seconds to index
 
 Facts = TypeVar("Facts")
 Manifest = dict[str, ShardFacts]
@@ -77,7 +79,8 @@ def survey(
         else:
             _keep(i, facts, found, bad, max_bad)
     if unknown:
-        log.info("indexing %d of %d shards; `depthkd shards index` does it ahead", len(unknown), len(paths))
+        if len(unknown) > MANY:
+            log.warning("indexing %d shards, once; `depthkd shards index` does it ahead", len(unknown))
         first = len(unknown) * turn[0] // turn[1]
         order = unknown[first:] + unknown[:first]
         indexed = _each(partial(facts_of, cache=cache, images=images), [paths[i] for i in order])
@@ -144,6 +147,22 @@ def write_manifest(folder: str, shards: Manifest, cache: Path | None = None) -> 
     with whole_file(last, several_writers=True) as file:
         file.write(text.encode())
     return last
+
+
+def add_to_manifests(found: Mapping[str, ShardFacts], cache: Path | None = None) -> None:
+    """Write what is known of some shards into the manifests of their folders; those that are gone leave them.
+
+    Raises:
+        UserError: a manifest cannot be written.
+    """
+    folders: dict[str, list[str]] = defaultdict(list)
+    for path in found:
+        folders[folder_of(path)].append(path)
+    for folder, paths in folders.items():
+        known = read_manifest(paths[0], cache)
+        if not is_remote(folder):
+            known = {name: facts for name, facts in known.items() if (Path(folder) / name).exists()}
+        write_manifest(folder, known | {name_of(path): found[path] for path in paths}, cache)
 
 
 def manifest_places(folder: str, cache: Path | None) -> list[Path]:

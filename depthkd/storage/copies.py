@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from depthkd.errors import MissingFileError, UserError
-from depthkd.storage.files import LocalFile, Part, RemoteFile, Stamp, StoredFile
+from depthkd.storage.files import GoneError, LocalFile, Part, RemoteFile, Stamp, StoredFile
 from depthkd.storage.remote import WholeFileError, pieces
 
 GIGABYTE = 10**9
@@ -148,7 +148,10 @@ class CopiedFile(StoredFile):
 def _read(copy: LocalFile, parts: Sequence[Part]) -> list[bytes]:
     """Without keeping the copy open: what makes room must make it at once."""
     with copy.opened() as descriptor:
-        return [os.pread(descriptor, size, offset) for offset, size in parts]
+        found = [os.pread(descriptor, size, offset) for offset, size in parts]
+    if [len(data) for data in found] != [size for _, size in parts]:
+        raise GoneError(f"is cut short in its copy {copy.name}; remove that")
+    return found
 
 
 @contextmanager

@@ -166,7 +166,8 @@ def _whole(url: str, version: Version) -> Iterator[tuple[int, bytes]]:
         nonlocal answer, offset
         try:
             if answer is None:
-                answer, offset = sync(system.loop, _http_get, system, url, {}, timeout=PATIENCE), 0
+                headers = _if_match(version.tag)
+                answer, offset = sync(system.loop, _http_get, system, url, headers, timeout=PATIENCE), 0
             data: bytes = sync(system.loop, answer.content.read, PIECE, timeout=PATIENCE + PIECE / SLOWEST)
             if not data:
                 raise ConnectionError(f"{offset} of {version.size} bytes came")
@@ -222,13 +223,16 @@ def _call(url: str, what: str, limit: float, start: int = 0, end: int = 0, tag: 
         system.invalidate_cache()  # or a file that has changed would look as it did
         return sync(system.loop, system._info, url, timeout=limit)
     scheme = url.partition("://")[0].lower()
-    strong = tag.startswith('"')  # an ETag that holds for every byte, not a weak one or a date
-    if scheme == "s3" and strong:
+    if scheme == "s3" and _if_match(tag):
         return sync(system.loop, _s3_range, system, url, start, end, tag, timeout=limit)
     if scheme.startswith("http"):
-        headers = {"If-Match": tag} if strong else {}
-        return sync(system.loop, _http_range, system, url, start, end, headers, timeout=limit)
+        return sync(system.loop, _http_range, system, url, start, end, _if_match(tag), timeout=limit)
     return sync(system.loop, system._cat_file, url, start=start, end=end, timeout=limit)
+
+
+def _if_match(tag: str) -> dict[str, str]:
+    """The header with which a server refuses another content; none without an ETag for every byte."""
+    return {"If-Match": tag} if tag.startswith('"') else {}
 
 
 async def _http_get(system: Any, url: str, headers: dict[str, str]) -> Any:

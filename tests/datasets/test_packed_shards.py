@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from depthkd.datasets.dataset import Dataset
-from depthkd.datasets.packed_shards import SETTINGS
+from depthkd.datasets.packed_shards import SETTINGS, Packing
+from depthkd.datasets.packing import Packer
 from depthkd.errors import ExistingFileError, UserError
 from depthkd.formats.images import encode_jpeg, encode_png
 from depthkd.formats.sample import Sample
@@ -107,8 +108,6 @@ def test_several_processes_write_the_same_bytes(
 def test_what_is_whole_is_not_packed_again_unless_settings_change(
     photos: Path, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from depthkd.datasets.packing import Packer
-
     made: list[int] = []
     original = Packer.pack
 
@@ -150,6 +149,8 @@ def test_names_are_given_to_all_even_after_an_interruption(
         with pytest.raises(KeyboardInterrupt):
             packed(photos, tmp_path)
     assert len(tars(tmp_path)) == 2
+    with pytest.raises(ExistingFileError, match=r"s-000\.tar exists already"):
+        packed(photos, tmp_path, codec="npy")  # another packing does not go on with this one
     packed(photos, tmp_path)
     assert tars(tmp_path) == whole and not list(tmp_path.glob(".*"))
     with pytest.raises(ExistingFileError, match=r"s-000\.tar exists already"):
@@ -183,6 +184,23 @@ def test_a_data_set_that_cannot_be_sent_is_packed_here(tmp_path: Path) -> None:
 
     done = pack(dataset=Local(), out=str(tmp_path / PATTERN), samples_per_shard=2, workers=2)
     assert done.samples == 6 and len(done.paths) == 3
+
+
+def test_arguments_of_a_data_set_make_another_packing(tmp_path: Path) -> None:
+    class Sized(Dataset):
+        name = "sized"
+
+        def __init__(self, factor: int) -> None:
+            self.factor = factor
+
+        def __len__(self) -> int:
+            return 1
+
+        def sample(self, index: int) -> Sample:
+            raise AssertionError
+
+    one, other = (Packing(Packer(Sized(n)), str(tmp_path / PATTERN), EACH, 0, {}).digest() for n in (1, 2))
+    assert one != other
 
 
 def test_a_folder_of_drafts_that_says_nothing_is_made_anew(

@@ -10,7 +10,7 @@ from depthkd.errors import UserError
 from depthkd.storage import remote
 from depthkd.storage.ahead import Ahead
 from depthkd.storage.copies import CopiedFile, Copies
-from depthkd.storage.files import RemoteFile
+from depthkd.storage.files import GoneError, RemoteFile
 from tests.storage.server import FAULTS, FaultyServer, serving
 
 SIZE = 50_000
@@ -116,6 +116,15 @@ def test_ranges_serve_until_there_is_a_copy_and_after_it_has_gone(
     for path in (tmp_path / "copies").glob("*.tar"):
         path.unlink()
     assert file.read(parts) == expected and len(gets(server)) == 1
+
+
+def test_a_copy_that_was_cut_short_is_said(server: FaultyServer, tmp_path: Path) -> None:
+    file = CopiedFile(RemoteFile(f"{server.url}/1.tar"), Copies(tmp_path / "copies", 1e9))
+    file.fetch()
+    (copy,) = (tmp_path / "copies").glob("*.tar")
+    os.truncate(copy, 20_000)
+    with pytest.raises(GoneError, match=f"is cut short in its copy {copy}; remove that"):
+        file.read([(19_990, 20)])
 
 
 def test_a_server_without_ranges_is_copied(server: FaultyServer, tmp_path: Path) -> None:

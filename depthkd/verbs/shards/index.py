@@ -1,17 +1,15 @@
 """`depthkd shards index`: many tars are indexed ahead of a run, in parallel."""
 
-from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from depthkd.errors import UserError
-from depthkd.formats.shard_set import facts_of, folder_of, name_of, read_manifest, write_manifest
+from depthkd.formats.shard_set import add_to_manifests, facts_of
 from depthkd.formats.tar_index import ShardFacts
 from depthkd.paths import expand_urls, user_path
 from depthkd.processes import pool
-from depthkd.storage.remote import is_remote
 from depthkd.verbs.shards.bad import print_bad
 
 FEW = 16  # tars, for which no processes are started
@@ -33,7 +31,7 @@ def index(urls: str | list[str], workers: int = 4, cache: Path | None = None) ->
     """
     paths = expand_urls(urls)
     cache = None if cache is None else user_path(cache)
-    found: dict[str, dict[str, ShardFacts]] = defaultdict(dict)
+    found: dict[str, ShardFacts] = {}
     bad: list[str] = []
     ask = partial(facts_of, cache=cache)
     with pool(max(1, workers)) as processes:
@@ -43,14 +41,9 @@ def index(urls: str | list[str], workers: int = 4, cache: Path | None = None) ->
             if isinstance(facts, UserError):
                 bad.append(str(facts))
             else:
-                found[folder_of(path)][name_of(path)] = facts
-    one_of = {folder_of(path): path for path in paths}
-    for folder, shards in found.items():
-        known = read_manifest(one_of[folder], cache)
-        if not is_remote(folder):
-            known = {name: facts for name, facts in known.items() if (Path(folder) / name).exists()}
-        write_manifest(folder, known | shards, cache)
-    samples = sum(facts.samples for shards in found.values() for facts in shards.values())
+                found[path] = facts
+    add_to_manifests(found, cache)
+    samples = sum(facts.samples for facts in found.values())
     print(f"{samples:,} samples with an image in {len(paths) - len(bad):,} tars")
     print_bad(bad, len(paths))
     return bad
