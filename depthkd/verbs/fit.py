@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from depthkd.cluster import signals
+from depthkd.cluster.gradient_buckets import FixedBuckets
 from depthkd.cluster.precision import AnyPrecisionTrainer
 from depthkd.cluster.preemption import STATUS, Preempted, Preemption
 from depthkd.cluster.preflight import Plan, preflight
@@ -168,7 +169,7 @@ class FitCLI(LightningCLI):
         resumes = self._resumes(start)
         before = None if start is None or resumes else Run(start).folder
         callbacks = [RunStart(self.run, self.config_text, resumes), *_listed(configured.callbacks)]
-        callbacks += [Preemption(save_now), RecordTrainedOn(before), BadSampleCheck(save_now)]
+        callbacks += [Preemption(save_now), RecordTrainedOn(before), BadSampleCheck(save_now), FixedBuckets()]
         bars = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if not sys.stdout.isatty() and not bars:
             callbacks.append(ProgressLines())

@@ -52,3 +52,18 @@ class TeacherCalls(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
         Path(f"calls-{trainer.global_rank}.json").write_text(json.dumps(self.steps))
+
+
+class Samples(pl.Callback):
+    """Writes which samples each rank trains on: `samples-<rank>.jsonl`, a line each batch with its number in
+    the run and source, position and key of each sample."""
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_index: int) -> None:
+        number = trainer.datamodule._processed()
+        samples = [
+            (name, position, key)
+            for name, some in batch.items()
+            for position, key in zip(some.positions, some.keys, strict=True)
+        ]
+        with Path(f"samples-{trainer.global_rank}.jsonl").open("a") as file:
+            file.write(json.dumps([number, samples]) + "\n")
