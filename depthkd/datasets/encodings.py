@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.io.matlab import MatReadError, loadmat
 
+from depthkd.formats.depth import FLOAT32_MAX
 from depthkd.formats.images import MAX_PIXELS
 from depthkd.formats.sample import BadSample
 from depthkd.shapes import DepthArray, MaskArray
@@ -26,8 +27,8 @@ DPT_MAGIC = 202021.25  # "PIEH" read as a little-endian float32
 
 
 def measured(values: np.ndarray, mask: np.ndarray | bool = True) -> tuple[DepthArray, MaskArray]:
-    """Finite, positive numbers as depth, the others as not measured."""
-    valid = np.isfinite(values) & (values > 0) & mask
+    """Positive numbers that float32 can hold as depth, the others as not measured."""
+    valid = (values > 0) & (values <= FLOAT32_MAX) & mask
     return np.where(valid, values, 0).astype(np.float32), valid
 
 

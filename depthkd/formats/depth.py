@@ -252,10 +252,11 @@ def scaled(
     numbers: np.ndarray, scale: Number, offset: Number, invalid: Sequence[Number]
 ) -> tuple[DepthArray, MaskArray]:
     """number * scale + offset in float32, and where that is finite and the number is not in `invalid`."""
-    numbers = numbers.astype(np.float64)
-    mask = np.isfinite(numbers) & ~np.isin(numbers, np.asarray(invalid, np.float64))
-    values = np.where(mask, numbers, 0) * scale + offset
-    mask &= np.abs(values) <= FLOAT32_MAX
+    with np.errstate(invalid="ignore", over="ignore"):  # a damaged file holds any bits, signaling NaNs too
+        numbers = numbers.astype(np.float64)
+        mask = np.isfinite(numbers) & ~np.isin(numbers, np.asarray(invalid, np.float64))
+        values = np.where(mask, numbers, 0) * scale + offset
+        mask &= np.abs(values) <= FLOAT32_MAX
     return np.where(mask, values, 0).astype(np.float32), mask
 
 

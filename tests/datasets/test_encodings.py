@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from depthkd.datasets.encodings import (
+    measured,
     read_dsp5,
     read_hdf5,
     read_mat,
 )
 from depthkd.datasets.hypersim import intrinsics, read_distance
+from depthkd.formats.depth import scaled
 from depthkd.formats.sample import BadSample
 from depthkd.geometry import camera_matrix
 from tests.datasets.files import hdf5, mat
@@ -97,3 +99,10 @@ WHOLE = mat(data={"rgb": np.arange(3000)})
 def test_what_is_no_such_struct_is_a_sentence(data: bytes, sentence: str) -> None:
     with pytest.raises(BadSample, match=sentence):
         read_mat(data, "data", ("rgb", "edges", "calib"), "a.mat")
+
+
+def test_numbers_that_float32_cannot_hold_are_not_measured() -> None:
+    signaling = np.array([0x7F800001], np.uint32).view(np.float32)[0]
+    for values in (np.array([[1.5, 1e39, np.inf]]), np.array([[1.5, signaling, -1]], np.float32)):
+        for depth, mask in (measured(values), scaled(values, 1.0, 0.0, (-1,))):
+            assert depth.tolist() == [[1.5, 0, 0]] and mask.tolist() == [[True, False, False]]
