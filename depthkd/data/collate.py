@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from depthkd.batch import Batch
 from depthkd.errors import UserError
@@ -30,17 +31,15 @@ def collate(samples: Sequence[Sample], where: str) -> Batch:
     depth = _stacked([s.depth for s in samples])
     masks = [np.isfinite(s.depth) if s.mask is None and s.depth is not None else s.mask for s in samples]
     intrinsics = _stacked([s.intrinsics for s in samples])
-    windows = _stacked([s.windows for s in samples])
-    image = _stacked([s.image for s in samples])
-    assert image is not None
+    windows = [s.windows for s in samples if s.windows is not None]
     return Batch(
-        image=image.permute(0, 3, 1, 2).contiguous(),
+        image=_planes([s.image for s in samples]),
         keys=[s.key for s in samples],
         depth=depth,
         mask=None if depth is None else _stacked(masks),
         intrinsics=None if intrinsics is None else intrinsics.float(),
         space=samples[0].space,
-        windows=None if windows is None else windows.permute(0, 1, 4, 2, 3).contiguous(),
+        windows=_planes(windows) if len(windows) == len(samples) else None,
         boxes=_stacked([s.boxes for s in samples]),
         digests=[s.digest for s in samples if s.digest is not None],
         data_sets=sorted({s.data_set for s in samples if s.data_set is not None}),
@@ -54,6 +53,13 @@ def _same(samples: Sequence[Sample], facts: Sequence[str], where: str) -> None:
                 f"{where}: a batch must be alike, but '{samples[0].key}' is {facts[0]} and '{sample.key}' is "
                 f"{fact}; a transform that ends in one size, or a source of its own for each kind, would do"
             )
+
+
+def _planes(images: Sequence[np.ndarray]) -> Tensor:
+    """One tensor of images [..., height, width, 3], color by color; in shared memory in a worker process."""
+    writable = [np.require(image, requirements="W") for image in images]
+    stacked: Tensor = default_collate([torch.from_numpy(image).movedim(-1, -3) for image in writable])
+    return stacked
 
 
 def _stacked(arrays: Sequence[np.ndarray | None]) -> Tensor | None:

@@ -60,9 +60,9 @@ class ShardSource:
             samples are joined by key; then `labelled` need not be said.
         transform: what brings samples to one size.
         shuffle_window: how many shards are mixed at a time.
-        shorter_side_at_least: images may be decoded at a fraction of their size, as long as their
-            shorter side keeps this many pixels. Faster, and right where the transform shrinks the
-            whole image; not with crops that want native pixels.
+        shorter_side_at_least: JPEGs without labels may be decoded at 1/2, 1/4 or 1/8 of their size, as long
+            as their shorter side keeps this many pixels; faster. "auto": as many as the transform needs for
+            what it has drawn, so that no detail is lost. None: always at their size.
         cameras: whether samples without labels bring intrinsics in their json, where they have them.
         cache: folder for the shards' indexes; None: beside the shards, where that can be written.
         max_bad_shards: how many shards may be broken or missing; those are named and left out.
@@ -79,7 +79,7 @@ class ShardSource:
         labelled: bool = False,
         transform: Transform | None = None,
         shuffle_window: int = 16,
-        shorter_side_at_least: int | None = None,
+        shorter_side_at_least: int | Literal["auto"] | None = None,
         cache: Path | None = None,
         cameras: bool = False,
         max_bad_shards: int = 0,
@@ -251,19 +251,26 @@ class OpenSource:
     def _decode(self, shard: int, index: int, position: int, attempt: int) -> Sample:
         read = partial(self._read, shard, index)
         where, key, members, label = self._members.take(position, read) if attempt == 1 else read()
+        drawn_from = [*self._seed, 3, position, zlib.crc32(key.encode())]
+        transform, smallest = self.source.transform, self.source.shorter_side_at_least
+
+        def needed(height: int, width: int) -> int | None:
+            if transform is None:
+                return None
+            return transform.pixels_needed(height, width, np.random.default_rng(drawn_from))
+
         sample = decode_sample(
             key,
             members,
             where=where,
             labelled=self.source.labelled,
             label=label,
-            shorter_side_at_least=self.source.shorter_side_at_least,
+            shorter_side_at_least=needed if smallest == "auto" else smallest,
             cameras=self.source.cameras,
         )
-        if self.source.transform is None:
+        if transform is None:
             return sample
-        rng = np.random.default_rng([*self._seed, 3, position, zlib.crc32(key.encode())])
-        return self.source.transform(sample, rng)
+        return transform(sample, np.random.default_rng(drawn_from))
 
 
 class StreamBatches(IterableDataset[TrainingBatch]):

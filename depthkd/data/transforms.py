@@ -5,6 +5,7 @@ pixel: averaging would put surfaces into the empty space between an object and w
 and would let invalid pixels bleed into valid ones.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, Literal
@@ -26,6 +27,16 @@ class Transform(ABC):
     @property
     def output_size(self) -> tuple[int, int] | None:
         """Height and width of all images that it returns; None: it does not say."""
+        return None
+
+    def pixels_needed(self, height: int, width: int, rng: np.random.Generator) -> int | None:
+        """How many pixels the shorter side of an image may be reduced to, before the transform, without loss
+        of detail in what it makes of it; None: none can be spared.
+
+        Args:
+            height, width: of the whole image.
+            rng: in the state in which the transform will get it.
+        """
         return None
 
     @abstractmethod
@@ -52,6 +63,10 @@ class WholeImage(SizedTransform):
         self.size = _checked_size((height, width))
         self.flip = _checked_flip(flip)
 
+    def pixels_needed(self, height: int, width: int, rng: np.random.Generator) -> int | None:
+        """See `Transform.pixels_needed`."""
+        return _covering(height, width, self.size)
+
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The resized sample, mirrored with probability `flip`."""
         return _flipped(resize(sample, self.size), rng.random() < self.flip)
@@ -70,9 +85,13 @@ class ResizeCrop(SizedTransform):
         self.size = _checked_size((size, size) if isinstance(size, int) else size)
         self.flip = _checked_flip(flip)
 
+    def pixels_needed(self, height: int, width: int, rng: np.random.Generator) -> int | None:
+        """See `Transform.pixels_needed`."""
+        return _covering(height, width, self.size)
+
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The crop, of the given size."""
-        (height, width), (tall, wide) = sample.image.shape[:2], self.size
+        (height, width), (tall, wide) = sample.whole_size, self.size
         scale = max(tall / height, wide / width)
         covering = max(tall, round(height * scale)), max(wide, round(width * scale))
         top = int(rng.integers(covering[0] - tall, endpoint=True))
@@ -93,14 +112,21 @@ class SquareCrop(SizedTransform):
         self.smallest = _checked_size((smallest, smallest))[0]
         self.flip = _checked_flip(flip)
 
+    def pixels_needed(self, height: int, width: int, rng: np.random.Generator) -> int | None:
+        """See `Transform.pixels_needed`."""
+        _, _, side, _ = self._drawn(height, width, rng)
+        return math.ceil(min(height, width) * self.size[0] / side)
+
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The region at size x size."""
         top, left, side, mirrored = self.region(sample, rng)
-        return _flipped(resize(crop(sample, top, left, side, side), self.size), mirrored)
+        return _flipped(resize(_part(sample, top, left, side), self.size), mirrored)
 
     def region(self, sample: Sample, rng: np.random.Generator) -> tuple[int, int, int, bool]:
-        """Draw (top, left, side) in the image's pixels, and whether to mirror."""
-        height, width = sample.image.shape[:2]
+        """Draw (top, left, side) in the whole image's pixels, and whether to mirror."""
+        return self._drawn(*sample.whole_size, rng)
+
+    def _drawn(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, bool]:
         shorter = min(height, width)
         side = int(rng.integers(min(self.smallest, shorter), shorter, endpoint=True))
         top = int(rng.integers(height - side, endpoint=True))
@@ -163,6 +189,10 @@ class CrossContextCrop(SquareCrop):
         self.placement = placement
         self.overlap = overlap
 
+    def pixels_needed(self, height: int, width: int, rng: np.random.Generator) -> int | None:
+        """All: windows are cut at the image's own resolution."""
+        return None
+
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The region at size x size with `windows`, and with `boxes` as fractions of the region."""
         top, left, side, mirrored = self.region(sample, rng)
@@ -172,11 +202,12 @@ class CrossContextCrop(SquareCrop):
         size = self.window, self.window
         views = [resize_image(region.image[y : y + cut, x : x + cut], size) for y, x in places]
         if mirrored:
-            views = [cv2.flip(view, 1) for view in views]
+            views = [_mirrored(view) for view in views]
             places = [(y, side - cut - x) for y, x in places]
         boxes = np.array([(y, x, cut, cut) for y, x in places], dtype=np.float64) / side
         shared = _flipped(resize(region, self.size), mirrored)
-        return replace(shared, windows=np.stack(views), boxes=boxes.astype(np.float32))
+        windows = np.stack([view.transpose(2, 0, 1) for view in views]).transpose(0, 2, 3, 1)
+        return replace(shared, windows=windows, boxes=boxes.astype(np.float32))
 
     def _places(self, room: int, cut: int, rng: np.random.Generator) -> list[tuple[int, int]]:
         """Top-left corners of the windows of `cut` pixels, each coordinate in [0, room]."""
@@ -196,12 +227,28 @@ def _grid(room: int, count: int) -> list[tuple[int, int]]:
     return [(y, x) for y in steps for x in steps]
 
 
+def _covering(height: int, width: int, size: tuple[int, int]) -> int:
+    """Shorter side, in pixels, of the smallest image of this shape that is as large as `size` in both."""
+    return math.ceil(min(height, width) * max(size[0] / height, size[1] / width))
+
+
+def _part(sample: Sample, top: int, left: int, side: int) -> Sample:
+    """A square in the pixels of the whole image, also of one that was decoded at a fraction of its size."""
+    (height, width), (tall, wide) = sample.whole_size, sample.image.shape[:2]
+    if (height, width) == (tall, wide):
+        return crop(sample, top, left, side, side)
+    first = round(top * tall / height), round(left * wide / width)
+    last = round((top + side) * tall / height), round((left + side) * wide / width)
+    return crop(sample, *first, last[0] - first[0], last[1] - first[1])
+
+
 def crop(sample: Sample, top: int, left: int, height: int, width: int) -> Sample:
     """The part of the sample whose top-left pixel is at (top, left); views of its arrays."""
     rows, columns = slice(top, top + height), slice(left, left + width)
     return replace(
         sample,
         image=sample.image[rows, columns],
+        decoded_from=None,
         depth=None if sample.depth is None else sample.depth[rows, columns],
         mask=None if sample.mask is None else sample.mask[rows, columns],
         intrinsics=_moved(sample, crop_intrinsics, float(top), float(left)),
@@ -215,6 +262,7 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     return replace(
         sample,
         image=resize_image(sample.image, size),
+        decoded_from=None,
         depth=None if sample.depth is None else _nearest(sample.depth, size),
         mask=mask,
         intrinsics=_moved(sample, resize_intrinsics, tall / height, wide / width),
@@ -224,14 +272,15 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
 def resize_image(
     image: UInt8[np.ndarray, "height width 3"], size: tuple[int, int]
 ) -> UInt8[np.ndarray, "new_height new_width 3"]:
-    """Bicubic, antialiased along the axes that shrink, clipped to 0..255."""
+    """Bicubic, antialiased along the axes that shrink, clipped to 0..255; color by color in memory, as it is
+    computed and as batches want it."""
     if image.shape[:2] == size:
         return np.ascontiguousarray(image)
     # as exact as OpenCV's INTER_AREA, and in uint8 more than twice as fast
     writable = image if image.flags.writeable else image.copy()  # Pillow's are not, and torch would warn
     pixels = torch.from_numpy(writable).permute(2, 0, 1)[None]
     resized = F.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False)
-    return resized[0].permute(1, 2, 0).contiguous().numpy()
+    return resized[0].permute(1, 2, 0).numpy()
 
 
 def _nearest(array: Any, size: tuple[int, int]) -> Any:
@@ -247,11 +296,18 @@ def _flipped(sample: Sample, mirrored: bool) -> Sample:
     width = sample.image.shape[1]
     return replace(
         sample,
-        image=cv2.flip(sample.image, 1),
+        image=_mirrored(sample.image),
         depth=None if sample.depth is None else np.ascontiguousarray(sample.depth[:, ::-1]),
         mask=None if sample.mask is None else np.ascontiguousarray(sample.mask[:, ::-1]),
         intrinsics=_moved(sample, flip_intrinsics, width),
     )
+
+
+def _mirrored(image: Any) -> Any:
+    planes = image.transpose(2, 0, 1)
+    if planes.flags.c_contiguous:
+        return torch.from_numpy(planes).flip(-1).permute(1, 2, 0).numpy()
+    return cv2.flip(image, 1)
 
 
 def _moved(sample: Sample, move: Any, *arguments: Any) -> Any:

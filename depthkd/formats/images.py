@@ -19,6 +19,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from depthkd.formats.sample import BadSample
 
 MAX_PIXELS = 100_000_000  # 300 MB of RGB
+FAST_FACTORS = (8, 4, 2)  # at other parts of its size a JPEG takes longer than in whole
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 PNG = b"\x89PNG\r\n\x1a\n"
 OTHERS = {  # first bytes of what is no photograph that can be read
@@ -181,10 +182,11 @@ def _jpeg_header(data: bytes) -> tuple[int, int, str] | None:
 
 def _decode_jpeg(data: bytes, name: str, size: tuple[int, int], shorter_side_at_least: int | None) -> RGB:
     options: dict[str, Any] = {}
-    if shorter_side_at_least is not None and 2 * shorter_side_at_least <= min(size) + 1:
-        side = "min_height" if size[0] <= size[1] else "min_width"
-        # 7/8, 6/8 and 5/8 would take twice as long as the whole image
-        options = {side: shorter_side_at_least, "min_factor": 2}
+    if shorter_side_at_least is not None:
+        fits = [factor for factor in FAST_FACTORS if factor * shorter_side_at_least <= min(size) + factor - 1]
+        if fits:
+            height, width = (-(-side // fits[0]) for side in size)
+            options = {"min_height": height, "min_width": width, "min_factor": fits[0]}
     with _broken(name):
         image: RGB = simplejpeg.decode_jpeg(data, strict=True, **options)
     return image

@@ -44,7 +44,8 @@ class Sample:
     are a 3x3 matrix in pixels with the center of the top-left pixel at (0, 0). `windows` are
     further views of parts of `image`, all of one size, and `boxes` says where each lies in it:
     (top, left, height, width) as fractions of the image. `digest` tells the image's file from others,
-    and `data_set` is what papers call the public data set that it is of, where that is known.
+    and `data_set` is what papers call the public data set that it is of, where that is known. `decoded_from`
+    is the height and width of the image's file, where it was decoded at a fraction of them.
     """
 
     key: str
@@ -57,6 +58,12 @@ class Sample:
     boxes: Float32[np.ndarray, "count 4"] | None = None
     digest: int | None = None
     data_set: str | None = None
+    decoded_from: tuple[int, int] | None = None
+
+    @property
+    def whole_size(self) -> tuple[int, int]:
+        """Height and width of the image as its file has them."""
+        return self.decoded_from or (int(self.image.shape[0]), int(self.image.shape[1]))
 
 
 def read_file(path: Path) -> bytes:

@@ -12,7 +12,7 @@ image is read, and on request the intrinsics.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cv2
@@ -117,16 +117,17 @@ def decode_sample(
     members: Mapping[str, bytes],
     where: str,
     labelled: bool,
-    shorter_side_at_least: int | None = None,
+    shorter_side_at_least: int | Callable[[int, int], int | None] | None = None,
     cameras: bool = False,
     label: tuple[str, Mapping[str, bytes]] | None = None,
 ) -> Sample:
     """The sample `key` of the tar `where`, from its members (suffix -> bytes).
 
     Unlabelled, everything but the image (and the intrinsics, if `cameras`) is ignored, and a JPEG may
-    be decoded at a fraction of its size (see `decode_image`). Labelled, the image keeps its size, and depth
-    of another size is brought to it (see `_resized`). Depth and json may come from another tar: `label` is
-    its name and the members there.
+    be decoded at a fraction of its size (see `decode_image`; `shorter_side_at_least` may be a function of its
+    height and width, and then the sample's `decoded_from` says those). Labelled, the image keeps its size,
+    and depth of another size is brought to it (see `_resized`). Depth and json may come from another tar:
+    `label` is its name and the members there.
 
     Raises:
         BadSample: something is missing, broken or does not fit; the sentence names tar and key.
@@ -139,10 +140,14 @@ def decode_sample(
             expected = f"it would be one of .{', .'.join(IMAGE_SUFFIXES)}"
             raise BadSample(f"{name} has no image among {held}; {expected}")
         data, smallest = members[suffix], None if labelled else shorter_side_at_least
-        image = decode_image(data, f"{name}, its .{suffix},", shorter_side_at_least=smallest)
+        part, whole = f"{name}, its .{suffix},", None
+        if callable(smallest):
+            whole = image_size(data, part)
+            smallest = smallest(*whole)
+        image = decode_image(data, part, shorter_side_at_least=smallest)
     if not labelled:
         camera = _camera(members, name, data, image.shape[:2]) if cameras else None
-        return Sample(key, image, intrinsics=camera, digest=content_digest(data))
+        return Sample(key, image, intrinsics=camera, digest=content_digest(data), decoded_from=whole)
     if label is not None:
         where, members = label
         name = f"{where}: sample '{key}'"

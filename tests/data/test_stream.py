@@ -1,7 +1,9 @@
 from collections import Counter
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch.utils.data import DataLoader
 from depthkd.batch import METRIC_DEPTH, Batch, TrainingBatch
 from depthkd.data.stream import OpenSource, ShardSource, StreamBatches, places_per_rank
 from depthkd.data.transforms import CrossContextCrop, SquareCrop
+from depthkd.formats.images import encode_jpeg
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.shard_samples import encode_sample
 from tests.data.shards import write_shards, write_tar
@@ -227,3 +230,28 @@ def test_shares_that_do_not_divide_are_named_with_a_way_out(
 ):
     with pytest.raises(ValueError, match=sentence):
         places_per_rank(shares, batch_size, world_size)
+
+
+def test_crops_that_shrink_may_be_decoded_at_a_fraction(tmp_path: Path):
+    smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8), (192, 128))
+    write_tar(tmp_path / "a.tar", {f"{i}": {"jpg": encode_jpeg(smooth)} for i in range(8)})
+    transform = SquareCrop(32, 48)
+
+    def opened(least: Literal["auto"] | None) -> OpenSource:
+        source = ShardSource(str(tmp_path / "a.tar"), transform=transform, shorter_side_at_least=least)
+        return source.open("a", 0)
+
+    decoded: list[tuple[int, int]] = []
+
+    class Seen(SquareCrop):
+        def region(self, sample: Sample, rng: np.random.Generator) -> tuple[int, int, int, bool]:
+            drawn = super().region(sample, rng)
+            decoded.append((sample.image.shape[0], drawn[2]))
+            return drawn
+
+    whole = [opened(None).sample(i)[0].image.astype(float) for i in range(8)]
+    transform = Seen(32, 48)
+    fast = [opened("auto").sample(i)[0].image for i in range(8)]
+    assert all(height == {1: 128, 2: 64, 3: 64, 4: 32}[side // 32] for height, side in decoded)
+    assert {64, 128} <= {height for height, _ in decoded}
+    assert all(np.abs(one - other).mean() < 2 for one, other in zip(whole, fast, strict=True))

@@ -1,5 +1,9 @@
 """Every pixel of the test image says where it was: red its column, green its row; depth both exactly."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 
@@ -155,3 +159,36 @@ def test_fine_stripes_average_to_gray_instead_of_aliasing():
 def test_settings_that_cannot_be_are_named(make, sentence: str):
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda flip: WholeImage(60, 70, flip),
+        lambda flip: ResizeCrop(64, flip),
+        lambda flip: SquareCrop(40, 80, flip),
+    ],
+)
+def test_an_image_at_half_its_size_gives_the_same_region(
+    transform: Callable[[float], Transform], seed: int, mirrored: bool
+):
+    chosen, sample = transform(float(mirrored)), painted(labelled=False)
+    needed = chosen.pixels_needed(150, 200, np.random.default_rng(seed))
+    assert needed is not None and 2 * needed <= 150
+    half = replace(sample, image=cv2.resize(sample.image, (100, 75), interpolation=cv2.INTER_AREA))
+    half.decoded_from = (150, 200)
+    one, other = (chosen(each, np.random.default_rng(seed)) for each in (sample, half))
+    assert one.image.shape == other.image.shape and other.decoded_from is None
+    difference = np.abs(one.image.astype(float) - other.image)  # columns and rows, as colors
+    assert difference.max() <= 3 and difference.mean() <= 1.2  # half a pixel of the half
+
+
+def test_windows_and_growing_crops_need_every_pixel():
+    rng = np.random.default_rng(0)
+    assert CrossContextCrop(40, 80, 2, 40).pixels_needed(150, 200, rng) is None
+    assert SquareCrop(150, 150).pixels_needed(150, 200, rng) == 150
+    assert (SquareCrop(300, 150).pixels_needed(150, 200, rng) or 0) >= 150
+    assert ResizeCrop(300).pixels_needed(150, 200, rng) == 300
+    assert WholeImage(30, 80).pixels_needed(150, 200, rng) == 60
