@@ -53,6 +53,25 @@ def read_matrix_line(data: bytes, name: str) -> Matrix:
     return _checked(_from_corner(matrix), name)
 
 
+def read_matrix(data: bytes, name: str) -> Matrix:
+    """ScanNet's intrinsic_*.txt: a 4 x 4 matrix in text, a row a line; also one of 3 x 3.
+
+    Its principal points are half a pixel less than half the image's size (319.5 of 640), so that the center
+    of the top-left pixel is at (0, 0).
+
+    Raises:
+        BadSample: it is no such file.
+    """
+    try:
+        rows = [[float(word) for word in line.split()] for line in data.decode().splitlines() if line.strip()]
+        matrix = np.array(rows)
+    except ValueError as error:
+        raise BadSample(f"{name} would hold a 4 x 4 matrix, a row a line: {error}") from error
+    if matrix.shape not in ((3, 3), (4, 4)):
+        raise BadSample(f"{name} would hold a 4 x 4 matrix, a row a line, not numbers of {matrix.shape}")
+    return _checked(matrix[:3, :3], name)
+
+
 def read_colmap(cameras: bytes, images: bytes | None, image: str, name: str) -> Matrix | None:
     """The camera of one image in COLMAP's cameras.txt, as ETH3D has it; distortion is left out.
 

@@ -107,6 +107,11 @@ def shipped_split(name: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
+def words_of(line: str) -> list[str]:
+    """The words of a list's line: between tabs, if it has any, so that paths may have spaces in them."""
+    return line.strip().split("\t") if "\t" in line.strip() else line.split()
+
+
 class ListedDataset(Dataset):
     """A public data set as its owners or Marigold's tars ship it: one line of a list is a sample.
 
@@ -151,7 +156,7 @@ class ListedDataset(Dataset):
     @cached_property
     def lines(self) -> list[list[str]]:
         """The list, line by line, word by word; without the lines that name no truth."""
-        words = [line.split() for line in self.listed()]
+        words = [words_of(line) for line in self.listed()]
         return [line for line in words if self.has_truth(line)]
 
     def listed(self) -> list[str]:
@@ -189,7 +194,7 @@ class ListedDataset(Dataset):
         found = [match for name in self.archive.names() if (match := image.fullmatch(name))]
         if not found:
             raise self.nothing_here("images")
-        return [" ".join([match[0], *partners(match)]) for match in found]
+        return ["\t".join([match[0], *partners(match)]) for match in found]
 
     def _from_file(self, path: Path) -> list[str]:
         if not path.is_file():
@@ -199,12 +204,29 @@ class ListedDataset(Dataset):
             lines = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
         except UnicodeDecodeError as error:
             raise UserError(f"data set '{self.name}': {path} is no text; it would be a list") from error
-        short = next((line for line in lines if len(line.split()) < self.words), None)
+        lines = self.of_samples(lines)
+        short = next((line for line in lines if len(words_of(line)) < self.words), None)
         if short is not None:
             raise UserError(
                 f"data set '{self.name}': the line '{short}' of {path} would have {self.words} words or more"
             )
         return lines
+
+    def of_samples(self, lines: list[str]) -> list[str]:
+        """The lines of a user's list, one for each sample. A subclass overrides it if there are lists of
+        other forms, such as of scenes."""
+        return lines
+
+    def of_split(self, split: str | None, held_out: str, lines: list[str]) -> list[str]:
+        """The lines of a split, which the folder tells that an image stands below.
+
+        Args:
+            split: "train" means all lines but those below `held_out`; any other split, those.
+            held_out: the folder's name, which may be the root's own.
+            lines: of both.
+        """
+        below = [f"/{held_out}/" in f"/{self.root.stem}/{words_of(line)[0]}" for line in lines]
+        return [line for line, held in zip(lines, below, strict=True) if held == (split != "train")]
 
     def nothing_here(self, what: str) -> MissingFileError:
         """The error about a root without any sample."""
@@ -324,46 +346,3 @@ class DepthDataset(ListedDataset):
     def decode(self, line: list[str]) -> Decoded:
         """One line of the list: [height, width, 3] uint8 of the image, [height, width] float32 of its depth
         in meters, and where that was measured."""
-
-
-def named_dataset(name: str, root: str | None, split: str | None) -> Dataset:
-    """A data set by its name, however that is spelled: "virtual_kitti_2", "VirtualKITTI2".
-
-    Raises:
-        UserError: there is none; or it needs a root and has none, or the other way round.
-    """
-    kind = dataset_class(name)
-    if issubclass(kind, ListedDataset):
-        if root is None:
-            raise UserError(f"--root is missing: the folder, tar or zip that holds {name}")
-        return kind(root, split)
-    if root is not None or split is not None:
-        raise UserError(f"data set '{kind.name}' comes with depthkd: leave out --root and --split")
-    return kind()
-
-
-def dataset_class(name: str) -> type[Dataset]:
-    """The class of a data set that can be read from a root, or is bundled, by its name.
-
-    Raises:
-        UserError: there is none; the sentence lists those that there are.
-    """
-    import depthkd.datasets
-
-    known: dict[str, type[Dataset]] = {
-        kind: getattr(depthkd.datasets, kind) for kind in dir(depthkd.datasets)
-    }
-    listed = {
-        k: v
-        for k, v in known.items()
-        if v.bundled or (issubclass(v, ListedDataset) and not v.__abstractmethods__)
-    }
-    for kind, found in listed.items():
-        if _plain(name) in (_plain(kind), _plain(found.name)):
-            return found
-    names = ", ".join(sorted(found.name for found in listed.values()))
-    raise UserError(f"'{name}' is not a data set that depthkd can read; it would be one of {names}")
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")

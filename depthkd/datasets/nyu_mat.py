@@ -48,6 +48,21 @@ class LabelledMat(Archive):
         except OSError as error:
             raise UserError(f"{self.root} is an HDF5 file that cannot be read: {error}") from error
 
+    def lines_without(self, lines: list[str]) -> list[str]:
+        """A line `rgb depth filled` for every frame that these lines do not name: of 1449 and the 654 of the
+        test, the 795 to train on.
+
+        Raises:
+            UserError: the file is broken, or another one.
+        """
+        named = {int(match[2]) for line in lines if (match := NUMBER.search(line.split()[0]))}
+        frames = range(1, self._frames[ARRAYS["rgb"]] + 1)
+        return [
+            " ".join(f"train/{kind}_{number:04d}.png" for kind in ARRAYS)
+            for number in frames
+            if number not in named
+        ]
+
     def __contains__(self, path: str) -> bool:
         found = NUMBER.search(path)
         return found is not None and 1 <= int(found[2]) <= self._frames[ARRAYS[found[1]]]

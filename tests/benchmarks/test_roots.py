@@ -32,7 +32,7 @@ def test_an_empty_root_says_what_would_stand_where(tmp_path: Path) -> None:
     sentence = of(tmp_path, "nyuv2").sentence
     assert sentence is not None
     assert "none of nyuv2/nyu_labeled_extracted.tar" in sentence
-    assert "one would hold test/<scene>/{rgb,depth,filled}_NNNN.png" in sentence
+    assert "one would hold {test,train}/<scene>/{rgb,depth,filled}_NNNN.png" in sentence
 
 
 def test_a_whole_tar_is_found(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_what_is_missing_is_counted_and_the_fullest_place_counts(tmp_path: Path)
     found = of(tmp_path, "nyuv2")
     assert (found.place, found.samples, found.missing) == (place, 654, 2)
     assert found.sentence is not None
-    assert f"lacks files of 2 of 654 samples, such as {NYU[-2][0]}; it would hold test/" in found.sentence
+    assert f"lacks files of 2 of 654 samples, such as {NYU[-2][0]}; it would hold " in found.sentence
 
 
 def test_benchmarks_whose_lists_are_their_data(tmp_path: Path) -> None:

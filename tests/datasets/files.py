@@ -13,6 +13,7 @@ import numpy as np
 from scipy.io import savemat
 
 from depthkd.formats.images import encode_jpeg
+from depthkd.formats.sample import Sample
 
 
 class Root(Protocol):
@@ -55,6 +56,12 @@ def npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
+
+
+def known(sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Depth, mask and camera of a sample that has all three."""
+    assert sample.depth is not None and sample.mask is not None and sample.intrinsics is not None
+    return sample.depth, sample.mask, sample.intrinsics
 
 
 def hdf5(key: str, array: np.ndarray) -> bytes:

@@ -12,7 +12,13 @@ from torch import Tensor
 from depthkd import datasets
 from depthkd.batch import METRIC_DEPTH
 from depthkd.benchmarks.public import ETH3D, KITTI
-from depthkd.datasets.cameras import COLMAP_FOCALS, read_cam, read_colmap, read_matrix_line
+from depthkd.datasets.cameras import (
+    COLMAP_FOCALS,
+    read_cam,
+    read_colmap,
+    read_matrix,
+    read_matrix_line,
+)
 from depthkd.evaluation.evaluate import evaluate
 from depthkd.formats.sample import BadSample
 from depthkd.models.model import DepthModel, DepthOutput
@@ -101,6 +107,11 @@ def test_the_shipped_list_has_kittis_focal_lengths() -> None:
             matrix(1920.0, 1920.0, 1919.5, 1079.5),
         ),
         ("scannet", {}, None),
+        (
+            "scannet",
+            {"s/intrinsic/intrinsic_depth.txt": b"570 0 319.5 0\n0 571 239.5 0\n0 0 1 0\n0 0 0 1\n"},
+            matrix(570.0, 571.0, 319.5, 239.5),
+        ),
     ],
 )
 @pytest.mark.parametrize("kind", ["folder", "tar"])
@@ -153,6 +164,11 @@ def test_every_model_of_colmap(model: str) -> None:
         (read_matrix_line, b"a b c d e f g h i"),
         (read_matrix_line, b"nan 0 0 0 1 0 0 0 1"),
         (read_matrix_line, b"\xff\xfe"),
+        (read_matrix, b""),
+        (read_matrix, b"570 0 319.5\n0 570\n0 0 1\n"),
+        (read_matrix, b"570 0 319.5\n0 570 239.5\n"),
+        (read_matrix, b"570 0 319.5\n0 x 239.5\n0 0 1\n"),
+        (read_matrix, b"0 0 0\n0 0 0\n0 0 0\n"),
         (lambda data, name: read_colmap(data, None, "a", name), b"0 PINHOLE 4 4 1\n"),
         (lambda data, name: read_colmap(data, None, "a", name), b"0 MAGIC 4 4 1 1 1 1\n"),
         (lambda data, name: read_colmap(data, None, "a", name), b"0\n"),
@@ -205,7 +221,3 @@ def test_cameras_reach_the_models_that_take_them_and_it_is_said(root: Root, tmp_
     assert remarks(known) == some and Asker.given == []
     both = known | {"camdata_left/alley_1/frame_0002.cam": cam(matrix(30.0, 30.0, 7.5, 5.5))}
     assert "asker was given the camera of every image." in remarks(both, "p")
-
-
-def test_scannet_has_none_in_marigolds_tar(root: Root) -> None:
-    assert datasets.ScanNet("nowhere").intrinsics(["s/color/000300.jpg"]) is None

@@ -10,7 +10,8 @@ import pytest
 
 from depthkd import datasets
 from depthkd.batch import METRIC_DEPTH
-from depthkd.datasets.dataset import Dataset, dataset_class, named_dataset
+from depthkd.datasets.by_name import dataset_class, named_dataset
+from depthkd.datasets.dataset import Dataset
 from depthkd.datasets.folder import FolderDataset, read_intrinsics
 from depthkd.datasets.packing import Packer
 from depthkd.datasets.scenes import Scenes, scene

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
+from depthkd import datasets
 from depthkd.benchmarks.crops import NYU_EIGEN
 from depthkd.benchmarks.public import NYUv2
 from depthkd.benchmarks.roots import holdings
@@ -57,6 +58,13 @@ def test_the_list_counts_the_frames_of_the_whole_file() -> None:
     assert len(set(numbers)) == 654 and numbers == sorted(numbers) and numbers[-1] == 1449
     for line in shipped_split("nyuv2_test_654.txt"):
         assert len({word[-8:-4] for word in line.split()}) == 1
+
+
+def test_the_frames_that_are_not_tested_are_to_train_on(mat: Path) -> None:
+    found = datasets.NYUv2(mat, "train")
+    assert [line[0] for line in found.lines] == [f"train/rgb_{n:04d}.png" for n in range(3, 9)]
+    assert found.missing() == [] and found.sample(0).image.shape == (480, 640, 3)
+    assert datasets.NYUv2(mat, "train", truth="filled").paths(found.line(5))[1] == "train/filled_0008.png"
 
 
 @pytest.mark.parametrize("truth", ["raw", "filled"])

@@ -1,28 +1,26 @@
 """Data sets to train on, in their owners' layouts, with values computed by hand."""
 
+import re
 import struct
 
 import numpy as np
 import pytest
 
+from depthkd import datasets
 from depthkd.batch import METRIC_DEPTH, DepthSpace
 from depthkd.datasets import TUMRGBD, BlendedMVS, TartanAir
+from depthkd.datasets.dataset import ListedDataset
 from depthkd.datasets.encodings import read_pfm
 from depthkd.datasets.tum_rgbd import associated
 from depthkd.errors import MissingFileError, UserError
-from depthkd.formats.sample import BadSample, Sample
+from depthkd.formats.sample import BadSample
 from depthkd.verbs.shards.pack import pack
-from tests.datasets.files import Root, npy, picture, png
+from tests.datasets.files import Root, known, npy, picture, png
 
 
 def pfm(numbers: np.ndarray, little: bool = True) -> bytes:
     header = f"Pf\n{numbers.shape[1]} {numbers.shape[0]}\n{-1.0 if little else 1.0}\n".encode()
     return header + numbers[::-1].astype("<f4" if little else ">f4").tobytes()
-
-
-def known(sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    assert sample.depth is not None and sample.mask is not None and sample.intrinsics is not None
-    return sample.depth, sample.mask, sample.intrinsics
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
@@ -110,10 +108,29 @@ def test_association_is_the_owners() -> None:
     assert sorted(associated(images, depths)) == sorted(expected) and len(expected) > 20
 
 
-@pytest.mark.parametrize("kind", [TartanAir, BlendedMVS, TUMRGBD])
-def test_an_empty_root_says_what_would_be_there(root: Root, kind: type[TartanAir]) -> None:
-    with pytest.raises(MissingFileError, match=kind.layout.split("{")[0].split("*")[0].replace("<", "<")):
-        kind(root({"x/readme.txt": b""})).lines  # noqa: B018
+@pytest.mark.parametrize(
+    "name",
+    "TartanAir BlendedMVS TUMRGBD ScanNet KITTI NYUv2".split(),  # noqa: SIM905
+)
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_an_empty_root_says_what_would_be_there(root: Root, name: str, kind: str) -> None:
+    found: type[ListedDataset] = getattr(datasets, name)
+    split = "train" if "train" in found.splits else None
+    with pytest.raises(
+        MissingFileError, match=f"'{found.name}': .* has no .*it would hold {re.escape(found.layout)}"
+    ):
+        found(root({"x/readme.txt": b""}, kind), split).lines  # noqa: B018
+
+
+def test_paths_with_spaces_stand_between_tabs(root: Root) -> None:
+    place = "my copy/P001"
+    files = {f"{place}/image_left/000000_left.png": picture(4, 6)}
+    files[f"{place}/depth_left/000000_left_depth.npy"] = npy(np.ones((4, 6), np.float32))
+    path = root(files)
+    (path.parent / "list.tsv").write_text("\t".join(files))
+    for split in (None, path.parent / "list.tsv"):
+        assert TartanAir(path, split).lines == [list(files)]
+        assert known(TartanAir(path, split).sample(0))[0][0, 0] == 1
 
 
 def test_they_are_packed_by_name_with_their_space(root: Root, tmp_path: object) -> None:

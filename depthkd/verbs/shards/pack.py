@@ -7,7 +7,8 @@ from inspect import signature
 from pathlib import Path
 from typing import Literal
 
-from depthkd.datasets.dataset import Dataset, ListedDataset, named_dataset
+from depthkd.datasets.by_name import named_dataset
+from depthkd.datasets.dataset import Dataset, ListedDataset
 from depthkd.datasets.folder import FolderDataset
 from depthkd.datasets.packed_shards import Packing, pack_shards
 from depthkd.datasets.packing import Layout, Packer
@@ -172,10 +173,13 @@ def _check_missing(dataset: Dataset, allowed: Number) -> None:
     """See, before anything is decoded, that enough of the files are there."""
     missing = dataset.missing()
     if len(missing) > max(1, allowed):
-        would = f"; it would hold {dataset.layout}" if isinstance(dataset, ListedDataset) else ""
+        would, splits = "", ""
+        if isinstance(dataset, ListedDataset):
+            would = f"; it would hold {dataset.layout}"
+            splits = f"{', '.join(dataset.splits)}, or " if dataset.splits else ""
         raise UserError(
             f"data set '{dataset.name}': files of {len(missing)} of {len(dataset)} samples are missing, such "
-            f"as {missing[0]}{would}; --split takes a list of those that are there"
+            f"as {missing[0]}{would}; --split takes {splits}a list of those that are there"
         )
 
 
