@@ -59,6 +59,16 @@ def flip_intrinsics(intrinsics: Intrinsics, width: int) -> Intrinsics:
     return flipped
 
 
+def turn_intrinsics(intrinsics: Intrinsics, height: int, width: int, turns: int) -> Intrinsics:
+    """The camera of the image of this size after quarter turns to the left, as `numpy.rot90` makes them."""
+    for _ in range(turns % 4):
+        turned = intrinsics.clone()
+        turned[..., 0, 0], turned[..., 1, 1] = intrinsics[..., 1, 1], intrinsics[..., 0, 0]
+        turned[..., 0, 2], turned[..., 1, 2] = intrinsics[..., 1, 2], (width - 1) - intrinsics[..., 0, 2]
+        intrinsics, height, width = turned, width, height
+    return intrinsics
+
+
 def pixel_rays(intrinsics: Intrinsics, height: int, width: int) -> Float[Tensor, "*batch 3 height width"]:
     """Each pixel's viewing ray, scaled to z = 1: x to the right, y down, z forward."""
     rows = torch.arange(height, dtype=intrinsics.dtype, device=intrinsics.device)

@@ -72,6 +72,21 @@ def read_matrix(data: bytes, name: str) -> Matrix:
     return _checked(matrix[:3, :3], name)
 
 
+def read_pincam(data: bytes, name: str) -> Matrix:
+    """ARKitScenes' .pincam: width, height, fx, fy, cx and cy in one line, in pixels.
+
+    Where its principal point counts from is not documented; it is taken as it stands.
+
+    Raises:
+        BadSample: it is no such file.
+    """
+    try:
+        _, _, fx, fy, cx, cy = (float(word) for word in data.decode().split())
+    except ValueError as error:
+        raise BadSample(f"{name} would be six numbers, width height fx fy cx cy: {error}") from error
+    return _checked(camera_matrix(fx, fy, cx, cy), name)
+
+
 def read_colmap(cameras: bytes, images: bytes | None, image: str, name: str) -> Matrix | None:
     """The camera of one image in COLMAP's cameras.txt, as ETH3D has it; distortion is left out.
 

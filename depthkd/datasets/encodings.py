@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import h5py
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 from scipy.io.matlab import MatReadError, loadmat
 
+from depthkd.errors import UserError
 from depthkd.formats.depth import FLOAT32_MAX
 from depthkd.formats.images import MAX_PIXELS
 from depthkd.formats.sample import BadSample
@@ -75,6 +76,40 @@ def read_pfm(data: bytes, name: str) -> np.ndarray:
         raise BadSample(f"{name} is cut off: {width} x {height} numbers of float32 take {size} bytes")
     numbers = np.frombuffer(data[-size:], "<f4" if scale < 0 else ">f4").reshape(height, width)
     return np.ascontiguousarray(numbers[::-1], np.float32)
+
+
+def read_exr(data: bytes, name: str) -> Float32[np.ndarray, "height width"]:
+    """The numbers of an OpenEXR image of one channel, whatever that is called.
+
+    Raises:
+        BadSample: it is no such file, is cut off, or claims too many pixels, which is checked before memory
+            is taken.
+        UserError: the package that reads it is not installed.
+    """
+    try:
+        import OpenEXR
+    except ImportError as error:
+        raise UserError(
+            f"{name} is read by OpenEXR, which is not installed: pip install 'depthkd[exr]'"
+        ) from error
+    try:
+        header = OpenEXR.File(io.BytesIO(data), header_only=True).header()
+        (left, top), (right, bottom) = (corner.tolist() for corner in header["dataWindow"])
+        size, channels = (bottom - top + 1, right - left + 1), [c.name for c in header["channels"]]
+        if len(channels) != 1 or min(size) < 1 or math.prod(size) > MAX_PIXELS:
+            raise BadSample(
+                f"{name} claims {size[1]} x {size[0]} pixels of {', '.join(channels) or 'nothing'}; it would "
+                f"have one channel, and at most {MAX_PIXELS} pixels"
+            )
+        file = OpenEXR.File(io.BytesIO(data), separate_channels=True, num_threads=1)
+        pixels = np.asarray(file.channels()[channels[0]].pixels)
+    except BadSample:
+        raise
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise BadSample(f"{name} is not an OpenEXR image that can be read: {error}") from error
+    if pixels.shape != size or pixels.dtype.kind not in "fu":
+        raise BadSample(f"{name} has a channel of {pixels.shape} pixels of {pixels.dtype}, not {size}")
+    return pixels.astype(np.float32)
 
 
 def read_dpt(data: bytes, name: str) -> tuple[DepthArray, MaskArray]:

@@ -18,6 +18,7 @@ from depthkd.datasets.cameras import (
     read_colmap,
     read_matrix,
     read_matrix_line,
+    read_pincam,
 )
 from depthkd.evaluation.evaluate import evaluate
 from depthkd.formats.sample import BadSample
@@ -169,6 +170,9 @@ def test_every_model_of_colmap(model: str) -> None:
         (read_matrix, b"570 0 319.5\n0 570 239.5\n"),
         (read_matrix, b"570 0 319.5\n0 x 239.5\n0 0 1\n"),
         (read_matrix, b"0 0 0\n0 0 0\n0 0 0\n"),
+        (read_pincam, b"256 192 212 212 128"),
+        (read_pincam, b"256 192 -1 212 128 96"),
+        (read_pincam, b"a b c d e f"),
         (lambda data, name: read_colmap(data, None, "a", name), b"0 PINHOLE 4 4 1\n"),
         (lambda data, name: read_colmap(data, None, "a", name), b"0 MAGIC 4 4 1 1 1 1\n"),
         (lambda data, name: read_colmap(data, None, "a", name), b"0\n"),
