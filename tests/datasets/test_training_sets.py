@@ -110,7 +110,7 @@ def test_association_is_the_owners() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    "TartanAir BlendedMVS TUMRGBD ARKitScenes IRS HRWSI DIML ScanNet KITTI NYUv2".split(),  # noqa: SIM905
+    "TartanAir BlendedMVS TUMRGBD ARKitScenes IRS HRWSI DIML NuScenes ScanNet KITTI NYUv2".split(),  # noqa: SIM905
 )
 @pytest.mark.parametrize("kind", ["folder", "tar"])
 def test_an_empty_root_says_what_would_be_there(root: Root, name: str, kind: str) -> None:
