@@ -118,6 +118,11 @@ def is_image_of_other_format(name: str) -> bool:
     return _suffix(name) in OTHER_IMAGES
 
 
+def is_tar(name: str) -> bool:
+    """Whether a file is named like a tar, or like a compressed one, which depthkd cannot read."""
+    return _suffix(name) == "tar" or COMPRESSED_TARS.search(name) is not None
+
+
 def _expand(pattern: str, suffixes: Collection[str], remote: bool) -> list[str]:
     if not pattern.startswith("@") or os.path.lexists(pattern):
         return _spelled(pattern, suffixes, remote)
@@ -178,7 +183,7 @@ def _matched(path: str, suffixes: Collection[str], within: str) -> list[str]:
 def _of_matches(pattern: str, matches: list[str], suffixes: Collection[str]) -> list[str]:
     files = [match for match in matches if not _is_folder(match)]
     ending = _suffix(pattern)
-    taken = set(files if ending and not has_magic(ending) else _wanted(files, suffixes))
+    taken = set(files if ending and not has_magic(ending) else wanted(files, suffixes))
     found = []
     for match in matches:
         if match in taken:
@@ -202,23 +207,22 @@ def _in_folder(folder: str, suffixes: Collection[str]) -> list[str]:
             _refuse_folder(entry.path, suffixes)
         else:
             files.append(entry.path)
-    return _wanted(files, suffixes)
+    return wanted(files, suffixes)
 
 
-def _wanted(files: list[str], suffixes: Collection[str]) -> list[str]:
+def wanted(files: Sequence[str], suffixes: Collection[str]) -> list[str]:
     """Those that have one of the suffixes, and those of their kind that cannot be read and have no partner
     that can (photo.heic beside photo.jpg, shard.tar.gz beside shard.tar)."""
-    readable = {_stem(file) for file in files if _suffix(file) in suffixes}
 
     def unreadable(file: str) -> bool:
-        if "tar" in suffixes:
-            return COMPRESSED_TARS.search(file) is not None
-        return "jpg" in suffixes and _suffix(file) in OTHER_IMAGES
+        compressed = "tar" in suffixes and COMPRESSED_TARS.search(file) is not None
+        return compressed or ("jpg" in suffixes and _suffix(file) in OTHER_IMAGES)
 
+    alone = {_stem(file) for file in files if unreadable(file)}
+    if alone:
+        alone.difference_update(_stem(file) for file in files if _suffix(file) in suffixes)
     return [
-        file
-        for file in files
-        if _suffix(file) in suffixes or (unreadable(file) and _stem(file) not in readable)
+        file for file in files if _suffix(file) in suffixes or (unreadable(file) and _stem(file) in alone)
     ]
 
 
@@ -254,7 +258,7 @@ def _visible_files(folders: list[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _suffix(path: str) -> str:
-    return Path(path).suffix[1:].lower()
+    return os.path.splitext(path)[1][1:].lower()  # noqa: PTH122 - a tenth of a Path's time, for millions
 
 
 def _stem(path: str) -> str:

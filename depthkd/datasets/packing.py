@@ -1,11 +1,12 @@
 """A data set -> the samples of shards."""
 
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -87,10 +88,13 @@ class Packer:
     first: int = 0
 
     def __post_init__(self) -> None:
-        self.keys = self.keys or shard_keys([Path(self.dataset.key(index)) for index in range(len(self))])
+        self.keys = self.keys or shard_keys(self._names())
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def _names(self) -> list[str]:
+        return [self.dataset.key(index) for index in range(len(self))]
 
     def part(self, start: int, stop: int) -> "Packer | None":
         """A packer of the samples start to stop - 1 alone, for another process; see `Dataset.between`."""
@@ -139,10 +143,9 @@ class Packer:
         Raises:
             UserError: they are.
         """
-        names = [Path(self.dataset.key(index)) for index in range(len(self))]
-        strange = [path for path in names if is_image_of_other_format(path.name)]
+        strange = [name for name in self._names() if is_image_of_other_format(name)]
         if len(strange) > allowed:
-            counts = Counter(path.suffix for path in strange)
+            counts = Counter(PurePosixPath(name).suffix for name in strange)
             told = " and ".join(f"{count} {suffix}" for suffix, count in counts.items())
             raise UserError(
                 f"{told} of {len(self)} images, {strange[0]} first, are of formats that cannot be read; "
@@ -190,20 +193,17 @@ class Packer:
 FOUR = ((0, 0), (1, 1), (0, 2), (1, 2))  # where fx, fy, cx and cy stand in a camera's matrix
 
 
-def _stem(path: Path) -> str:
-    return path.name.partition(".")[0]
-
-
-def shard_keys(paths: list[Path]) -> list[str]:
+def shard_keys(paths: Sequence[str]) -> list[str]:
     """One key per image: dots would end it, and slashes would make folders in the tar."""
-    for names in (
-        [_stem(path) for path in paths],
-        [path.stem.replace(".", "_") for path in paths],
-        ["-".join([*path.parts[:-1], path.stem]).replace(".", "_").strip("/-") for path in _below(paths)],
-    ):
-        if len(set(names)) == len(names):
-            return names
-    first, second = next((a, b) for a, b in pairwise(sorted(zip(names, paths, strict=True))) if a[0] == b[0])
+    bases = [path.rpartition("/")[2] for path in paths]
+    keys = [base.partition(".")[0] for base in bases]
+    if _repeats(keys):
+        keys = [_without_dots(base) for base in bases]
+    if _repeats(keys):
+        keys = [_without_dots(path.replace(".tar/", "/").replace("/", "-")) for path in _below(paths)]
+    if not _repeats(keys):
+        return keys
+    first, second = next((a, b) for a, b in pairwise(sorted(zip(keys, paths, strict=True))) if a[0] == b[0])
     if first[1] == second[1]:
         raise UserError(f"{first[1]} is there twice: leave one out")
     raise UserError(
@@ -212,12 +212,18 @@ def shard_keys(paths: list[Path]) -> list[str]:
     )
 
 
-def _below(paths: list[Path]) -> list[Path]:
+def _repeats(keys: Sequence[str]) -> bool:
+    return len(set(keys)) < len(keys)
+
+
+def _without_dots(name: str) -> str:
+    return PurePosixPath(name).stem.replace(".", "_")
+
+
+def _below(paths: Sequence[str]) -> list[str]:
     """The paths without the folders that all of them are in."""
-    absolute = [path.absolute() for path in paths]
-    shared = 0
-    for parts in zip(*(path.parts[:-1] for path in absolute), strict=False):
-        if len(set(parts)) > 1:
-            break
-        shared += 1
-    return [Path(*path.parts[shared:]) for path in absolute]
+    here = Path.cwd().as_posix()
+    absolute = [path if path.startswith("/") else f"{here}/{path}" for path in paths]
+    ends = (path.rpartition("/")[0] or "/" for path in (min(absolute), max(absolute)))
+    shared = os.path.commonpath(ends).rstrip("/")
+    return [path[len(shared) + 1 :] for path in absolute]

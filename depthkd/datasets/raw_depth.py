@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from depthkd.batch import METRIC_DEPTH, SCALE_DISPARITY, DepthSpace, Quantity
+from depthkd.datasets.files import File, file_bytes
 from depthkd.errors import UserError
 from depthkd.formats.depth import Number, read_npy, scaled
 from depthkd.formats.images import decode_gray_png
-from depthkd.formats.sample import BadSample, read_file
+from depthkd.formats.sample import BadSample
 from depthkd.shapes import DepthArray, MaskArray
 
 CLOSE = 1.0  # m: 8 bits that end before have a scale that was meant for 16
@@ -42,7 +43,7 @@ class RawDepth:
         if not self.space.invertible or self.space == SCALE_DISPARITY:
             raise UserError(f"max_depth needs metric values or scale depth; '{self.space}' has no such limit")
 
-    def read(self, path: Path) -> tuple[DepthArray, MaskArray]:
+    def read(self, path: File) -> tuple[DepthArray, MaskArray]:
         """Values and where they are valid.
 
         Raises:
@@ -71,7 +72,7 @@ class RawDepth:
             )
         return depth, mask
 
-    def advice(self, path: Path, value: float) -> str:
+    def advice(self, path: File, value: float) -> str:
         """What to do about an extreme value that the codec cannot store beside the file's others."""
         numbers = self._numbers(path)
         depth, mask = scaled(numbers, self.scale, self.offset, self.invalid)
@@ -83,8 +84,8 @@ class RawDepth:
             f"{limit}; --codec npy stores any range exactly"
         )
 
-    def _numbers(self, path: Path) -> np.ndarray:
-        data, suffix = read_file(path), path.suffix.lower()
+    def _numbers(self, path: File) -> np.ndarray:
+        data, suffix = file_bytes(path), PurePosixPath(path.name).suffix.lower()
         if suffix == ".npy":
             return read_npy(data, str(path))
         try:

@@ -36,6 +36,7 @@ OTHERS = {  # first bytes of what is no photograph that can be read
     b"\0\0\0\x0cjP  ": "a JPEG 2000 image",
     b"8BPS": "a Photoshop document",
     b"\x93NUMPY": "a .npy array",
+    **{b"\x80" + bytes([protocol]): "a Python pickle, which is never read" for protocol in range(2, 6)},
     b"%PDF": "a PDF document",
     b"<": "a web page or XML",
     b"version https://git-lfs": "a Git LFS pointer without its file",

@@ -12,19 +12,30 @@ BLOCK = 512
 PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=]+)=")
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"(\xb5/\xfd")  # gzip, bzip2, xz, zstd
 
+Read = Callable[[int, int], bytes]
+"""The bytes at a position, as many as are asked for or as there are."""
 
-def tar_members(file: StoredFile) -> Iterator[tuple[str, int, int]]:
+
+def tar_members(file: StoredFile, levels: int = 0) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of every plain file in a tar; reads nothing but its headers.
 
+    Args:
+        file: the tar.
+        levels: how deep tars in it stand for their own members, which are then called
+            "inner.tar/member.jpg"; 0: a tar in it is a file as any other.
+
     Raises:
-        UserError: it cannot be opened, is no tar, compressed, damaged or cut short, or has a sparse file.
+        UserError: it cannot be opened, or it or a tar in it is no tar, compressed, damaged or cut short, or
+            has a sparse file.
     """
     total = file.stamp[0]
     if isinstance(file, LocalFile):
         with file.opened() as descriptor:
-            yield from _scan(lambda position, size: os.pread(descriptor, size, position), file.name, total)
+            yield from _deep(
+                lambda position, size: os.pread(descriptor, size, position), file.name, total, levels
+            )
     else:
-        yield from _scan(_ReadAhead(file), file.name, total)
+        yield from _deep(_ReadAhead(file), file.name, total, levels)
 
 
 class _ReadAhead:
@@ -42,7 +53,23 @@ class _ReadAhead:
         return self._data[position - self._start : end - self._start]
 
 
-def _scan(read: Callable[[int, int], bytes], path: str, total: int) -> Iterator[tuple[str, int, int]]:
+def _deep(read: Read, path: str, total: int, levels: int) -> Iterator[tuple[str, int, int]]:
+    """The members of a tar, and in their place those of the tars among them."""
+    for name, offset, size in _scan(read, path, total):
+        if not levels or not name.lower().endswith(".tar"):
+            yield name, offset, size
+            continue
+        part = _part(read, offset, size)
+        for own, start, length in _deep(part, f"{path}/{name}", size, levels - 1):
+            yield f"{name}/{own}", offset + start, length
+
+
+def _part(read: Read, start: int, total: int) -> Read:
+    """Reads of a file that lies within another, and ends where it does."""
+    return lambda position, size: read(start + position, max(0, min(size, total - position)))
+
+
+def _scan(read: Read, path: str, total: int) -> Iterator[tuple[str, int, int]]:
     position, long_name = 0, ""
     pax: dict[str, str] = {}
     cut_short = f"{path} is cut short: "
@@ -97,7 +124,7 @@ def _check(header: bytes, path: str, position: int) -> None:
     if sum(header) - sum(header[148:156]) + 8 * 32 == expected:
         return
     if header.startswith(COMPRESSED):
-        raise UserError(f"{path} is compressed, and shards are read by offset: decompress it to a plain tar")
+        raise UserError(f"{path} is compressed, and tars are read by offset: decompress it to a plain tar")
     if position == 0:
         raise UserError(f"{path} is not a tar")
     raise UserError(f"{path} is a broken tar: no valid header at byte {position}")

@@ -35,12 +35,19 @@ def write(where: Path, files: Mapping[str, bytes], kind: str = "folder") -> Path
             for name, data in files.items():
                 archive.writestr(f"some_folder/{name}", data)
     else:
-        with tarfile.open(where, "w") as tar:
-            for name, data in files.items():
-                info = tarfile.TarInfo(f"./some_folder/{name}")
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+        where.write_bytes(tarred({f"./some_folder/{name}": data for name, data in files.items()}))
     return where
+
+
+def tarred(files: Mapping[str, bytes]) -> bytes:
+    """A plain tar."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return file.getvalue()
 
 
 def picture(height: int, width: int, jpeg: bool = False) -> bytes:

@@ -12,7 +12,8 @@ from depthkd import datasets
 from depthkd.batch import METRIC_DEPTH
 from depthkd.datasets.by_name import dataset_class, named_dataset
 from depthkd.datasets.dataset import Dataset
-from depthkd.datasets.folder import FolderDataset, read_intrinsics
+from depthkd.datasets.folder import FolderDataset
+from depthkd.datasets.intrinsics import read_intrinsics
 from depthkd.datasets.packing import Packer
 from depthkd.datasets.scenes import Scenes, scene
 from depthkd.errors import UserError

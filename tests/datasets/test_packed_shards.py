@@ -19,6 +19,7 @@ from depthkd.errors import ExistingFileError, UserError
 from depthkd.formats.images import encode_jpeg, encode_png
 from depthkd.formats.sample import Sample
 from depthkd.formats.shard_set import read_manifest
+from depthkd.formats.tar import index_tar
 from depthkd.verbs.shards.pack import pack
 
 COUNT, EACH = 40, 4
@@ -130,6 +131,28 @@ def test_what_is_whole_is_not_packed_again_unless_settings_change(
     assert tars(tmp_path) == whole
     packed(photos, tmp_path, overwrite=True)  # with the codec of before
     assert made == [0, 4, 8, 12, 0, 4, 8, 12, 16, 20, 24, 28, 32, 36] and tars(tmp_path) == whole
+
+
+def test_other_images_of_the_same_names_are_packed_anew(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Packer.pack
+
+    def stops(self: Packer, start: int, *arguments: Any) -> Any:
+        if start == 2:
+            raise UserError("the disk is full")
+        return original(self, start, *arguments)
+
+    for folder, source in (("a", "00"), ("b", "01")):
+        for name in range(3):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"{name}.jpg").write_bytes((photos / f"{source}.jpg").read_bytes())
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="the disk is full"):
+        patch.setattr(Packer, "pack", stops)
+        pack(f"{tmp_path}/a", str(tmp_path / PATTERN), samples_per_shard=1)
+    done = pack(f"{tmp_path}/b", str(tmp_path / PATTERN), samples_per_shard=1)
+    image = (photos / "01.jpg").read_bytes()
+    assert [index_tar(path).read(0)["jpg"] == image for path in done.paths] == [True] * 3
 
 
 def test_names_are_given_to_all_even_after_an_interruption(

@@ -121,7 +121,12 @@ def test_depth_of_another_scene_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sceneB/depth/0003.png").unlink()
     images, depths = find_pairs(f"{tmp_path}/*/rgb/*.png", f"{tmp_path}/*/depth/*.png")
     assert [str(path) for path in depths] == [str(p).replace("rgb", "depth") for p in images]
-    assert shard_keys(images) == ["sceneA-rgb-0001", "sceneA-rgb-0002", "sceneB-rgb-0001", "sceneB-rgb-0002"]
+    assert shard_keys([str(path) for path in images]) == [
+        "sceneA-rgb-0001",
+        "sceneA-rgb-0002",
+        "sceneB-rgb-0001",
+        "sceneB-rgb-0002",
+    ]
 
 
 @pytest.mark.parametrize(

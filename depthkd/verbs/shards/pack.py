@@ -55,7 +55,8 @@ def pack(
 
     Args:
         images: files, folders (not their subfolders), patterns such as 'photos/*.jpg', 'photos/**' or
-            'frame-{000..240..10}.jpg', or @list.txt with one on each line.
+            'frame-{000..240..10}.jpg', or @list.txt with one on each line; a tar, also one of tars, or the
+            folder of an LMDB stands for the images in it.
         out: where to write, such as 'shards/photos-%06d.tar'; without a number, one tar.
         format: labelled (with depth), sa1b (images and a json) or img2dataset (numbered, with txt and json);
             by default labelled where there is depth, and sa1b where there is none.
@@ -109,9 +110,9 @@ def pack(
     _check_missing(found, len(found) * max_bad)
     pattern = user_path(out)
     settings = {
-        "layout": layout, "codec": codec, "dataset": type(found).__qualname__, "depth": depth, "space": space,
-        "scale": scale, "offset": offset, "invalid": invalid, "intrinsics": intrinsics,
-        "max_depth": max_depth, "pair": pair, "root": root, "split": split,
+        "layout": layout, "codec": codec, "dataset": type(found).__qualname__, "images": images,
+        "depth": depth, "space": space, "scale": scale, "offset": offset, "invalid": invalid,
+        "intrinsics": intrinsics, "max_depth": max_depth, "pair": pair, "root": root, "split": split,
     }  # fmt: skip
     packing = Packing(packer, str(pattern), samples_per_shard, max_bad, settings)
     writing = f"{pattern} is being packed by {{who}}: wait for it, or choose another --out"
