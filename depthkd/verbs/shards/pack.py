@@ -67,7 +67,8 @@ def pack(
         offset: see scale.
         invalid: numbers in the files that mean "not measured", such as 0,65535.
         intrinsics: fx,fy,cx,cy of all images in pixels, top-left pixel's center at (0, 0); or a CSV with the
-            columns image, fx, fy, cx and cy, or a JSON {image: [fx, fy, cx, cy]}.
+            columns image, fx, fy, cx and cy, or a JSON {image: [fx, fy, cx, cy]}, where a folder stands for
+            the images in it; or a pattern of such files, such as '*/intrinsics.json' with {fx, fy, cx, cy}.
         codec: log16 (16 bits, relative error under 1e-4), png16 (16 bits, linear over each map's own
             range), log16_blosc and linear16_blosc (the same, smaller and faster for maps without holes) or
             npy (exact); by default log16, and png16 for affine spaces.
