@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import cv2
 import h5py
+import lmdb
 import numpy as np
 from scipy.io import savemat
 
@@ -48,6 +49,16 @@ def tarred(files: Mapping[str, bytes]) -> bytes:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return file.getvalue()
+
+
+def database(folder: Path, values: Mapping[bytes, bytes]) -> Path:
+    """An LMDB as LSUN's are, without its lock file."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with lmdb.open(str(folder), map_size=1 << 24) as written, written.begin(write=True) as transaction:
+        for key, value in values.items():
+            transaction.put(key, value)
+    (folder / "lock.mdb").unlink()
+    return folder
 
 
 def picture(height: int, width: int, jpeg: bool = False) -> bytes:

@@ -19,7 +19,7 @@ from depthkd.formats.sample import BadSample
 from depthkd.formats.shard_samples import decode_sample
 from depthkd.formats.tar import index_tar
 from depthkd.verbs.shards.pack import pack
-from tests.datasets.files import picture, png, tarred, write
+from tests.datasets.files import database, picture, png, tarred, write
 
 CLASSES = {
     "n01440764": {
@@ -123,31 +123,25 @@ def test_a_tar_that_has_changed_gives_bad_samples(tmp_path: Path) -> None:
 
 
 def test_depth_may_lie_in_a_tar_too(tmp_path: Path) -> None:
-    """As Taskonomy's tars are: one with rgb, one with depth of a building."""
-    depth = np.full((2, 4, 5), [[[1024]], [[2048]]], np.uint16)  # 2 m and 4 m at 1/512 m
-    depth[:, 0, 0] = 65535
-    views = [f"point_{p}_view_0_domain" for p in (7, 12)]
-    rgb = tarred({f"rgb/{view}_rgb.png": picture(4, 5) for view in views})
-    maps = tarred({f"depth_zbuffer/{view}_depth_zbuffer.png": png(depth[i]) for i, view in enumerate(views)})
-    write(tmp_path, {"ackermanville_rgb.tar": rgb, "ackermanville_depth_zbuffer.tar": maps})
+    """As on Taskonomy's server: a tar with the images of a building, and one with their depth."""
+    view = "point_7_view_0_domain"
+    for building, number in (("adairsville", 1024), ("ackerman", 2048)):
+        depth = np.full((4, 5), number, np.uint16)  # 2 m and 4 m at 1/512 m
+        depth[0, 0] = 65535
+        files = {"rgb": picture(4, 5), "depth_zbuffer": png(depth)}
+        write(
+            tmp_path,
+            {f"{building}_{d}.tar": tarred({f"{d}/{view}_{d}.png": data}) for d, data in files.items()},
+        )
     patterns = {"images": f"{tmp_path}/*_rgb.tar", "depth": f"{tmp_path}/*_depth_zbuffer.tar"}
     done = pack(**patterns, out=f"{tmp_path}/out.tar", scale="1/512", invalid="0,65535")
     index = index_tar(done.paths[0])
     found = [decode_sample(key, index.read(i), "", True) for i, key in enumerate(index.keys)]
-    assert [s.key for s in found] == [f"{view}_rgb" for view in views]
-    for sample, meters in zip(found, (2.0, 4.0), strict=True):
+    assert [s.key for s in found] == [f"{b}_rgb-rgb-{view}_rgb" for b in ("ackerman", "adairsville")]
+    for sample, meters in zip(found, (4.0, 2.0), strict=True):
         assert sample.depth is not None and sample.mask is not None
         assert not sample.mask[0, 0] and sample.mask.sum() == 19
         np.testing.assert_allclose(sample.depth[sample.mask], meters, rtol=1e-4)
-
-
-def database(folder: Path, values: Mapping[bytes, bytes]) -> Path:
-    """An LMDB as LSUN's are, without its lock file."""
-    with lmdb.open(str(folder), map_size=1 << 24) as written, written.begin(write=True) as transaction:
-        for key, value in values.items():
-            transaction.put(key, value)
-    (folder / "lock.mdb").unlink()
-    return folder
 
 
 def webp(folder: Path) -> bytes:
