@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import yaml
 from jsonargparse import ArgumentParser
 
 from depthkd.errors import UserError, mistake_or_fault
@@ -74,3 +75,23 @@ def numbers(value: str | Sequence[float], name: str) -> list[float]:
         return [float(word) for word in (value.split(",") if isinstance(value, str) else value)]
     except ValueError as error:
         raise UserError(f"{name} '{value}' is not a list of numbers such as 0,65535") from error
+
+
+def read_yaml(data: bytes, name: str) -> Any:
+    """What a YAML file holds; only plain values are built.
+
+    Args:
+        data: its bytes.
+        name: of the file, as a sentence begins.
+
+    Raises:
+        UserError: it is no text, or no valid YAML.
+    """
+    try:
+        return yaml.safe_load(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is no text; it would be a YAML file") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        place = getattr(error, "problem_mark", None)
+        line = f" at line {place.line + 1}" if place is not None else ""
+        raise UserError(f"{name} is not valid YAML{line}: {getattr(error, 'problem', error)}") from error

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from depthkd.errors import MissingFileError, UserError
 from depthkd.in_use import InUse
 from depthkd.models.weights import read_content, refuse_broken
 from depthkd.old_names import modern, modern_teacher
+from depthkd.parsing import read_yaml
 from depthkd.paths import user_path
 
 CONFIG = "config.yaml"
@@ -101,10 +100,7 @@ class Run:
                     f"RUN/{CHECKPOINT}, beside RUN/{CONFIG}"
                 )
             raise MissingFileError(f"{self.folder} is not a run folder: it has no {CONFIG}")
-        try:
-            tree = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{self.config} is not valid YAML: {str(error).splitlines()[0]}") from error
+        tree = read_yaml(self.config.read_bytes(), str(self.config))
         if not isinstance(tree, dict):
             raise UserError(f"{self.config} holds no config; it would have keys such as 'model:'")
         return dict(modern(tree))

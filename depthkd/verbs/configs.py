@@ -16,6 +16,7 @@ import yaml
 
 from depthkd.errors import MissingFileError, UserError
 from depthkd.old_names import modern, modern_options
+from depthkd.parsing import read_yaml
 from depthkd.paths import user_path
 
 Tree = dict[str, Any]
@@ -50,16 +51,7 @@ def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
         raise MissingFileError(f"the config {path}{named} does not exist")
     if path.resolve() in [p.resolve() for p in above]:
         raise UserError(f"the config {path} builds on itself, by way of {above[-1]}")
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"the config {path} is no text; it would be a YAML file") from error
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        line = f" at line {place.line + 1}" if place is not None else ""
-        raise UserError(
-            f"the config {path} is not valid YAML{line}: {getattr(error, 'problem', error)}"
-        ) from error
+    tree = read_yaml(path.read_bytes(), f"the config {path}")
     if not isinstance(tree, dict):
         raise UserError(
             f"the config {path} holds {type(tree).__name__}, but it should hold keys such as 'model:'"
