@@ -3,12 +3,13 @@
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -52,6 +53,7 @@ def survey(
     max_bad: int = 0,
     turn: tuple[int, int] = (0, 1),
     images: bool = True,
+    excluded: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> ShardSet:
     """What is known of shards: from their folder's manifest or their index's header where those are up to
     date; the others are indexed, which takes a while.
@@ -63,6 +65,7 @@ def survey(
         turn: this process's number among those of the machine that survey the same shards, and how many they
             are. Each begins elsewhere, and finds what the others have indexed.
         images: whether each must have a sample with an image, and not labels alone.
+        excluded: path -> keys of the samples that are left out of that shard.
 
     Raises:
         UserError: more than `max_bad` are broken.
@@ -74,7 +77,9 @@ def survey(
     bad: dict[int, UserError] = {}
     unknown = []
     for i, facts in enumerate(_each(partial(_known, manifests, cache), paths)):
-        if facts is None or (isinstance(facts, ShardFacts) and images and not facts.samples):
+        if isinstance(facts, ShardFacts) and (paths[i] in excluded or (images and not facts.samples)):
+            facts = None
+        if facts is None:
             unknown.append(i)
         else:
             _keep(i, facts, found, bad, max_bad)
@@ -83,7 +88,8 @@ def survey(
             log.warning("indexing %d shards, once; `depthkd shards index` does it ahead", len(unknown))
         first = len(unknown) * turn[0] // turn[1]
         order = unknown[first:] + unknown[:first]
-        indexed = _each(partial(facts_of, cache=cache, images=images), [paths[i] for i in order])
+        ask = partial(_facts_without, excluded, cache, images)
+        indexed = _each(ask, [paths[i] for i in order])
         progress = tqdm(indexed, "indexing", len(order), unit="shard", delay=PATIENCE, disable=None)
         for i, facts in zip(order, progress, strict=True):
             _keep(i, facts, found, bad, max_bad)
@@ -195,14 +201,22 @@ def _parsed(data: bytes) -> Manifest | None:
         return None
 
 
-def facts_of(path: str, cache: Path | None = None, images: bool = False) -> ShardFacts | UserError:
-    """The facts of a tar, which is indexed where that is not done yet, or why it cannot be read, or, with
-    `images`, why it has none."""
+def facts_of(
+    path: str, cache: Path | None = None, images: bool = False, excluded: Collection[str] = ()
+) -> ShardFacts | UserError:
+    """The facts of a tar, which is indexed where that is not done yet, without the samples that are excluded,
+    or why it cannot be read, or, with `images`, why it has none."""
     try:
-        index = index_tar(path, cache, images)
+        index = index_tar(path, cache, images, excluded)
     except UserError as error:
         return error
     return ShardFacts(index.file.stamp, index.pictured, index.digest)
+
+
+def _facts_without(
+    excluded: Mapping[str, Collection[str]], cache: Path | None, images: bool, path: str
+) -> ShardFacts | UserError:
+    return facts_of(path, cache, images, excluded.get(path, ()))
 
 
 def _known(manifests: dict[str, Manifest], cache: Path | None, path: str) -> ShardFacts | UserError | None:

@@ -1,7 +1,7 @@
 """Samples of a tar by number: an index of its members, made once, and reads by offset."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,12 @@ from depthkd.formats.tar_index import Keys, TarIndex
 from depthkd.storage.files import StoredFile, stored
 
 
-def index_tar(path: str | Path | StoredFile, cache: Path | None = None, images: bool = True) -> TarIndex:
+def index_tar(
+    path: str | Path | StoredFile,
+    cache: Path | None = None,
+    images: bool = True,
+    excluded: Collection[str] = (),
+) -> TarIndex:
     """The index of a tar, from its cache if the tar's size and time are those that it was made for.
 
     The cache is `<tar>.index`, or a file in `cache`, $DEPTHKD_CACHE or ~/.cache/depthkd where
@@ -25,10 +30,12 @@ def index_tar(path: str | Path | StoredFile, cache: Path | None = None, images: 
         path: of the tar, or its url.
         cache: a folder.
         images: whether samples without an image are left out.
+        excluded: keys of samples that are left out, see `TarIndex.without`.
 
     Raises:
         MissingFileError: there is no such file.
-        UserError: it is no plain tar, is cut short, has no sample, or cannot be reached.
+        UserError: it is no plain tar, is cut short, has no sample, or not the one that is excluded, or cannot
+            be reached.
     """
     file = path if isinstance(path, StoredFile) else stored(path)
     index = kept_index(file, cache)
@@ -39,6 +46,9 @@ def index_tar(path: str | Path | StoredFile, cache: Path | None = None, images: 
         raise UserError(
             f"{file.name} holds no sample{' with an image' * images}; expected members like 000001.jpg"
         )
+    index = index.without(excluded)
+    if excluded and not (index.pictured if images else index.keys):
+        raise UserError(f"{file.name}: all of its samples are excluded; exclude the tar itself")
     if not images:
         return index
     if not index.pictured:

@@ -1,12 +1,14 @@
 """Where each sample of a tar lies, and reads by offset."""
 
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import overload
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 
+from depthkd.errors import UserError
 from depthkd.formats.images import IMAGE_SUFFIXES
 from depthkd.formats.sample import BadSample, bad_part
 from depthkd.formats.tar_headers import BLOCK, is_header_of
@@ -96,14 +98,45 @@ class TarIndex:
         """The index of the samples that have an image."""
         if self.pictured == len(self):
             return self
+        return self._chosen(self._has_image())
+
+    def without(self, excluded: Collection[str]) -> "TarIndex":
+        """The index of the other samples, with a digest of its own.
+
+        Args:
+            excluded: keys; their folders count if those of the tar's own keys do.
+
+        Raises:
+            UserError: one is not there.
+        """
+        if not excluded:
+            return self
+        places = {key: i for i, key in enumerate(self.keys)}
+        kept = np.ones(len(self), bool)
+        for key in excluded:
+            place = places.get(key.removeprefix("./"), places.get(key.rpartition("/")[2]))
+            if place is None:
+                raise UserError(f"{self.file.name} has no sample '{key}', which is excluded")
+            kept[place] = False
+        told = f"{self.digest} without {np.flatnonzero(~kept).tolist()}"
+        digest = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+        pictured = int((kept & self._has_image()).sum())
+        return replace(self._chosen(kept), digest=digest, pictured=pictured)
+
+    def _has_image(self) -> Bool[np.ndarray, " samples"]:
         images = [place for place, suffix in enumerate(self.suffixes) if suffix in IMAGE_SUFFIXES]
         samples = np.repeat(np.arange(len(self)), np.diff(self.starts))  # of each member
-        kept = np.unique(samples[np.isin(self.kinds, images)])
-        members = np.isin(samples, kept)
+        found = np.zeros(len(self), bool)
+        found[samples[np.isin(self.kinds, images)]] = True
+        return found
+
+    def _chosen(self, kept: Bool[np.ndarray, " samples"]) -> "TarIndex":
+        sizes = np.diff(self.starts)
+        members = np.repeat(kept, sizes)
         return replace(
             self,
-            keys=self.keys.chosen(kept),
-            starts=np.cumsum([0, *np.diff(self.starts)[kept]], dtype=np.int64),
+            keys=self.keys.chosen(np.flatnonzero(kept)),
+            starts=np.cumsum([0, *sizes[kept]], dtype=np.int64),
             kinds=self.kinds[members],
             offsets=self.offsets[members],
             sizes=self.sizes[members],

@@ -126,12 +126,12 @@ def test_the_ranks_of_a_machine_share_the_indexing(paths: list[str], monkeypatch
     begun: dict[str, list[str]] = {"a": [], "b": []}
     barrier = threading.Barrier(2)
 
-    def noted(path: str, cache: Path | None, images: bool) -> object:
+    def noted(path: str, *rest: object) -> object:
         mine = begun[threading.current_thread().name[0]]
         if not mine:
             barrier.wait(10)
         mine.append(path)
-        return whole(path, cache, images)
+        return whole(path, *rest)
 
     whole = shard_set.index_tar
     monkeypatch.setattr(shard_set, "index_tar", noted)
@@ -154,7 +154,7 @@ def test_an_interruption_does_not_wait_for_thousands(
 ) -> None:
     asked: list[str] = []
 
-    def slow(path: str, cache: Path | None, images: bool) -> UserError:
+    def slow(path: str, *_: object) -> UserError:
         asked.append(path)
         time.sleep(0.002)
         return UserError(path)
