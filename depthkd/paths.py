@@ -11,7 +11,7 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from depthkd.errors import MissingFileError, UserError
-from depthkd.storage.listing import remote_files
+from depthkd.storage.listing import FolderReader, remote_files
 from depthkd.storage.remote import SCHEMES, is_remote
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
@@ -62,23 +62,10 @@ def local_or_hub(source: str) -> str:
     return str(user_path(source)) if source.startswith(("~", "file://")) else source
 
 
-def expand_urls(urls: str | Path | Sequence[str | Path]) -> list[str]:
-    """Paths and urls of the shards that patterns stand for, each pattern's in order; see `expand_paths`, and
-    for those on other machines `remote_files`.
-
-    Raises:
-        UserError: a scheme is unknown, or runs a program (pipe:); a path is given twice; a server cannot be
-            reached.
-        MissingFileError: a pattern stands for nothing, or a path in it does not exist.
-    """
-    paths = expand_paths(urls, ("tar",), remote=True)
-    if not paths:
-        raise UserError("no urls are given; name at least one tar")
-    return paths
-
-
 def expand_paths(
-    patterns: str | Path | Sequence[str | Path], suffixes: Collection[str], remote: bool = False
+    patterns: str | Path | Sequence[str | Path],
+    suffixes: Collection[str],
+    read_folder: FolderReader | None = None,
 ) -> list[str]:
     """Paths of the files that patterns stand for, each pattern's in order.
 
@@ -93,7 +80,8 @@ def expand_paths(
     - @list.txt, a file with a pattern on each line; blank lines and those that begin with # are passed over.
       Relative paths in it begin at the working folder.
 
-    With `remote`, urls stand for files on other machines.
+    With `read_folder`, urls stand for files on other machines (see `remote_files`), and it is asked first for
+    what a folder stands for, except for those that ** crosses.
 
     Photographs of formats that depthkd cannot read (HEIC, TIFF, raw) and compressed tars are not passed over
     where no file of the same name in a readable format lies beside: whoever opens one says what it is.
@@ -105,8 +93,8 @@ def expand_paths(
             what is there instead.
     """
     several = [patterns] if isinstance(patterns, str | Path) else patterns
-    paths = [path for pattern in several for path in _expand(str(pattern), suffixes, remote)]
-    places = [path if remote and is_remote(path) else os.path.abspath(path) for path in paths]  # noqa: PTH100 - a link is a file of its own
+    paths = [path for pattern in several for path in _expand(str(pattern), suffixes, read_folder)]
+    places = [path if read_folder and is_remote(path) else os.path.abspath(path) for path in paths]  # noqa: PTH100 - a link is a file of its own
     place, times = Counter(places).most_common(1)[0] if places else ("", 0)
     if times > 1:
         raise UserError(f"{paths[places.index(place)]} is given {times} times")
@@ -123,9 +111,14 @@ def is_tar(name: str) -> bool:
     return _suffix(name) == "tar" or COMPRESSED_TARS.search(name) is not None
 
 
-def _expand(pattern: str, suffixes: Collection[str], remote: bool) -> list[str]:
+def there_are(files: Sequence[str]) -> str:
+    """How many files there are of which suffix, as the end of a sentence."""
+    return _counted(Counter(map(_suffix, files))) or "; no files are listed there"
+
+
+def _expand(pattern: str, suffixes: Collection[str], read_folder: FolderReader | None) -> list[str]:
     if not pattern.startswith("@") or os.path.lexists(pattern):
-        return _spelled(pattern, suffixes, remote)
+        return _spelled(pattern, suffixes, read_folder)
     file = user_path(pattern[1:])
     try:
         lines = file.read_text("utf-8-sig").splitlines()
@@ -142,17 +135,19 @@ def _expand(pattern: str, suffixes: Collection[str], remote: bool) -> list[str]:
     return [
         path
         for number, line in entries
-        for path in _spelled(line, suffixes, remote, f" (line {number} of {file})")
+        for path in _spelled(line, suffixes, read_folder, f" (line {number} of {file})")
     ]
 
 
-def _spelled(pattern: str, suffixes: Collection[str], remote: bool, within: str = "") -> list[str]:
+def _spelled(
+    pattern: str, suffixes: Collection[str], read_folder: FolderReader | None, within: str = ""
+) -> list[str]:
     """The files of a pattern that may have braces; `within` says where the pattern stands."""
-    if remote and is_remote(pattern):
-        return [url for suffix in suffixes for url in remote_files(pattern, suffix)]
+    if read_folder and is_remote(pattern):
+        return [url for suffix in suffixes for url in remote_files(pattern, suffix, read_folder)]
     plain = str(user_path(pattern))
     if "{" not in plain or os.path.lexists(plain):
-        return _matched(plain, suffixes, within)
+        return _matched(plain, suffixes, read_folder, within)
     try:
         spelled = braceexpand(plain)
     except ValueError as error:
@@ -160,27 +155,31 @@ def _spelled(pattern: str, suffixes: Collection[str], remote: bool, within: str 
     found = []
     for path in spelled:
         place = within or (f" (from '{pattern}')" if path != plain else "")
-        found += _matched(str(user_path(path)), suffixes, place)
+        found += _matched(str(user_path(path)), suffixes, read_folder, place)
     return found
 
 
-def _matched(path: str, suffixes: Collection[str], within: str) -> list[str]:
+def _matched(
+    path: str, suffixes: Collection[str], read_folder: FolderReader | None, within: str
+) -> list[str]:
     """The files of a path, or of a pattern with wildcards."""
     if _is_folder(path):
         matches = [path]
-        found = _in_folder(path, suffixes)
+        found = _in_folder(path, suffixes, read_folder)
     elif os.path.lexists(path):
         return [path]
     else:
         matches = sorted(glob(path, recursive=True)) if has_magic(path) else []  # noqa: PTH207
-        found = _of_matches(path, matches, suffixes)
+        found = _of_matches(path, matches, suffixes, None if "**" in path else read_folder)
     if not found:
         named = f"'{path}'{within} matches no .{' or .'.join(suffixes)} file"
         raise MissingFileError(f"{named}{_instead(path, matches, suffixes)}")
     return found
 
 
-def _of_matches(pattern: str, matches: list[str], suffixes: Collection[str]) -> list[str]:
+def _of_matches(
+    pattern: str, matches: list[str], suffixes: Collection[str], read_folder: FolderReader | None
+) -> list[str]:
     files = [match for match in matches if not _is_folder(match)]
     ending = _suffix(pattern)
     taken = set(files if ending and not has_magic(ending) else wanted(files, suffixes))
@@ -190,11 +189,13 @@ def _of_matches(pattern: str, matches: list[str], suffixes: Collection[str]) -> 
             found.append(match)
         elif _is_folder(match):
             _refuse_folder(match, suffixes)
-            found += _in_folder(match, suffixes)
+            found += _in_folder(match, suffixes, read_folder)
     return list(dict.fromkeys(found))  # ** matches a folder and also what is in it
 
 
-def _in_folder(folder: str, suffixes: Collection[str]) -> list[str]:
+def _in_folder(folder: str, suffixes: Collection[str], read_folder: FolderReader | None) -> list[str]:
+    if read_folder and (named := read_folder(folder)) is not None:
+        return named
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -244,6 +245,10 @@ def _instead(path: str, matches: list[str], suffixes: Collection[str]) -> str:
     if below:
         anywhere = f"{escape(path)}/**" if path in folders else f"{path}/**"
         return f"; subfolders hold {below}: '{anywhere}', in quotes, stands for them"
+    return _counted(kinds)
+
+
+def _counted(kinds: Counter[str]) -> str:
     most = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))
     words = [f"{count} .{kind}" if kind else f"{count} without a suffix" for kind, count in most[:3]]
     return f"; there are {', '.join(words)}{' and others' if len(most) > 3 else ''}" if words else ""

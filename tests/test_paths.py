@@ -6,7 +6,8 @@ import pytest
 
 from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.images import IMAGE_SUFFIXES
-from depthkd.paths import expand_paths, expand_urls
+from depthkd.formats.shard_urls import find_shards
+from depthkd.paths import expand_paths
 
 
 @pytest.fixture
@@ -92,9 +93,10 @@ def test_what_lies_there_instead_is_said(folder: Path) -> None:
 
 def test_shards(folder: Path) -> None:
     touch("s/a.tar", "s/a.tar.index.json", "s/b.tar", "s/.c.tar.writing", "s/b.tar.gz", "s/a.txt")
-    assert expand_urls("s") == expand_urls("s/*") == expand_urls("s/*.tar") == ["s/a.tar", "s/b.tar"]
+    for urls in ("s", "s/*", "s/*.tar"):
+        assert find_shards(urls).paths == ["s/a.tar", "s/b.tar"]
     touch("s/c.tgz", "s/d.tar.zst")
-    assert expand_urls("s") == [
+    assert find_shards("s").paths == [
         "s/a.tar",
         "s/b.tar",
         "s/c.tgz",

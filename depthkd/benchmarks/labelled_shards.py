@@ -11,10 +11,9 @@ from depthkd.benchmarks.protocol import Protocol
 from depthkd.errors import UserError
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.shard_samples import decode_sample
-from depthkd.formats.tar import index_tar
+from depthkd.formats.shard_urls import find_shards
 from depthkd.formats.tar_index import TarIndex
 from depthkd.metrics.catalogue import MetricSet
-from depthkd.paths import expand_urls
 
 
 class ShardBenchmark(Benchmark):
@@ -30,6 +29,7 @@ class ShardBenchmark(Benchmark):
         limit: at most so many samples, spread evenly over all.
         edges: whether the truth is dense and sharp, as renderings are, so that edges can be scored.
         data_set: the public data set that the shards hold, by its common name.
+        split: which tars of a folder or repository are read that tells its splits, as for training.
 
     Raises:
         UserError, MissingFileError: (on first use) the urls name no shards that can be read.
@@ -46,8 +46,10 @@ class ShardBenchmark(Benchmark):
         limit: int | None = None,
         edges: bool = False,
         data_set: str | None = None,
+        split: str | None = None,
     ) -> None:
         self.urls = urls
+        self.split = split
         self.data_set = data_set
         if edges:
             self.metrics = (MetricSet.DEPTH, MetricSet.EDGES)
@@ -62,7 +64,8 @@ class ShardBenchmark(Benchmark):
     @cached_property
     def _indices(self) -> list[TarIndex]:
         """Built on first use: a config with many benchmarks must not read them all to start."""
-        return [index_tar(path) for path in expand_urls(self.urls)]
+        shards = find_shards(self.urls, self.split)
+        return [shards.index(path) for path in shards.paths]
 
     @cached_property
     def _ends(self) -> list[int]:

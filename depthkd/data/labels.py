@@ -9,9 +9,10 @@ from depthkd.data.order import Recent
 from depthkd.errors import UserError
 from depthkd.formats.sample import BadSample, bad_part
 from depthkd.formats.shard_set import name_of, survey
+from depthkd.formats.shard_urls import find_shards
+from depthkd.formats.splits import TRAIN
 from depthkd.formats.tar import index_tar
 from depthkd.formats.tar_index import TarIndex
-from depthkd.paths import expand_urls
 
 
 class Labels:
@@ -19,6 +20,7 @@ class Labels:
 
     Args:
         urls: of the tars, as for images.
+        split: of the images, which is read where a folder of labels tells its splits.
         images: paths of the tars with images, in their order.
         cache: see `index_tar`.
         keep: how many indexes are remembered.
@@ -31,12 +33,13 @@ class Labels:
     def __init__(
         self,
         urls: str | list[str],
+        split: str | None,
         images: Sequence[str],
         cache: Path | None,
         keep: int,
         turn: tuple[int, int] = (0, 1),
     ) -> None:
-        found = survey(expand_urls(urls), cache, turn=turn, images=False)
+        found = survey(find_shards(urls, default=split or TRAIN).paths, cache, turn=turn, images=False)
         by_name = {
             name_of(path): (path, digest) for path, digest in zip(found.paths, found.digests, strict=True)
         }

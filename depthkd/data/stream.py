@@ -26,9 +26,10 @@ from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.shard_samples import decode_sample
 from depthkd.formats.shard_set import survey
+from depthkd.formats.shard_urls import find_shards
 from depthkd.formats.tar import index_tar
 from depthkd.formats.tar_index import TarIndex
-from depthkd.paths import cache_folder, expand_urls, user_path
+from depthkd.paths import cache_folder, user_path
 from depthkd.storage.ahead import Ahead
 from depthkd.storage.copies import GIGABYTE, CopiedFile, Copies
 from depthkd.storage.files import RemoteFile, StoredFile, stored
@@ -53,7 +54,8 @@ class ShardSource:
     """Training samples in tar shards.
 
     Args:
-        urls: shards, with braces ("sa_{000000..000019}.tar") or as a list.
+        urls: shards, with braces ("sa_{000000..000019}.tar") or as a list; folders of them; data sets that
+            tell their splits ("hf://datasets/ORGANIZATION/NAME", a folder that Energon has prepared).
         share: this source's part of every global batch; the shares of all sources sum to 1.
         labelled: whether samples must bring depth, which is then decoded with them.
         labels: tars of depth for the images of `urls`, one for each of those and of the same name, whose
@@ -70,6 +72,8 @@ class ShardSource:
             "cache", as whole copies on this machine, with ranges until a copy is there; labels by ranges.
         cache_limit: gigabytes of all copies, which lie in `shards` of the cache folder; the one that was used
             longest ago makes room.
+        split: which tars of a folder or repository are read that tells its splits (see docs/data.md), or
+            "all"; None: those of "train", and all tars in a folder that tells none.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class ShardSource:
         access: Literal["range", "cache"] = "range",
         cache_limit: float = 500.0,
         labels: str | list[str] | None = None,
+        split: str | None = None,
     ) -> None:
         if shuffle_window < 1:
             raise UserError(f"shuffle_window counts shards and must be 1 or more, not {shuffle_window}")
@@ -105,6 +110,7 @@ class ShardSource:
         self.max_bad_shards = max_bad_shards
         self.access = access
         self.cache_limit = cache_limit
+        self.split = split
 
     def open(self, name: str, seed: int, turn: tuple[int, int] = (0, 1)) -> "OpenSource":
         """Find out what the shards hold, and index those that are not indexed yet.
@@ -133,14 +139,15 @@ class OpenSource:
         self.source = source
         self.name = name
         try:
-            shards = survey(expand_urls(source.urls), source.cache, source.max_bad_shards, turn)
+            named = find_shards(source.urls, source.split)
+            shards = survey(named.paths, source.cache, source.max_bad_shards, turn, excluded=named.excluded)
             if not shards.paths:
                 raise UserError(f"no shard can be read; the first: {shards.bad[0]}")
             self._labels = None
             if source.labels is not None:
                 key = f"data.train.{name}.labels"
                 kept = 2 * source.shuffle_window
-                self._labels = Labels(source.labels, shards.paths, source.cache, kept, turn)
+                self._labels = Labels(source.labels, source.split, shards.paths, source.cache, kept, turn)
         except MissingFileError as error:
             raise MissingFileError(f"{key}: {error}") from error
         except UserError as error:
@@ -149,6 +156,7 @@ class OpenSource:
             log.warning("data.train.%s: left out a shard: %s", name, sentence)
         self._seed = (seed, zlib.crc32(name.encode()))
         self.paths, self.digests = shards.paths, shards.digests
+        self._excluded = named.excluded
         self.order = ShardOrder(shards.counts, source.shuffle_window, self._seed)
         self._indexes: Recent[int, TarIndex] = Recent(2 * source.shuffle_window)
         labels = () if self._labels is None else self._labels.paths
@@ -224,7 +232,9 @@ class OpenSource:
         Raises:
             UserError: it is not the one that was there when the run began.
         """
-        tar = self._indexes.get(shard, lambda: index_tar(self._file(shard), self.source.cache))
+        left_out = self._excluded.get(self.paths[shard], frozenset())
+        make = partial(index_tar, self._file(shard), self.source.cache, excluded=left_out)
+        tar = self._indexes.get(shard, make)
         if tar.digest != self.digests[shard]:
             raise UserError(f"{tar.file.name} changed while the run was reading it; start the run again")
         return tar

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers.configuration_utils import PreTrainedConfig
@@ -15,6 +14,7 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from depthkd.errors import MissingFileError, UserError
+from depthkd.formats.dataset_card import front_matter
 from depthkd.models.provenance import LICENSES, hub_id
 from depthkd.models.weights import read_json_file, refuse_broken, refuse_run, renamed, why_unreadable
 from depthkd.paths import local_or_hub
@@ -136,10 +136,7 @@ def read_license(source: str, revision: str | None = None) -> str:
     if hub_id(source) in LICENSES:
         return LICENSES[hub_id(source)]
     card = _optional_file(source, "README.md", revision)
-    parts = card.read_text(encoding="utf-8").split("---", 2) if card else []
-    if len(parts) < 3 or parts[0].strip():
-        return "unknown"
-    front = yaml.safe_load(parts[1])
+    front = front_matter(card.read_bytes(), str(card)) if card else None
     return str(front.get("license", "unknown")) if isinstance(front, dict) else "unknown"
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from enum import Enum
+from json import JSONDecodeError
 
 
 class Failure(Enum):
@@ -17,7 +18,9 @@ class Failure(Enum):
 
 STATUSES = {401: Failure.DENIED, 403: Failure.DENIED, 404: Failure.MISSING, 410: Failure.MISSING,
             408: Failure.AGAIN, 425: Failure.AGAIN, 429: Failure.AGAIN, 412: Failure.CHANGED}  # fmt: skip
-NETWORKS = ("aiohttp", "aiobotocore", "botocore", "httpx", "httpcore", "requests", "urllib3", "gcsfs")
+NETWORKS = ("aiohttp", "aiobotocore", "botocore", "httpx", "httpx2", "httpcore", "httpcore2", "requests",
+            "urllib3", "gcsfs")  # fmt: skip
+OFFLINE = "OfflineModeIsEnabled"  # the hub's word for HF_HUB_OFFLINE
 DENIED = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "GatedRepoError")
 
 
@@ -30,9 +33,11 @@ def meaning(error: BaseException) -> Failure:
             return STATUSES.get(status, Failure.AGAIN if status >= 500 else Failure.REFUSED)
         if type(one).__name__ in DENIED or isinstance(one, PermissionError):
             return Failure.DENIED
+        if type(one).__name__ == OFFLINE:
+            return Failure.REFUSED
     for one in chain:
-        if isinstance(one, TimeoutError | ConnectionError) or _of_a_network(one):
-            return Failure.AGAIN
+        if isinstance(one, TimeoutError | ConnectionError | JSONDecodeError) or _of_a_network(one):
+            return Failure.AGAIN  # no JSON comes where a proxy's page does
     if any(isinstance(one, FileNotFoundError) for one in chain):
         return Failure.MISSING
     return Failure.AGAIN if any(isinstance(one, OSError) for one in chain) else Failure.OURS

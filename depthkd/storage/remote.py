@@ -5,10 +5,11 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from depthkd.errors import MissingFileError, UserError
+from depthkd.storage import hub
 from depthkd.storage.failures import Failure, meaning, reason
 
 SCHEMES = {
@@ -19,12 +20,12 @@ SCHEMES = {
     "hf": "huggingface_hub",
 }
 """Schemes that are read, and the package that reads each."""
-TAGS = ("ETag", "etag", "generation", "blob_id")  # what http, S3, Google and the hub call a file's version
+HUB = "hf"
+TAGS = ("ETag", "etag", "generation")  # what http and the hub, S3, and Google call a file's version
 ATTEMPTS = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0  # seconds between attempts, doubled from one to the next
 PATIENCE = 20.0  # seconds without an answer, for a small piece
 SLOWEST = 1 << 20  # bytes per second, below which a larger piece is given up and asked for again
-LISTING = 120.0  # seconds for a list of thousands of files
 PIECE = 8 << 20  # bytes of a stream that are asked for at a time
 
 Result = TypeVar("Result")
@@ -94,6 +95,8 @@ def version_of(url: str) -> Version:
         UserError: it cannot be reached or read; the sentence says why.
     """
     told = _patiently(url, lambda: _call(url, "info", PATIENCE))
+    if told.get("type") == "directory":
+        raise MissingFileError(f"{shown(url)} is a folder; with / at its end, it stands for the tars in it")
     if told.get("size") is None:
         raise UserError(f"{shown(url)}: its server does not say how large it is, so that it cannot be read")
     tag = next((str(told[name]) for name in TAGS if told.get(name)), "")
@@ -123,8 +126,8 @@ def read_range(url: str, offset: int, size: int, version: Version) -> bytes:
     return _patiently(url, once)
 
 
-def asked(url: str, coroutine: str, method: str, *arguments: Any) -> Any:
-    """What a method of the url's file system answers, after patience.
+def asked(url: str, method: str) -> Any:
+    """What a method of the url's file system answers about it, after patience.
 
     Raises:
         MissingFileError, UserError: as `version_of`.
@@ -134,11 +137,26 @@ def asked(url: str, coroutine: str, method: str, *arguments: Any) -> Any:
         from fsspec.asyn import sync
 
         system = _system(url)
-        if system.async_impl:
-            return sync(system.loop, getattr(system, coroutine), *arguments, timeout=LISTING)
-        return getattr(system, method)(*arguments)
+        if _scheme(url) == HUB:
+            return hub.ask(system, method, url)
+        return sync(system.loop, getattr(system, f"_{method}"), url, timeout=hub.LISTING)
 
     return _patiently(url, once)
+
+
+def is_repository(url: str) -> bool:
+    """Whether a url is that of a whole repository on the hub.
+
+    Raises:
+        MissingFileError: there is no such repository.
+        UserError: it cannot be reached, or the url is none of the hub.
+    """
+    return _scheme(url) == HUB and _patiently(url, lambda: hub.is_repository(_system(url), url))
+
+
+def forget_listings() -> None:
+    """Ask the hub anew for what lies in its folders, where that was asked once for all files of one."""
+    _systems.pop((0, HUB), None)
 
 
 def pieces(url: str, version: Version, start: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -158,17 +176,17 @@ def pieces(url: str, version: Version, start: int = 0) -> Iterator[tuple[int, by
 def _whole(url: str, version: Version) -> Iterator[tuple[int, bytes]]:
     from fsspec.asyn import sync
 
-    system = _system(url)
-    answer: Any = None
+    loop = answer = None
     offset = 0
 
     def once() -> bytes:
-        nonlocal answer, offset
+        nonlocal loop, answer, offset
         try:
             if answer is None:
-                headers = _if_match(version.tag)
-                answer, offset = sync(system.loop, _http_get, system, url, headers, timeout=PATIENCE), 0
-            data: bytes = sync(system.loop, answer.content.read, PIECE, timeout=PATIENCE + PIECE / SLOWEST)
+                request = _request(url, version.tag)
+                loop = request.system.loop
+                answer, offset = sync(loop, _http_get, request, timeout=PATIENCE), 0
+            data: bytes = sync(loop, answer.content.read, PIECE, timeout=PATIENCE + PIECE / SLOWEST)
             if not data:
                 raise ConnectionError(f"{offset} of {version.size} bytes came")
         except Exception:
@@ -199,7 +217,7 @@ def _patiently(url: str, once: Callable[[], Result]) -> Result:
             if found is Failure.MISSING:
                 raise MissingFileError(f"{shown(url)} is not there") from error
             if found is Failure.CHANGED:
-                raise ChangedFileError(f"{shown(url)} has changed since the run began") from error
+                raise ChangedFileError(_changed(url)) from error
             if found is Failure.DENIED:
                 raise DeniedError(
                     f"{shown(url)} may not be read ({reason(error)}); docs/data.md says where credentials "
@@ -217,16 +235,17 @@ def _call(url: str, what: str, limit: float, start: int = 0, end: int = 0, tag: 
     from fsspec.asyn import sync
 
     system = _system(url)
-    if not system.async_impl:
-        return system.info(url) if what == "info" else system.cat_file(url, start, end)
+    scheme = _scheme(url)
+    if what == "info" and scheme == HUB:
+        return hub.info(system, url)
     if what == "info":
         system.invalidate_cache()  # or a file that has changed would look as it did
         return sync(system.loop, system._info, url, timeout=limit)
-    scheme = url.partition("://")[0].lower()
     if scheme == "s3" and _if_match(tag):
         return sync(system.loop, _s3_range, system, url, start, end, tag, timeout=limit)
-    if scheme.startswith("http"):
-        return sync(system.loop, _http_range, system, url, start, end, _if_match(tag), timeout=limit)
+    if scheme == HUB or scheme.startswith("http"):
+        request = _request(url, tag)
+        return sync(request.system.loop, _http_range, request, start, end, timeout=limit)
     return sync(system.loop, system._cat_file, url, start=start, end=end, timeout=limit)
 
 
@@ -235,19 +254,41 @@ def _if_match(tag: str) -> dict[str, str]:
     return {"If-Match": tag} if tag.startswith('"') else {}
 
 
-async def _http_get(system: Any, url: str, headers: dict[str, str]) -> Any:
-    session = await system.set_session()
-    identity = {"Accept-Encoding": "identity"}  # what is packed again has other offsets
-    answer = await session.get(system.encode_url(url), headers={**identity, **headers})
+class _Request(NamedTuple):
+    """How a file's bytes are asked for over HTTP."""
+
+    url: str
+    system: Any
+    address: str
+    headers: dict[str, str]
+    tag: str = ""  # that the hub's answer has, if it has one; it sends bytes from elsewhere, without If-Match
+
+
+def _request(url: str, tag: str) -> _Request:
+    if _scheme(url) != HUB:
+        return _Request(url, _system(url), url, _if_match(tag))
+    address, headers = hub.address(_system(url), url)
+    return _Request(url, _system(address), address, headers, tag if _if_match(tag) else "")
+
+
+async def _http_get(request: _Request, part: str = "") -> Any:
+    session = await request.system.set_session()
+    headers = {"Accept-Encoding": "identity", **request.headers}  # what is packed again has other offsets
+    headers |= {"Range": part} if part else {}
+    answer = await session.get(request.system.encode_url(request.address), headers=headers)
     answer.raise_for_status()
+    if request.tag and hub.etag([*answer.history, answer]) not in ("", request.tag):
+        answer.close()
+        raise ChangedFileError(_changed(request.url))
     return answer
 
 
-async def _http_range(system: Any, url: str, start: int, end: int, headers: dict[str, str]) -> bytes:
-    async with await _http_get(system, url, {**headers, "Range": f"bytes={start}-{end - 1}"}) as answer:
+async def _http_range(request: _Request, start: int, end: int) -> bytes:
+    async with await _http_get(request, f"bytes={start}-{end - 1}") as answer:
         if answer.status != 206 and (start, end) != (0, answer.content_length):
             raise WholeFileError(
-                f"{shown(url)}: its server sends whole files where a part is asked for; set access to cache"
+                f"{shown(request.url)}: its server sends whole files where a part is asked for; "
+                "set access to cache"
             )
         body: bytes = await answer.read()
         return body
@@ -264,18 +305,30 @@ async def _s3_range(system: Any, url: str, start: int, end: int, tag: str) -> by
     return body
 
 
+def _changed(url: str) -> str:
+    return f"{shown(url)} has changed since the run began"
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].lower()
+
+
 def _system(url: str) -> Any:
-    """The file system of a url's scheme: one a process, which a forked child does not take over.
+    """The file system of a url's scheme: one a process, which a forked child does not take over. That of the
+    hub is taken over, with what it knows: it has no threads.
 
     Raises:
         UserError: the package that reads the scheme is not installed.
     """
     import fsspec
 
-    scheme = url.partition("://")[0].lower()
-    key = os.getpid(), scheme
+    scheme = _scheme(url)
+    key = 0 if scheme == HUB else os.getpid(), scheme
     if key not in _systems:
-        options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+        options: dict[str, Any] = {"skip_instance_cache": True}
+        options |= {"max_workers": 1} if scheme == HUB else {"use_listings_cache": False}
+        if scheme.startswith("http"):  # a signature holds for a redirect's address as it was written
+            options["client_kwargs"] = {"requote_redirect_url": False}
         try:
             _systems[key] = fsspec.filesystem(scheme, **options)
         except ImportError as error:

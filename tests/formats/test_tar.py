@@ -10,8 +10,8 @@ import pytest
 
 from depthkd.formats.index_files import keep_index
 from depthkd.formats.sample import BadSample
+from depthkd.formats.shard_urls import find_shards
 from depthkd.formats.tar import index_tar
-from depthkd.paths import expand_urls
 
 
 def make(path: Path, members: dict[str, bytes], form: int = tarfile.GNU_FORMAT) -> Path:
@@ -235,11 +235,11 @@ def test_urls_expand_in_order(tmp_path: Path) -> None:
     for name in ("sa_000000.tar", "sa_000001.tar", "sa_000002.tar", "notes.txt"):
         (tmp_path / name).touch()
     tars = [str(tmp_path / f"sa_00000{n}.tar") for n in range(3)]
-    assert expand_urls(f"{tmp_path}/sa_{{000000..000002}}.tar") == tars
-    assert expand_urls(f"file://{tmp_path}/sa_000001.tar") == tars[1:2]
-    assert expand_urls(f"{tmp_path}/sa_*.tar") == tars
-    assert expand_urls(str(tmp_path)) == tars
-    assert expand_urls([tars[2], tars[0]]) == [tars[2], tars[0]]
+    assert find_shards(f"{tmp_path}/sa_{{000000..000002}}.tar").paths == tars
+    assert find_shards(f"file://{tmp_path}/sa_000001.tar").paths == tars[1:2]
+    assert find_shards(f"{tmp_path}/sa_*.tar").paths == tars
+    assert find_shards(str(tmp_path)).paths == tars
+    assert find_shards([tars[2], tars[0]]).paths == [tars[2], tars[0]]
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_urls_expand_in_order(tmp_path: Path) -> None:
 )
 def test_only_files_are_opened(url: str | list[str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        expand_urls(url)
+        find_shards(url)
 
 
 def test_a_pattern_that_matches_nothing_says_so(tmp_path: Path) -> None:
@@ -269,6 +269,6 @@ def test_a_pattern_that_matches_nothing_says_so(tmp_path: Path) -> None:
         ("empty", "empty"),
     ):
         with pytest.raises(FileNotFoundError) as caught:
-            expand_urls(f"{tmp_path}/{pattern}")
+            find_shards(f"{tmp_path}/{pattern}")
         assert f"'{tmp_path}/{missing}'" in str(caught.value)
         assert str(caught.value).endswith("matches no .tar file")

@@ -125,9 +125,11 @@ class Forwarding(Handler):
 
 
 @contextlib.contextmanager
-def serving(folder: Path, upstream: int | None = None) -> Iterator[FaultyServer]:
+def serving(
+    folder: Path, upstream: int | None = None, handler: type[Handler] = Handler
+) -> Iterator[FaultyServer]:
     """A server of a folder, or one that forwards to a port of this machine."""
-    server = FaultyServer(folder, Handler if upstream is None else Forwarding)
+    server = FaultyServer(folder, handler if upstream is None else Forwarding)
     server.upstream = upstream or 0
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

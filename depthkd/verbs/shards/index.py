@@ -7,15 +7,19 @@ from tqdm import tqdm
 
 from depthkd.errors import UserError
 from depthkd.formats.shard_set import add_to_manifests, facts_of
+from depthkd.formats.shard_urls import find_shards
+from depthkd.formats.splits import ALL
 from depthkd.formats.tar_index import ShardFacts
-from depthkd.paths import expand_urls, user_path
+from depthkd.paths import user_path
 from depthkd.processes import pool
 from depthkd.verbs.shards.bad import print_bad
 
 FEW = 16  # tars, for which no processes are started
 
 
-def index(urls: str | list[str], workers: int = 4, cache: Path | None = None) -> list[str]:
+def index(
+    urls: str | list[str], workers: int = 4, cache: Path | None = None, split: str | None = None
+) -> list[str]:
     """Index tars, and write a manifest of each folder that has some, so that a run opens thousands at once.
 
     What is indexed already is left as it is, so that an interrupted call goes on where it was. A sentence is
@@ -23,13 +27,14 @@ def index(urls: str | list[str], workers: int = 4, cache: Path | None = None) ->
 
     Args:
         urls: tars, as for training: paths, folders, wildcards, {000000..000019}.
+        split: of a folder or repository that tells its splits; all of them, where none is named.
         workers: how many processes index.
         cache: folder for indexes and manifests, as a source's `cache`; None: beside the tars.
 
     Returns:
         a sentence for each tar that cannot be read.
     """
-    paths = expand_urls(urls)
+    paths = find_shards(urls, split, ALL).paths
     cache = None if cache is None else user_path(cache)
     found: dict[str, ShardFacts] = {}
     bad: list[str] = []

@@ -10,12 +10,13 @@ from depthkd.errors import UserError
 from depthkd.formats.depth import CODECS
 from depthkd.formats.images import IMAGE_SUFFIXES, image_size
 from depthkd.formats.sample import BadSample
-from depthkd.formats.tar import index_tar, unread
-from depthkd.paths import expand_urls
+from depthkd.formats.shard_urls import Shards, find_shards
+from depthkd.formats.splits import ALL
+from depthkd.formats.tar import unread
 from depthkd.verbs.shards.bad import print_bad
 
 
-def inspect(urls: str | list[str], samples: int = 200) -> list[dict[str, Any]]:
+def inspect(urls: str | list[str], samples: int = 200, split: str | None = None) -> list[dict[str, Any]]:
     """Print a line for each tar: samples, bytes, members, codec, image sizes, depth space and range.
 
     A tar that cannot be read, or has broken samples among those that are opened, has a mark in its line and
@@ -23,12 +24,14 @@ def inspect(urls: str | list[str], samples: int = 200) -> list[dict[str, Any]]:
 
     Args:
         urls: tars, as for training: paths, folders, wildcards, {000000..000019}.
+        split: of a folder or repository that tells its splits; all of them, where none is named.
         samples: how many samples of a tar, evenly spaced, are opened for sizes and depth.
 
     Returns:
         a mapping for each line; its "faults" holds the sentences.
     """
-    rows = [_look_into(path, max(1, samples)) for path in expand_urls(urls)]
+    shards = find_shards(urls, split, ALL)
+    rows = [_look_into(shards, path, max(1, samples)) for path in shards.paths]
     marks = ["" if not row["faults"] else f"{len(row['faults'])} bad" for row in rows]
     words = [[*map(str, row.values())][:-1] for row in rows]
     table = [list(rows[0]), *([*line, mark] for line, mark in zip(words, marks, strict=True))]
@@ -39,9 +42,9 @@ def inspect(urls: str | list[str], samples: int = 200) -> list[dict[str, Any]]:
     return rows
 
 
-def _look_into(path: str, samples: int) -> dict[str, Any]:
+def _look_into(shards: Shards, path: str, samples: int) -> dict[str, Any]:
     try:
-        index = index_tar(path, images=False)
+        index = shards.index(path, images=False)
     except UserError as error:
         size = Path(path).stat().st_size if Path(path).is_file() else "-"
         nothing = {"members": "-", "codec": "", "height x width": "-", "space": "-", "range": "-"}

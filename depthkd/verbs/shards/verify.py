@@ -12,25 +12,27 @@ from depthkd.formats.depth import CODECS, too_coarse
 from depthkd.formats.images import IMAGE_SUFFIXES
 from depthkd.formats.sample import BadSample
 from depthkd.formats.shard_samples import decode_label, decode_sample
-from depthkd.formats.tar import index_tar
+from depthkd.formats.shard_urls import find_shards
+from depthkd.formats.splits import ALL
 from depthkd.formats.tar_index import TarIndex
-from depthkd.paths import expand_urls
 from depthkd.verbs.shards.bad import print_bad
 
 
-def verify(urls: str | list[str], workers: int = 2) -> list[str]:
+def verify(urls: str | list[str], workers: int = 2, split: str | None = None) -> list[str]:
     """Decode every sample, and print a sentence for each that cannot be used; then the exit status is 1.
 
     Args:
         urls: tars, as for training: paths, folders, wildcards, {000000..000019}.
+        split: of a folder or repository that tells its splits; all of them, where none is named.
         workers: how many threads decode.
     """
     bad: list[str] = []
     total = 0
+    shards = find_shards(urls, split, ALL)
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for path in expand_urls(urls):
+        for path in shards.paths:
             try:
-                index = index_tar(path, images=False)
+                index = shards.index(path, images=False)
             except UserError as error:
                 bad.append(str(error))
                 total += 1
