@@ -1,4 +1,4 @@
-"""The shards that urls stand for: tars, folders of them, repositories on the hub."""
+"""The shards that urls stand for: tars, folders of them, Energon's data sets, repositories on the hub."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.dataset_card import card_splits
+from depthkd.formats.energon import energon_splits
 from depthkd.formats.splits import TRAIN, Splits, splits_by_name
 from depthkd.formats.tar import index_tar
 from depthkd.formats.tar_index import TarIndex
@@ -37,8 +38,8 @@ def find_shards(
     """The shards that urls stand for, in order; see `expand_paths`, and for those on other machines
     `remote_files`.
 
-    A folder that tells its splits stands for the tars of one of them: a README.md with `configs` tells
-    them, or else, in a repository on the hub, the names of the tars. So does any folder
+    A folder that tells its splits stands for the tars of one of them: Energon's `.nv-meta` tells them, a
+    README.md with `configs`, or else, in a repository on the hub, the names of the tars. So does any folder
     where a split is asked for.
 
     Args:
@@ -56,7 +57,7 @@ def find_shards(
 
     def read_folder(place: str) -> list[str] | None:
         folder = Folder(place)
-        splits = card_splits(folder)
+        splits = energon_splits(folder) or card_splits(folder)
         if splits is None and (split is not None or is_repository(place)):
             splits = _by_name(folder)
         if splits is None:
