@@ -192,6 +192,16 @@ def _resized(
     return np.asarray(nearest, np.float32), np.asarray(valid.view(np.bool_))
 
 
+def is_failed_download(members: Mapping[str, bytes]) -> bool:
+    """Whether a sample without an image is what a downloader keeps of one that it could not get: a json with
+    a `status` such as "failed_to_download"."""
+    try:
+        status = json.loads(members["json"])["status"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return str(status).startswith("failed_to_")
+
+
 def decode_label(
     key: str, members: Mapping[str, bytes], where: str
 ) -> tuple[DepthArray, MaskArray, DepthSpace, dict[str, Any]]:

@@ -11,7 +11,7 @@ from depthkd.errors import UserError
 from depthkd.formats.depth import CODECS, too_coarse
 from depthkd.formats.images import IMAGE_SUFFIXES
 from depthkd.formats.sample import BadSample
-from depthkd.formats.shard_samples import decode_label, decode_sample
+from depthkd.formats.shard_samples import decode_label, decode_sample, is_failed_download
 from depthkd.formats.shard_urls import find_shards
 from depthkd.formats.splits import ALL
 from depthkd.formats.tar_index import TarIndex
@@ -19,7 +19,8 @@ from depthkd.verbs.shards.bad import print_bad
 
 
 def verify(urls: str | list[str], workers: int = 2, split: str | None = None) -> list[str]:
-    """Decode every sample, and print a sentence for each that cannot be used; then the exit status is 1.
+    """Decode every sample, and print a sentence for each that cannot be used; then the exit status is 1. What
+    downloaders keep of failed downloads is counted, and no fault.
 
     Args:
         urls: tars, as for training: paths, folders, wildcards, {000000..000019}.
@@ -27,7 +28,7 @@ def verify(urls: str | list[str], workers: int = 2, split: str | None = None) ->
         workers: how many threads decode.
     """
     bad: list[str] = []
-    total = 0
+    total = failed = 0
     shards = find_shards(urls, split, ALL)
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for path in shards.paths:
@@ -37,13 +38,25 @@ def verify(urls: str | list[str], workers: int = 2, split: str | None = None) ->
                 bad.append(str(error))
                 total += 1
                 continue
-            total += len(index)
-            found = pool.map(partial(_fault, index), range(len(index)))
-            progress = tqdm(found, total=len(index), desc=Path(path).name, unit="sample", disable=None)
+            samples = [i for i in range(len(index)) if not _is_failed_download(index, i)]
+            total += len(samples)
+            failed += len(index) - len(samples)
+            found = pool.map(partial(_fault, index), samples)
+            progress = tqdm(found, total=len(samples), desc=Path(path).name, unit="sample", disable=None)
             bad += [sentence for sentence in progress if sentence]
-    print(f"{total - len(bad)} of {total} samples are good")
+    more = f"; {failed} more are downloads that failed" if failed else ""
+    print(f"{total - len(bad)} of {total} samples are good{more}")
     print_bad(bad, total)
     return bad
+
+
+def _is_failed_download(index: TarIndex, i: int) -> bool:
+    if not index.members(i).keys().isdisjoint(IMAGE_SUFFIXES):
+        return False
+    try:
+        return is_failed_download(index.read(i, ("json",)))
+    except BadSample:
+        return False  # which `_fault` tells about
 
 
 def _fault(index: TarIndex, i: int) -> str | None:
