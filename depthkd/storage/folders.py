@@ -7,7 +7,7 @@ from pathlib import Path
 
 from depthkd.errors import MissingFileError, UserError
 from depthkd.storage.listing import files_below
-from depthkd.storage.remote import is_remote, shown, small_file, version_of
+from depthkd.storage.remote import is_on_hub, is_remote, shown, small_file, version_of
 
 
 class Folder:
@@ -33,12 +33,14 @@ class Folder:
         Raises:
             UserError: its server cannot be reached or does not list files.
         """
+        return [name for name in self._names if not f"/{name}".count("/.")]
+
+    @cached_property
+    def _names(self) -> list[str]:
         if self.remote:
-            names = [url.removeprefix(f"{self.place}/") for url in files_below(f"{self.place}/")]
-        else:
-            names = sorted(glob("**", root_dir=f"{self.place}/", recursive=True))  # noqa: PTH207 - as patterns are read
-            names = [name for name in names if not os.path.isdir(self.path(name))]  # noqa: PTH112 - no exception
-        return [name for name in names if not f"/{name}".count("/.")]
+            return [url.removeprefix(f"{self.place}/") for url in files_below(f"{self.place}/")]
+        names = sorted(glob("**", root_dir=f"{self.place}/", recursive=True))  # noqa: PTH207 - as patterns are read
+        return [name for name in names if not os.path.isdir(self.path(name))]  # noqa: PTH112 - no exception
 
     def read(self, name: str) -> bytes | None:
         """The whole of a small file; None if it is not there.
@@ -46,6 +48,8 @@ class Folder:
         Raises:
             UserError: it cannot be read.
         """
+        if is_on_hub(self.place) and name not in self._names:
+            return None  # which one list tells, and would else take two requests for each file
         if self.remote:
             return small_file(self.path(name))
         try:

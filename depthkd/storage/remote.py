@@ -137,11 +137,16 @@ def asked(url: str, method: str) -> Any:
         from fsspec.asyn import sync
 
         system = _system(url)
-        if _scheme(url) == HUB:
+        if is_on_hub(url):
             return hub.ask(system, method, url)
         return sync(system.loop, getattr(system, f"_{method}"), url, timeout=hub.LISTING)
 
     return _patiently(url, once)
+
+
+def is_on_hub(url: str) -> bool:
+    """Whether a url is one of the Hugging Face hub."""
+    return _scheme(url) == HUB
 
 
 def is_repository(url: str) -> bool:
@@ -151,7 +156,7 @@ def is_repository(url: str) -> bool:
         MissingFileError: there is no such repository.
         UserError: it cannot be reached, or the url is none of the hub.
     """
-    return _scheme(url) == HUB and _patiently(url, lambda: hub.is_repository(_system(url), url))
+    return is_on_hub(url) and _patiently(url, lambda: hub.is_repository(_system(url), url))
 
 
 def forget_listings() -> None:
@@ -265,7 +270,7 @@ class _Request(NamedTuple):
 
 
 def _request(url: str, tag: str) -> _Request:
-    if _scheme(url) != HUB:
+    if not is_on_hub(url):
         return _Request(url, _system(url), url, _if_match(tag))
     address, headers = hub.address(_system(url), url)
     return _Request(url, _system(address), address, headers, tag if _if_match(tag) else "")
