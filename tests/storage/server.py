@@ -56,6 +56,7 @@ class Answer(NamedTuple):
 class Handler(BaseHTTPRequestHandler):
     server: FaultyServer
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or a body waits for its headers' receipt, 40 ms
 
     def do_HEAD(self) -> None:
         self.answer(body=False)
