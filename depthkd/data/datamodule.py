@@ -12,7 +12,8 @@ from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.data.bad_samples import BadSamples
 from depthkd.data.fingerprint import Facts, stream_changes
 from depthkd.data.loaders import BenchmarkLoader, StreamLoader
-from depthkd.data.stream import ATTEMPTS, OpenSource, ShardSource, StreamBatches, places_per_rank
+from depthkd.data.shares import places_per_rank
+from depthkd.data.stream import ATTEMPTS, OpenSource, ShardSource, StreamBatches
 from depthkd.errors import UserError
 from depthkd.metrics.catalogue import MetricSet
 

@@ -7,7 +7,7 @@ part without talking to the others, and resuming is starting at another position
 
 import logging
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -21,6 +21,7 @@ from depthkd.data.collate import collate
 from depthkd.data.fingerprint import CONTENTS, Facts
 from depthkd.data.labels import Labels
 from depthkd.data.order import Recent, ShardOrder
+from depthkd.data.shares import places_per_rank
 from depthkd.data.transforms import Transform
 from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.sample import BadSample, Sample
@@ -36,12 +37,10 @@ from depthkd.storage.files import RemoteFile, StoredFile, stored
 from depthkd.storage.remote import is_remote
 
 ATTEMPTS = 20  # redraws of a bad sample before the source is given up
-SUM_TOLERANCE = 1e-3  # lets thirds be written as 0.3333
 SIZED = 8  # samples that are asked for the size of a source whose transform does not say it
 READERS = 16  # requests for samples at a time, in each process
 FETCHERS = 2  # copies that are made at a time, in each process
 BATCHES_AHEAD = 3  # whose samples are being read, the next one among them
-PLACE_TOLERANCE = 0.02  # of a sample: the same
 
 Members = tuple[str, str, dict[str, bytes], tuple[str, dict[str, bytes]] | None]
 """Name of a shard, key of a sample in it, and its members, suffix -> bytes; name of its label's shard, and
@@ -216,15 +215,15 @@ class OpenSource:
             f"what its settings say; the last: {skipped[-1].sentence}"
         )
 
-    def expect(self, positions: Iterable[int]) -> None:
+    def expect(self, positions: range) -> None:
         """Begin to read samples that will soon be asked for, where they lie on other machines."""
         if not self._remote:
             return
         for position in positions:
             self._members.begin(position, partial(self._read, *self.order(position)))
-            if self.source.access == "cache":
-                for turn, shard in self.order.shards_from(position, 2 * self.source.shuffle_window):
-                    self._fetches.begin((turn, shard), partial(self._fetch, shard))
+        if self.source.access == "cache":
+            for turn, shard in self.order.shards_from(positions.start, 2 * self.source.shuffle_window):
+                self._fetches.begin((turn, shard), partial(self._fetch, shard))
 
     def _tar(self, shard: int) -> TarIndex:
         """The index of a shard.
@@ -340,42 +339,3 @@ class StreamBatches(IterableDataset[TrainingBatch]):
         batch.positions = list(positions)
         batch.skipped = [one for _, skipped in drawn for one in skipped]
         return batch
-
-
-def places_per_rank(shares: Mapping[str, float], batch_size: int, world_size: int) -> dict[str, int]:
-    """How many samples of each source every rank contributes to every batch.
-
-    Raises:
-        UserError: no sources; shares that are not positive or do not sum to 1; a share that is no
-            whole number of samples for every rank. The sentence names `data.train.<name>.share`
-            and the next larger batch size that would do.
-    """
-    if not shares:
-        raise UserError("data.train names no sources; it would map a name of yours to a ShardSource")
-    if batch_size < 1:
-        raise UserError(f"data.batch_size must be 1 or more, not {batch_size}")
-    named = ", ".join(f"data.train.{name}.share={share:g}" for name, share in shares.items())
-    if min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > SUM_TOLERANCE:
-        raise UserError(f"shares must be positive and sum to 1, but {named} sum to {sum(shares.values()):g}")
-    places = _places(shares, batch_size, world_size)
-    if isinstance(places, dict):
-        return places
-    ranks = f" on each of {world_size} ranks" if world_size > 1 else ""
-    larger = (size for size in range(batch_size + 1, batch_size + 100_000))
-    fits = next((size for size in larger if isinstance(_places(shares, size, world_size), dict)), None)
-    advice = f"batch_size={fits} would do" if fits else "no batch_size would do: choose rounder shares"
-    raise UserError(
-        f"data.train.{places}.share={shares[places]:g} of data.batch_size={batch_size} is no whole number of "
-        f"samples{ranks}: {advice}"
-    )
-
-
-def _places(shares: Mapping[str, float], batch_size: int, world_size: int) -> dict[str, int] | str:
-    """Places of each source on each rank, or the first name whose share does not come out even."""
-    places = {}
-    for name, share in shares.items():
-        whole = round(share * batch_size)
-        if whole < 1 or whole % world_size or abs(share * batch_size - whole) > PLACE_TOLERANCE:
-            return name
-        places[name] = whole // world_size
-    return places

@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from depthkd.batch import METRIC_DEPTH, Batch, TrainingBatch
-from depthkd.data.stream import OpenSource, ShardSource, StreamBatches, places_per_rank
+from depthkd.data.shares import places_per_rank
+from depthkd.data.stream import OpenSource, ShardSource, StreamBatches
 from depthkd.data.transforms import CrossContextCrop, SquareCrop
 from depthkd.formats.images import encode_jpeg
 from depthkd.formats.sample import BadSample, Sample
