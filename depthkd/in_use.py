@@ -11,6 +11,7 @@ from typing import TextIO
 
 from depthkd.errors import UserError
 from depthkd.formats.whole_files import writing
+from depthkd.storage.files import has_name
 
 GLANCE = 0.5  # seconds; longer than another process's `check` ever takes
 
@@ -58,7 +59,7 @@ class InUse:
                 file = self.path.open("a+")
             try:
                 self._claim(file, fcntl.LOCK_EX, GLANCE)
-                if self._is_there(file):
+                if has_name(file, self.path):
                     self._held = file
             finally:
                 if self._held is None:  # another has it, or had it until just now and took it away
@@ -97,9 +98,3 @@ class InUse:
                 time.sleep(0.01)
             except OSError:  # this file system knows no locks
                 return
-
-    def _is_there(self, file: TextIO) -> bool:
-        try:
-            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
-        except FileNotFoundError:
-            return False

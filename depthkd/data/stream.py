@@ -32,7 +32,7 @@ from depthkd.formats.tar import index_tar
 from depthkd.formats.tar_index import TarIndex
 from depthkd.paths import cache_folder, user_path
 from depthkd.storage.ahead import Ahead
-from depthkd.storage.copies import GIGABYTE, CopiedFile, Copies
+from depthkd.storage.copies import CACHE_LIMIT, GIGABYTE, CopiedFile, Copies
 from depthkd.storage.files import RemoteFile, StoredFile, stored
 from depthkd.storage.remote import is_remote
 
@@ -87,7 +87,7 @@ class ShardSource:
         cameras: bool = False,
         max_bad_shards: int = 0,
         access: Literal["range", "cache"] = "range",
-        cache_limit: float = 500.0,
+        cache_limit: float = CACHE_LIMIT,
         labels: str | list[str] | None = None,
         split: str | None = None,
     ) -> None:

@@ -19,7 +19,7 @@ from depthkd.formats.index_files import index_places, kept_facts
 from depthkd.formats.tar import index_tar
 from depthkd.formats.tar_index import ShardFacts
 from depthkd.formats.whole_files import whole_file
-from depthkd.storage.files import stored
+from depthkd.storage.files import StoredFile, stored
 from depthkd.storage.remote import is_remote, shown, sibling, small_file
 
 MANIFEST = "depthkd-shards.json"  # about the tars of a folder
@@ -202,7 +202,7 @@ def _parsed(data: bytes) -> Manifest | None:
 
 
 def facts_of(
-    path: str, cache: Path | None = None, images: bool = False, excluded: Collection[str] = ()
+    path: str | StoredFile, cache: Path | None = None, images: bool = False, excluded: Collection[str] = ()
 ) -> ShardFacts | UserError:
     """The facts of a tar, which is indexed where that is not done yet, without the samples that are excluded,
     or why it cannot be read, or, with `images`, why it has none."""

@@ -1,6 +1,6 @@
 """The shards that urls stand for: tars, folders of them, Energon's data sets, repositories on the hub."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from depthkd.formats.splits import TRAIN, Splits, splits_by_name
 from depthkd.formats.tar import index_tar
 from depthkd.formats.tar_index import TarIndex
 from depthkd.paths import expand_paths, there_are
+from depthkd.storage.files import StoredFile, stored
 from depthkd.storage.folders import Folder
 from depthkd.storage.remote import is_repository
 
@@ -27,9 +28,15 @@ class Shards:
     paths: list[str]
     excluded: dict[str, frozenset[str]]
 
-    def index(self, path: str, cache: Path | None = None, images: bool = True) -> TarIndex:
-        """The index of one of the tars, without what is left out; as `index_tar`."""
-        return index_tar(path, cache, images, self.excluded.get(path, frozenset()))
+    def index(
+        self,
+        path: str,
+        cache: Path | None = None,
+        images: bool = True,
+        opened: Callable[[str], StoredFile] = stored,
+    ) -> TarIndex:
+        """The index of one of the tars, `opened` in some way, without what is left out; as `index_tar`."""
+        return index_tar(opened(path), cache, images, self.excluded.get(path, frozenset()))
 
 
 def find_shards(

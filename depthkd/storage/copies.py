@@ -8,10 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from depthkd.errors import MissingFileError, UserError
-from depthkd.storage.files import GoneError, LocalFile, Part, RemoteFile, Stamp, StoredFile
+from depthkd.storage.files import GoneError, LocalFile, Part, RemoteFile, Stamp, StoredFile, has_name
 from depthkd.storage.remote import WholeFileError, pieces
 
 GIGABYTE = 10**9
+CACHE_LIMIT = 500.0  # gigabytes of all copies, unless a source says otherwise
 LOCK, PART = ".lock", ".part"
 
 
@@ -19,7 +20,8 @@ class Copies:
     """A folder with copies, which all processes of a machine share.
 
     A copy that is whole has its file's name and what tells its version; what has come of one that is not
-    stands in a `.part` file, with which the next process goes on.
+    stands in a `.part` file, with which the next process goes on. Both make room for others, but for a part
+    that a process is writing.
 
     Args:
         folder: where they lie.
@@ -85,21 +87,20 @@ class Copies:
         return LocalFile(path)
 
     def _make_room(self, size: int) -> None:
-        """Remove copies until `size` bytes more are within the limit."""
+        """Remove copies, and parts that nobody writes, until `size` bytes more are within the limit."""
         with _locked(self.folder / LOCK, wait=True):
             copies = []
             for path in self.folder.iterdir():
                 with suppress(OSError):  # another process may just have removed it
-                    status = path.stat()
-                    copies.append(
-                        (path.name.endswith((PART, LOCK)), status.st_mtime_ns, status.st_size, path)
-                    )
-            total = sum(size for _, _, size, _ in copies)
-            for unfinished, _, bytes_, path in sorted(copies):
-                if total + size <= self.limit or unfinished:
+                    if not path.name.endswith(LOCK):
+                        status = path.stat()
+                        copies.append((status.st_mtime_ns, status.st_size, path))
+            total = sum(bytes_ for _, bytes_, _ in copies)
+            for _, bytes_, path in sorted(copies):
+                if total + size <= self.limit:
                     break
-                path.unlink(missing_ok=True)  # whoever reads it has it open
-                total -= bytes_
+                if _removed(path):
+                    total -= bytes_
 
     def _path(self, file: RemoteFile) -> Path:
         identity = f"{file.name} {file.stamp[0]} {file.stamp[1]}".encode()
@@ -154,13 +155,29 @@ def _read(copy: LocalFile, parts: Sequence[Part]) -> list[bytes]:
     return found
 
 
+def _removed(path: Path) -> bool:
+    """Remove a copy, or a part of one; not while a process writes the part."""
+    if not path.name.endswith(PART):
+        path.unlink(missing_ok=True)  # whoever reads it has it open
+        return True
+    lock = path.with_name(path.name.removesuffix(PART) + LOCK)
+    with _locked(lock, wait=False) as ours:
+        if ours:
+            path.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+    return ours
+
+
 @contextmanager
 def _locked(path: Path, wait: bool) -> Iterator[bool]:
-    """Whether the lock is ours; it ends with this process at the latest."""
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    """Whether the lock is ours; it ends with this process at the latest. Who has it may remove its file."""
+    while True:
+        with path.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            if has_name(file, path):
+                yield True
+                return

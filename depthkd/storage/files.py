@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
+from typing import IO, Any
 
 from depthkd.errors import MissingFileError, UserError
 from depthkd.storage.remote import Version, is_remote, read_range, shown, version_of
@@ -64,6 +65,14 @@ class StoredFile(ABC):
 def stored(path: str | Path) -> StoredFile:
     """The file of a path or a url."""
     return RemoteFile(path) if isinstance(path, str) and is_remote(path) else LocalFile(Path(path))
+
+
+def has_name(file: IO[Any], path: Path) -> bool:
+    """Whether an open file still has a name, which another process may have given to another file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 class LocalFile(StoredFile):

@@ -9,7 +9,7 @@ import pytest
 from depthkd.errors import UserError
 from depthkd.storage import remote
 from depthkd.storage.ahead import Ahead
-from depthkd.storage.copies import CopiedFile, Copies
+from depthkd.storage.copies import LOCK, PART, CopiedFile, Copies, _locked
 from depthkd.storage.files import GoneError, RemoteFile
 from tests.storage.server import FAULTS, FaultyServer, serving
 
@@ -78,6 +78,49 @@ def test_the_copy_used_longest_ago_makes_room(server: FaultyServer, tmp_path: Pa
     assert [copies.find(file) is not None for file in files] == [True, False, True, False]
     with pytest.raises(UserError, match=r"/3\.tar has 5e-05 GB, and cache_limit is 4e-05"):
         Copies(tmp_path / "copies", 40_000.0).fetch(files[3])
+
+
+def test_parts_that_nobody_writes_make_room(server: FaultyServer, tmp_path: Path) -> None:
+    folder = tmp_path / "copies"
+    copies = Copies(folder, 2.5 * SIZE)
+    paths = [copies._path(RemoteFile(f"{server.url}/{number}.tar")) for number in range(4)]
+    parts = [path.with_name(path.name + PART) for path in paths]
+    locks = [path.with_name(path.name + LOCK) for path in paths]
+    assert whole(copies, server, 0) == data(0)
+    for number in (1, 2):  # what two killed processes have left
+        parts[number].write_bytes(data(number)[:20_000])
+        locks[number].touch()
+    os.utime(parts[1], ns=(1, 1))
+    assert whole(copies, server, 3) == data(3)
+    assert not parts[1].exists() and parts[2].exists() and paths[0].exists()  # the oldest was enough
+    os.utime(parts[2], ns=(1, 1))
+    with _locked(locks[2], wait=True):  # now a process writes it, in spite of its time
+        assert whole(copies, server, 1) == data(1)
+    assert parts[2].exists() and not paths[0].exists() and paths[3].exists()
+    assert whole(copies, server, 0) == data(0)
+    assert sorted(path.name[17:] for path in folder.iterdir() if path.name != LOCK) == ["0.tar", "1.tar"]
+
+
+def test_a_lock_whose_file_was_removed_locks_nobody_out_and_nobody_in(tmp_path: Path) -> None:
+    lock = tmp_path / "a.lock"
+    inside: list[str] = []
+
+    def enter() -> None:
+        with _locked(lock, wait=True):
+            inside.append("in")
+            time.sleep(0.1)
+            inside.append("out")
+
+    with _locked(lock, wait=True):
+        first = threading.Thread(target=enter)
+        first.start()
+        time.sleep(0.05)  # it waits for a file that is about to lose its name
+        lock.unlink()
+        second = threading.Thread(target=enter)
+    second.start()
+    for thread in (first, second):
+        thread.join()
+    assert inside == ["in", "out"] * 2
 
 
 def test_another_version_is_another_copy(server: FaultyServer, tmp_path: Path) -> None:

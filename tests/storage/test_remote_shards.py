@@ -181,6 +181,16 @@ def test_verify_and_inspect_read_remote_shards(
     assert "metric depth" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("verb", ["index", "inspect", "verify"])
+def test_shards_of_a_server_without_ranges_are_read_from_copies(
+    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    server.ranges = False
+    monkeypatch.setattr("depthkd.formats.tar_headers.PIECE", 2048)  # or one request would bring all
+    assert main(["shards", verb, f"{server.url}/{SHARDS}"]) == 0
+    assert len(list((tmp_path / "cache/shards").glob("*.tar"))) == 3
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("access", ["range", "cache"])
 def test_what_is_read_ahead_is_the_same_stream(

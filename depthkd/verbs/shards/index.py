@@ -13,6 +13,7 @@ from depthkd.formats.tar_index import ShardFacts
 from depthkd.paths import user_path
 from depthkd.processes import pool
 from depthkd.verbs.shards.bad import print_bad
+from depthkd.verbs.shards.opened import opened
 
 FEW = 16  # tars, for which no processes are started
 
@@ -40,7 +41,8 @@ def index(
     bad: list[str] = []
     ask = partial(facts_of, cache=cache)
     with pool(max(1, workers)) as processes:
-        told = map(ask, paths) if len(paths) <= FEW else processes.map(ask, paths, chunksize=4)
+        files = [opened(path, cache) for path in paths]
+        told = map(ask, files) if len(paths) <= FEW else processes.map(ask, files, chunksize=4)
         progress = tqdm(told, "indexing", len(paths), unit="shard", disable=None)
         for path, facts in zip(paths, progress, strict=True):
             if isinstance(facts, UserError):

@@ -14,6 +14,7 @@ from depthkd.formats.shard_urls import Shards, find_shards
 from depthkd.formats.splits import ALL
 from depthkd.formats.tar import unread
 from depthkd.verbs.shards.bad import print_bad
+from depthkd.verbs.shards.opened import opened
 
 
 def inspect(urls: str | list[str], samples: int = 200, split: str | None = None) -> list[dict[str, Any]]:
@@ -44,7 +45,7 @@ def inspect(urls: str | list[str], samples: int = 200, split: str | None = None)
 
 def _look_into(shards: Shards, path: str, samples: int) -> dict[str, Any]:
     try:
-        index = shards.index(path, images=False)
+        index = shards.index(path, images=False, opened=opened)
     except UserError as error:
         size = Path(path).stat().st_size if Path(path).is_file() else "-"
         nothing = {"members": "-", "codec": "", "height x width": "-", "space": "-", "range": "-"}

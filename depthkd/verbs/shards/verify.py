@@ -16,6 +16,7 @@ from depthkd.formats.shard_urls import find_shards
 from depthkd.formats.splits import ALL
 from depthkd.formats.tar_index import TarIndex
 from depthkd.verbs.shards.bad import print_bad
+from depthkd.verbs.shards.opened import opened
 
 
 def verify(urls: str | list[str], workers: int = 2, split: str | None = None) -> list[str]:
@@ -33,7 +34,7 @@ def verify(urls: str | list[str], workers: int = 2, split: str | None = None) ->
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for path in shards.paths:
             try:
-                index = shards.index(path, images=False)
+                index = shards.index(path, images=False, opened=opened)
             except UserError as error:
                 bad.append(str(error))
                 total += 1
