@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -155,20 +155,28 @@ def write_manifest(folder: str, shards: Manifest, cache: Path | None = None) -> 
     return last
 
 
-def add_to_manifests(found: Mapping[str, ShardFacts], cache: Path | None = None) -> None:
+def add_to_manifests(
+    found: Mapping[str, ShardFacts], cache: Path | None = None, gone: Iterable[str] = ()
+) -> None:
     """Write what is known of some shards into the manifests of their folders; those that are gone leave them.
+
+    Args:
+        found: path -> what is known.
+        cache: see `index_tar`.
+        gone: shards that were removed, whose folders may have no others.
 
     Raises:
         UserError: a manifest cannot be written.
     """
     folders: dict[str, list[str]] = defaultdict(list)
-    for path in found:
+    for path in (*found, *gone):
         folders[folder_of(path)].append(path)
     for folder, paths in folders.items():
         known = read_manifest(paths[0], cache)
         if not is_remote(folder):
             known = {name: facts for name, facts in known.items() if (Path(folder) / name).exists()}
-        write_manifest(folder, known | {name_of(path): found[path] for path in paths}, cache)
+        new = {name_of(path): found[path] for path in paths if path in found}
+        write_manifest(folder, known | new, cache)
 
 
 def manifest_places(folder: str, cache: Path | None) -> list[Path]:

@@ -1,7 +1,7 @@
 """Samples of a tar by number: an index of its members, made once, and reads by offset."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,13 @@ import numpy as np
 from depthkd.errors import UserError
 from depthkd.formats.images import IMAGE_SUFFIXES
 from depthkd.formats.index_files import keep_index, kept_index
-from depthkd.formats.tar_headers import tar_members
+from depthkd.formats.tar_headers import sound_files, tar_members
 from depthkd.formats.tar_index import Keys, TarIndex
 from depthkd.storage.files import StoredFile, stored
+
+
+class NoSampleError(UserError):
+    """A tar without any member of a sample."""
 
 
 def index_tar(
@@ -34,16 +38,17 @@ def index_tar(
 
     Raises:
         MissingFileError: there is no such file.
-        UserError: it is no plain tar, is cut short, has no sample, or not the one that is excluded, or cannot
-            be reached.
+        DamagedTarError: it is cut short, damaged, or no tar; see `index_sound_part`.
+        NoSampleError: it has no sample.
+        UserError: it is compressed, has no image or not the sample that is excluded, or cannot be reached.
     """
     file = path if isinstance(path, StoredFile) else stored(path)
     index = kept_index(file, cache)
     if index is None:
-        index = _build(file)
+        index = _index(file, list(tar_members(file)))
         keep_index(index, cache)
     if not index.keys:
-        raise UserError(
+        raise NoSampleError(
             f"{file.name} holds no sample{' with an image' * images}; expected members like 000001.jpg"
         )
     index = index.without(excluded)
@@ -66,18 +71,44 @@ def unread(index: TarIndex) -> str:
     )
 
 
-def _build(file: StoredFile) -> TarIndex:
-    found = []
-    for name, offset, size in tar_members(file):
+def index_sound_part(file: StoredFile) -> tuple[TarIndex, str | None]:
+    """The index of a tar as far as it can be read, which is not kept, and the key of the sample that its
+    damage cuts; None: no sample's, or nobody can tell whose."""
+    members, damage = sound_files(file)
+    torn = "" if damage is None else damage.torn or ""
+    *_, part = keys_and_suffixes([*(member.name for member in members), torn])
+    return _index(file, [member[:3] for member in members]), part and part[0]
+
+
+def keys_and_suffixes(names: Sequence[str]) -> list[tuple[str, str] | None]:
+    """What sample each member of a tar belongs to and as what, by the names of all; None: to none."""
+    split = []
+    for name in names:
         folder, _, base = name.rpartition("/")
         stem, dot, suffix = base.partition(".")
-        if stem and dot:
-            found.append((folder, stem, suffix.lower(), offset, size))
+        split.append((folder, stem, suffix.lower()) if stem and dot else None)
+    found = [member for member in split if member is not None]
     with_folders = len({member[:2] for member in found}) > len({member[1] for member in found})
+    parts: list[tuple[str, str] | None] = []
+    for member in split:
+        if member is None:
+            parts.append(None)
+            continue
+        folder, stem, suffix = member
+        parts.append((f"{folder}/{stem}" if with_folders and folder else stem, suffix))
+    return parts
+
+
+def _index(file: StoredFile, found: Sequence[tuple[str, int, int]]) -> TarIndex:
     samples: dict[str, dict[str, tuple[int, int]]] = {}
-    for folder, stem, suffix, offset, size in found:
-        key = f"{folder}/{stem}" if with_folders and folder else stem
-        samples.setdefault(key, {})[suffix] = (offset, size)  # the last of a name counts, as in tar itself
+    parts = keys_and_suffixes([name for name, _, _ in found])
+    for part, (_, offset, size) in zip(parts, found, strict=True):
+        if part is not None:
+            key, suffix = part
+            samples.setdefault(key, {})[suffix] = (
+                offset,
+                size,
+            )  # the last of a name counts, as in tar
     places: dict[str, int] = {}
     rows = [
         (places.setdefault(suffix, len(places)), *where)

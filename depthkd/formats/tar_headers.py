@@ -2,7 +2,9 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from depthkd.errors import UserError
 from depthkd.storage.files import LocalFile, StoredFile
@@ -10,14 +12,43 @@ from depthkd.storage.remote import PIECE
 
 BLOCK = 512
 PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=]+)=")
+PLAIN = (b"0", b"\0", b"7")
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"(\xb5/\xfd")  # gzip, bzip2, xz, zstd
 
 Read = Callable[[int, int], bytes]
 """The bytes at a position, as many as are asked for or as there are."""
 
 
+class TarMember(NamedTuple):
+    """A plain file in a tar."""
+
+    name: str
+    offset: int
+    """Where its bytes begin."""
+    size: int
+    start: int
+    """Where its first header begins."""
+
+    @property
+    def end(self) -> int:
+        """Where the next member's first header begins."""
+        return self.offset + _padded(self.size)
+
+
+class DamagedTarError(UserError):
+    """A tar that cannot be read to its end.
+
+    Attributes:
+        sound: how many bytes from its beginning are whole members.
+        torn: the name of the member that is cut, where that is known.
+    """
+
+    sound = 0
+    torn: str | None = None
+
+
 def tar_members(file: StoredFile, levels: int = 0) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of every plain file in a tar; reads nothing but its headers.
+    """Name, offset and size of every plain file in a tar; see `plain_files`.
 
     Args:
         file: the tar.
@@ -25,17 +56,47 @@ def tar_members(file: StoredFile, levels: int = 0) -> Iterator[tuple[str, int, i
             "inner.tar/member.jpg"; 0: a tar in it is a file as any other.
 
     Raises:
-        UserError: it cannot be opened, or it or a tar in it is no tar, compressed, damaged or cut short, or
-            has a sparse file.
+        DamagedTarError, UserError: as `plain_files`, of it or of a tar in it.
     """
     total = file.stamp[0]
+    with _reads(file) as read:
+        yield from _deep(read, file.name, total, levels)
+
+
+def plain_files(file: StoredFile) -> Iterator[TarMember]:
+    """Every plain file in a tar, in order; reads nothing but its headers.
+
+    Raises:
+        DamagedTarError: it is cut short, damaged, or no tar; what lies before that has been yielded.
+        UserError: it cannot be opened, is compressed, or has a sparse file.
+    """
+    total = file.stamp[0]
+    with _reads(file) as read:
+        yield from _scan(read, file.name, total)
+
+
+def sound_files(file: StoredFile) -> tuple[list[TarMember], DamagedTarError | None]:
+    """The plain files of a tar as far as it can be read, and why it cannot be read on.
+
+    Raises:
+        UserError: as `plain_files`.
+    """
+    found: list[TarMember] = []
+    try:
+        found.extend(plain_files(file))  # what comes before an error stays
+    except DamagedTarError as error:
+        return found, error
+    return found, None
+
+
+@contextmanager
+def _reads(file: StoredFile) -> Iterator[Read]:
+    """How a file is read from one header to the next."""
     if isinstance(file, LocalFile):
         with file.opened() as descriptor:
-            yield from _deep(
-                lambda position, size: os.pread(descriptor, size, position), file.name, total, levels
-            )
+            yield lambda position, size: os.pread(descriptor, size, position)
     else:
-        yield from _deep(_ReadAhead(file), file.name, total, levels)
+        yield _ReadAhead(file)
 
 
 class _ReadAhead:
@@ -55,13 +116,13 @@ class _ReadAhead:
 
 def _deep(read: Read, path: str, total: int, levels: int) -> Iterator[tuple[str, int, int]]:
     """The members of a tar, and in their place those of the tars among them."""
-    for name, offset, size in _scan(read, path, total):
-        if not levels or not name.lower().endswith(".tar"):
-            yield name, offset, size
+    for member in _scan(read, path, total):
+        if not levels or not member.name.lower().endswith(".tar"):
+            yield member.name, member.offset, member.size
             continue
-        part = _part(read, offset, size)
-        for own, start, length in _deep(part, f"{path}/{name}", size, levels - 1):
-            yield f"{name}/{own}", offset + start, length
+        part = _part(read, member.offset, member.size)
+        for own, start, length in _deep(part, f"{path}/{member.name}", member.size, levels - 1):
+            yield f"{member.name}/{own}", member.offset + start, length
 
 
 def _part(read: Read, start: int, total: int) -> Read:
@@ -69,51 +130,62 @@ def _part(read: Read, start: int, total: int) -> Read:
     return lambda position, size: read(start + position, max(0, min(size, total - position)))
 
 
-def _scan(read: Read, path: str, total: int) -> Iterator[tuple[str, int, int]]:
-    position, long_name = 0, ""
+def _scan(read: Read, path: str, total: int) -> Iterator[TarMember]:
+    position, start, long_name = 0, 0, ""
     pax: dict[str, str] = {}
     cut_short = f"{path} is cut short: "
-    while True:
-        header = read(position, BLOCK)
-        if position == 0 and len(header) < BLOCK:
-            raise UserError(f"{path} is empty or not a tar: it has {total} bytes")
-        if len(header) < BLOCK:
-            raise UserError(
-                f"{cut_short}its end-of-archive mark is missing at byte {position}; copy it again"
-            )
-        if not header.strip(b"\0"):
-            return
-        _check(header, path, position)
-        kind = header[156:157]
-        try:
-            size = int(pax["size"]) if "size" in pax and kind not in b"xgLK" else _number(header[124:136])
-        except ValueError:
-            size = -1
-        if size < 0:
-            raise UserError(
-                f"{path} is a broken tar: the size of the member at byte {position} is unreadable"
-            )
-        if kind in b"123456":  # links, folders and devices have no data
-            size = 0
-        position += BLOCK
-        after = position + -(-size // BLOCK) * BLOCK
-        if after > total:
-            raise UserError(f"{cut_short}it has {total} bytes, but a member ends at {after}; copy it again")
-        match kind:
-            case b"L":
-                long_name = read(position, size).split(b"\0")[0].decode(errors="replace")
-            case b"x":
-                pax = _pax(read(position, size), path)
-            case b"g" | b"K":
-                pass
-            case _:
-                if kind == b"S" or any(word.startswith("GNU.sparse") for word in pax):
-                    raise UserError(f"{path} holds a sparse file, which cannot be read by offset; repack it")
-                if kind in (b"0", b"\0", b"7"):
-                    name = pax.get("path") or long_name or _name(header)
-                    yield name.removeprefix("./"), position, size
-                long_name, pax = "", {}
-        position = after
+    try:
+        while True:
+            header = read(position, BLOCK)
+            if position == 0 and len(header) < BLOCK:
+                raise DamagedTarError(f"{path} is empty or not a tar: it has {total} bytes")
+            if len(header) < BLOCK:
+                raise DamagedTarError(
+                    f"{cut_short}its end-of-archive mark is missing at byte {position}; copy it again"
+                )
+            if not header.strip(b"\0"):
+                return
+            _check(header, path, position)
+            kind = header[156:157]
+            try:
+                size = int(pax["size"]) if "size" in pax and kind not in b"xgLK" else _number(header[124:136])
+            except ValueError:
+                size = -1
+            if size < 0:
+                raise DamagedTarError(
+                    f"{path} is a broken tar: the size of the member at byte {position} is unreadable"
+                )
+            if kind in b"123456":  # links, folders and devices have no data
+                size = 0
+            position += BLOCK
+            after = position + _padded(size)
+            if after > total:
+                error = DamagedTarError(
+                    f"{cut_short}it has {total} bytes, but a member ends at {after}; copy it again"
+                )
+                error.torn = _full_name(header, pax, long_name) if kind in PLAIN else None
+                raise error
+            match kind:
+                case b"L":
+                    long_name = read(position, size).split(b"\0")[0].decode(errors="replace")
+                case b"x":
+                    pax = _pax(read(position, size), path)
+                case b"K":
+                    pass
+                case b"g":
+                    start = after if start == position - BLOCK else start  # it is of all members that follow
+                case _:
+                    if kind == b"S" or any(word.startswith("GNU.sparse") for word in pax):
+                        raise UserError(
+                            f"{path} holds a sparse file, which cannot be read by offset; repack it"
+                        )
+                    if kind in PLAIN:
+                        yield TarMember(_full_name(header, pax, long_name), position, size, start)
+                    long_name, pax, start = "", {}, after
+            position = after
+    except DamagedTarError as error:
+        error.sound = start
+        raise
 
 
 def _check(header: bytes, path: str, position: int) -> None:
@@ -126,8 +198,8 @@ def _check(header: bytes, path: str, position: int) -> None:
     if header.startswith(COMPRESSED):
         raise UserError(f"{path} is compressed, and tars are read by offset: decompress it to a plain tar")
     if position == 0:
-        raise UserError(f"{path} is not a tar")
-    raise UserError(f"{path} is a broken tar: no valid header at byte {position}")
+        raise DamagedTarError(f"{path} is not a tar")
+    raise DamagedTarError(f"{path} is a broken tar: no valid header at byte {position}")
 
 
 def _number(text: bytes) -> int:
@@ -135,6 +207,14 @@ def _number(text: bytes) -> int:
     if text[0] == 0x80:
         return int.from_bytes(text[1:], "big")
     return int(text.split(b"\0")[0].strip() or b"0", 8)
+
+
+def _padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
+
+
+def _full_name(header: bytes, pax: Mapping[str, str], long_name: str) -> str:
+    return (pax.get("path") or long_name or _name(header)).removeprefix("./")
 
 
 def _name(header: bytes) -> str:
@@ -152,7 +232,7 @@ def _pax(data: bytes, path: str) -> dict[str, str]:
         found = PAX_RECORD.match(data, position)
         length = int(found[1]) if found else 0
         if not found or position + length <= found.end():
-            raise UserError(f"{path} is a broken tar: it has an unreadable PAX header")
+            raise DamagedTarError(f"{path} is a broken tar: it has an unreadable PAX header")
         value = data[found.end() : position + length - 1]
         records[found[2].decode(errors="replace")] = value.decode(errors="replace")
         position += length

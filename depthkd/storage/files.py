@@ -179,6 +179,11 @@ def _open(path: str, stamp: Stamp) -> _Open:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def close_files() -> None:
+    """Close what this process keeps open; a file that has been replaced takes room until then."""
+    _open.cache_clear()
+
+
 def _near(parts: Sequence[Part]) -> list[list[Part]]:
     """Parts in groups with small gaps."""
     groups: list[list[Part]] = []

@@ -18,6 +18,7 @@ from depthkd.in_use import InUse
 from depthkd.parsing import numbers
 from depthkd.paths import user_path
 from depthkd.verbs.shards.bad import print_bad
+from depthkd.verbs.shards.quarantine import quarantine_lock
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def pack(
     packing = Packing(packer, str(pattern), samples_per_shard, max_bad, settings)
     writing = f"{pattern} is being packed by {{who}}: wait for it, or choose another --out"
     with InUse(pattern.with_name(f".{pattern.name}.in_use"), writing, pattern):
+        quarantine_lock(pattern.parent).check()
         paths, shard = pack_shards(packing, overwrite, workers)
     print(f"{shard.samples} samples, {len(paths)} tars: {paths[0]} first")
     if shard.summary(found.space):

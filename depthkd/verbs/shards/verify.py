@@ -1,7 +1,8 @@
-"""`depthkd shards verify`: every sample is decoded, and those that cannot be used are named."""
+"""`depthkd shards verify`: every sample is decoded, and what cannot be used is named, or moved away."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -12,43 +13,82 @@ from depthkd.formats.depth import CODECS, too_coarse
 from depthkd.formats.images import IMAGE_SUFFIXES
 from depthkd.formats.sample import BadSample
 from depthkd.formats.shard_samples import decode_label, decode_sample, is_failed_download
-from depthkd.formats.shard_urls import find_shards
+from depthkd.formats.shard_urls import Shards, find_shards
 from depthkd.formats.splits import ALL
+from depthkd.formats.tar import index_sound_part
+from depthkd.formats.tar_headers import DamagedTarError
 from depthkd.formats.tar_index import TarIndex
-from depthkd.verbs.shards.bad import print_bad
+from depthkd.paths import user_path
+from depthkd.verbs.shards.bad import CheckedTar, print_bad
 from depthkd.verbs.shards.opened import opened
+from depthkd.verbs.shards.quarantine import quarantining
 
 
-def verify(urls: str | list[str], workers: int = 2, split: str | None = None) -> list[str]:
+def verify(
+    urls: str | list[str], workers: int = 2, quarantine: Path | None = None, split: str | None = None
+) -> list[str]:
     """Decode every sample, and print a sentence for each that cannot be used; then the exit status is 1. What
     downloaders keep of failed downloads is counted, and no fault.
+
+    With a quarantine, each tar that has bad samples is written anew without them, and they are moved. What
+    cannot be moved is named, and the exit status is 1 only then.
 
     Args:
         urls: tars, as for training: paths, folders, wildcards, {000000..000019}.
         split: of a folder or repository that tells its splits; all of them, where none is named.
         workers: how many threads decode.
+        quarantine: the folder for what is bad: a tar of the same name with the bad samples, NAME.tar.jsonl
+            with a line on why for each, and NAME.tar.rest with what cannot be read of a damaged tar.
+
+    Returns:
+        a sentence for each bad sample; with a quarantine, for each tar that is bad and was left as it is.
+
+    Raises:
+        UserError: the quarantine's folder, or that of a tar, cannot be written or is in use; or a tar is on
+            another machine.
     """
+    shards = find_shards(urls, split, ALL)
     bad: list[str] = []
     total = failed = 0
-    shards = find_shards(urls, split, ALL)
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for path in shards.paths:
-            try:
-                index = shards.index(path, images=False, opened=opened)
-            except UserError as error:
-                bad.append(str(error))
-                total += 1
-                continue
-            samples = [i for i in range(len(index)) if not _is_failed_download(index, i)]
-            total += len(samples)
-            failed += len(index) - len(samples)
-            found = pool.map(partial(_fault, index), samples)
-            progress = tqdm(found, total=len(samples), desc=Path(path).name, unit="sample", disable=None)
-            bad += [sentence for sentence in progress if sentence]
-    more = f"; {failed} more are downloads that failed" if failed else ""
-    print(f"{total - len(bad)} of {total} samples are good{more}")
-    print_bad(bad, total)
-    return bad
+    folder = nullcontext() if quarantine is None else quarantining(user_path(quarantine), shards.paths)
+    threads = ThreadPoolExecutor(max(1, workers))
+    several = None if len(shards.paths) > 1 else True
+    try:
+        with folder as moving:
+            for path in tqdm(shards.paths, "verify", unit="shard", disable=several):
+                tar = _check(shards, path, threads)
+                total += tar.samples + (tar.fault is not None)
+                failed += tar.failed
+                bad += tar.sentences
+                if moving is not None:
+                    moving.add(tar)
+            more = f"; {failed} more are downloads that failed" if failed else ""
+            print(f"{total - len(bad)} of {total} samples are good{more}")
+            print_bad(bad, total)
+    finally:
+        threads.shutdown(cancel_futures=True)
+    return bad if moving is None else moving.left
+
+
+def _check(shards: Shards, path: str, threads: ThreadPoolExecutor) -> CheckedTar:
+    """Decode the samples of a tar, as far as it can be read."""
+    file = opened(path)
+    fault: UserError | None = None
+    cut: str | None = None
+    try:
+        index = shards.index(path, images=False, opened=lambda _: file)
+    except DamagedTarError as error:
+        index, cut = index_sound_part(file)
+        fault = error
+    except UserError as error:
+        return CheckedTar(file, fault=error)
+    samples = [i for i in range(len(index)) if not _is_failed_download(index, i)]
+    found = threads.map(partial(_fault, index), samples)
+    progress = tqdm(found, Path(path).name, len(samples), leave=False, unit="sample", disable=None)
+    bad = {index.keys[i]: sentence for i, sentence in zip(samples, progress, strict=True) if sentence}
+    if cut is not None and cut in index.keys:
+        bad[cut] = f"{file.name}: sample '{cut}' is cut short"
+    return CheckedTar(file, len(samples), bad, fault, len(index) - len(samples))
 
 
 def _is_failed_download(index: TarIndex, i: int) -> bool:
