@@ -9,7 +9,7 @@ from depthkd.batch import METRIC_DEPTH
 from depthkd.data.stream import ShardSource
 from depthkd.errors import UserError
 from depthkd.formats.depth import encode_depth
-from depthkd.formats.images import encode_jpeg, encode_png
+from depthkd.formats.images import encode_jpeg, encode_png, image_size
 from depthkd.formats.sample import Sample
 from depthkd.formats.shard_samples import decode_sample, encode_sample
 from depthkd.formats.tar import index_tar
@@ -309,6 +309,30 @@ def test_inspect_lists_what_is_bad_and_goes_on(tmp_path: Path, capsys: pytest.Ca
         UserError, match=r"data\.train\.s\.urls: .*5\.tar holds no .* end in \.left\.jpg \(3\)"
     ):
         ShardSource(str(tmp_path / "5.tar")).open("s", 0)
+
+
+def test_inspect_tells_how_depth_is_distributed_and_draws_a_sheet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = np.full((*SIZE, 3), 90, np.uint8)
+    depth = np.full(SIZE, 2, np.float32)
+    depth[0] = 0.0  # not valid: 1 row of 24
+    depth[1:13] = 8.0
+    label = encode_sample(Sample("a", image, depth, None, None, METRIC_DEPTH))
+    broken = {**label, "depth.png": label["depth.png"][:-30]}
+    write_tar([("a", label), ("b", label), ("c", broken)], tmp_path / "1.tar")
+    write_tar([("d", {"jpg": encode_jpeg(image)})], tmp_path / "2.tar")
+    sheet = tmp_path / "new/sheet.png"
+    assert run("inspect", tmp_path, "--sheet", sheet) == 1
+    told = capsys.readouterr().out
+    quantiles = "in m: 1 % below 2, 50 % below 8, 99 % below 8; 95.8 % of pixels are valid\n"
+    assert f"metric depth of 2 maps, {quantiles}  2 █" in told and "█ 8 (log scale)\n" in told
+    assert f"3 samples on {sheet}\n1 are bad:\n  {tmp_path}/1.tar: sample 'c', its .depth.png," in told
+    assert image_size(sheet.read_bytes(), "the sheet")[1] > 1500
+    assert run("inspect", tmp_path / "2.tar") == 0
+    assert "valid" not in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"sheet 'a\.tar' would end in \.png or \.jpg or \.jpeg"):
+        run("inspect", tmp_path, "--sheet", "a.tar")
 
 
 def test_verify_tells_of_depth_that_its_codec_erased(tmp_path: Path) -> None:

@@ -1,9 +1,18 @@
 """Which samples of a benchmark are worth a picture."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
+from typing import TypeVar
 
 SPREAD = "spread evenly"
+
+Item = TypeVar("Item")
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """So many items, spread evenly over all of them; all, where they are fewer."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def picked(
@@ -21,8 +30,8 @@ def picked(
     reasons: dict[int, list[str]] = {}
     if not known:
         return reasons
-    for i in range(min(count, len(known))):
-        reasons.setdefault(known[i * len(known) // min(count, len(known))], []).append(SPREAD)
+    for index in spread(known, count):
+        reasons.setdefault(index, []).append(SPREAD)
     ranked = sorted(known, key=lambda index: metrics[index][by], reverse=best == "highest")
     for name, index in (("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])):
         reasons.setdefault(index, []).append(name)

@@ -20,11 +20,13 @@ from depthkd.metrics.edges import depth_edges
 from depthkd.shapes import ArrayMap
 
 Picture = UInt8[np.ndarray, "height width 3"]
+Resized = UInt8[np.ndarray, "new_height new_width 3"]
 Cell = tuple[UInt8[np.ndarray, "_ _ 3"], str] | None  # a picture of any size, and its caption
 
 UNKNOWN = 128  # gray
 LARGEST_ERROR = 0.5  # of the truth, at which an error map saturates
 WIDTH, GAP = 320, 6  # of a sheet's cells, px
+JPEG_SUFFIXES, JPEG_QUALITY = (".jpg", ".jpeg"), 90
 TITLE, CAPTION = 15, 12  # letters, px
 CAPTIONS = {e.name: e.phrase.replace("δ", "delta") for e in CATALOGUE if e.main}  # Pillow's font has no Greek
 INK, FAINT, PAPER = (20, 20, 20), (100, 100, 100), (255, 255, 255)
@@ -119,7 +121,7 @@ def picture_sheet(rows: Sequence[SheetRow], models: Sequence[str], path: Path) -
     if errors:
         legend += f" Error: |prediction - truth| / truth, blue 0 to red {LARGEST_ERROR:g} and more."
     cells = [row_cells(row, models, errors) for row in rows]
-    _draw(columns, [row.title for row in rows], cells, legend, path)
+    draw_sheet(columns, [row.title for row in rows], cells, legend, path)
 
 
 def row_cells(row: SheetRow, models: Sequence[str], errors: bool, edges: bool = False) -> list[Cell]:
@@ -152,51 +154,82 @@ def _depth_range(depth: ArrayMap) -> str:
     return f"depth {known.min():.3g} to {known.max():.3g}" if known.size else "nothing known"
 
 
-def _draw(
+def draw_sheet(
     columns: Sequence[str],
     titles: Sequence[str],
     cells: Sequence[Sequence[Cell]],
     legend: str,
     path: Path,
+    cell: int = WIDTH,
+    below: Sequence[Picture] = (),
 ) -> None:
+    """Write a sheet of pictures; a JPEG where the path says so, and a PNG else.
+
+    Args:
+        columns: what stands above each column.
+        titles: what stands above each row, if anything.
+        cells: rows of as many as there are columns.
+        legend: a line below all rows.
+        path: of the sheet.
+        cell: width of a column, px.
+        below: pictures at the end, as they are.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     title_font, caption_font = (ImageFont.load_default(size) for size in (TITLE, CAPTION))
     head, foot = TITLE + 2 * GAP, CAPTION + 2 * GAP
-    heights = [max(_cell_height(c[0]) for c in row if c is not None) for row in cells]
-    width = GAP + len(columns) * (WIDTH + GAP)
-    height = head + sum(h + 2 * foot for h in heights) + foot
+    heights = [max(cell_height(c[0], cell) for c in row if c is not None) for row in cells]
+    above = [foot if title else 0 for title in titles]
+    width = GAP + len(columns) * (cell + GAP)
+    height = head + sum(above) + sum(h + foot for h in heights) + foot + sum(len(p) for p in below)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    lefts = [GAP + i * (WIDTH + GAP) for i in range(len(columns))]
+    lefts = [GAP + i * (cell + GAP) for i in range(len(columns))]
     for left, name in zip(lefts, columns, strict=True):
-        draw.text((left, GAP), _shortened(name, title_font), INK, title_font)
+        draw.text((left, GAP), _shortened(name, title_font, cell), INK, title_font)
     top = head
-    for title, row, row_height in zip(titles, cells, heights, strict=True):
+    for title, title_height, row, row_height in zip(titles, above, cells, heights, strict=True):
         draw.text((GAP, top + GAP), title, FAINT, caption_font)
-        top += foot
-        for left, cell in zip(lefts, row, strict=True):
-            if cell is None:
+        top += title_height
+        for left, drawn in zip(lefts, row, strict=True):
+            if drawn is None:
                 continue
-            picture, caption = cell
-            size = (WIDTH, _cell_height(picture))
-            sheet.paste(Image.fromarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA)), (left, top))
-            draw.text((left, top + row_height + 2), caption, FAINT, caption_font)
+            picture, caption = drawn
+            sheet.paste(Image.fromarray(shrunk(picture, cell)), (left, top))
+            caption = _shortened(caption, caption_font, cell)
+            draw.text((left, top + cell_height(picture, cell) + 2), caption, FAINT, caption_font)
         top += row_height + foot
     draw.text((GAP, top + GAP), legend, INK, caption_font)
+    top += foot
+    for picture in below:
+        sheet.paste(Image.fromarray(picture), (0, top))
+        top += len(picture)
     with whole_file(path) as file:
-        sheet.save(file, format="PNG")
+        if path.suffix.lower() in JPEG_SUFFIXES:
+            sheet.save(file, format="JPEG", quality=JPEG_QUALITY)
+        else:
+            sheet.save(file, format="PNG")
 
 
-def _cell_height(picture: Picture) -> int:
-    height, width = picture.shape[:2]
-    return max(1, round(int(height) * WIDTH / int(width)))
+def shrunk(picture: Picture, width: int) -> Resized:
+    """A picture at a width in pixels, of its own shape."""
+    size = (width, cell_height(picture, width))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    if font.getlength(text) <= WIDTH:
-        return text
-    while font.getlength(text + "…") > WIDTH:
-        text = text[:-1]
-    return text + "…"
+def cell_height(picture: Picture, width: int) -> int:
+    """How high a picture is at a width."""
+    return max(1, round(int(picture.shape[0]) * width / int(picture.shape[1])))
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Without its middle, where it would be wider: names mostly differ at their ends."""
+    shown, kept = text, len(text)
+    while font.getlength(shown) > width and kept:
+        kept -= 1
+        shown = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
+    return shown
 
 
 def _color_map(unit: ArrayMap, color_map: int) -> Picture:
