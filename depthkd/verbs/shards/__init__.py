@@ -9,8 +9,8 @@ from depthkd.verbs.options import chosen, parsed
 KINDS = {
     "pack": "write images, with depth or without, into tar shards",
     "index": "find out where each sample lies, ahead of a run on thousands of tars",
-    "inspect": "print what tars hold, a line each",
-    "verify": "decode every sample, and name those that cannot be used",
+    "inspect": "print what tars hold, a line each, and draw some of their samples",
+    "verify": "decode every sample, and name those that cannot be used, or move them away",
     "scenes": "generate procedural scenes into tar shards",
 }
 WORDS = {
