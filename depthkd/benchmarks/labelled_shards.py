@@ -14,6 +14,7 @@ from depthkd.formats.shard_samples import decode_sample
 from depthkd.formats.shard_urls import find_shards
 from depthkd.formats.tar_index import TarIndex
 from depthkd.metrics.catalogue import MetricSet
+from depthkd.storage.opened import opened
 
 
 class ShardBenchmark(Benchmark):
@@ -65,7 +66,7 @@ class ShardBenchmark(Benchmark):
     def _indices(self) -> list[TarIndex]:
         """Built on first use: a config with many benchmarks must not read them all to start."""
         shards = find_shards(self.urls, self.split)
-        return [shards.index(path) for path in shards.paths]
+        return [shards.index(path, opened=opened) for path in shards.paths]
 
     @cached_property
     def _ends(self) -> list[int]:

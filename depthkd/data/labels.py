@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from depthkd.data.order import Recent
@@ -13,6 +14,7 @@ from depthkd.formats.shard_urls import find_shards
 from depthkd.formats.splits import TRAIN
 from depthkd.formats.tar import index_tar
 from depthkd.formats.tar_index import TarIndex
+from depthkd.storage.opened import opened
 
 
 class Labels:
@@ -39,7 +41,9 @@ class Labels:
         keep: int,
         turn: tuple[int, int] = (0, 1),
     ) -> None:
-        found = survey(find_shards(urls, default=split or TRAIN).paths, cache, turn=turn, images=False)
+        self._open_file = partial(opened, cache=cache)
+        paths = find_shards(urls, default=split or TRAIN).paths
+        found = survey(paths, cache, turn=turn, images=False, opened=self._open_file)
         by_name = {
             name_of(path): (path, digest) for path, digest in zip(found.paths, found.digests, strict=True)
         }
@@ -78,7 +82,7 @@ class Labels:
         return index.file.name, index.read(places[key])
 
     def _open(self, shard: int) -> tuple[TarIndex, dict[str, int]]:
-        index = index_tar(self.paths[shard], self._cache, images=False)
+        index = index_tar(self._open_file(self.paths[shard]), self._cache, images=False)
         if index.digest != self.digests[shard]:
             raise UserError(f"{index.file.name} changed while the run was reading it; start the run again")
         return index, {key: i for i, key in enumerate(index.keys)}

@@ -137,9 +137,14 @@ class OpenSource:
         key = f"data.train.{name}.urls"
         self.source = source
         self.name = name
+        folder = source.cache or cache_folder()
+        self._copies = Copies(folder / "shards", source.cache_limit * GIGABYTE)
         try:
             named = find_shards(source.urls, source.split)
-            shards = survey(named.paths, source.cache, source.max_bad_shards, turn, excluded=named.excluded)
+            shards = survey(
+                named.paths, source.cache, source.max_bad_shards, turn,
+                excluded=named.excluded, opened=self._file,
+            )  # fmt: skip
             if not shards.paths:
                 raise UserError(f"no shard can be read; the first: {shards.bad[0]}")
             self._labels = None
@@ -162,8 +167,6 @@ class OpenSource:
         self._remote = any(is_remote(path) for path in (*self.paths, *labels))
         self._members: Ahead[int, Members] = Ahead(READERS)
         self._fetches: Ahead[tuple[int, int], None] = Ahead(FETCHERS)
-        folder = source.cache or cache_folder()
-        self._copies = Copies(folder / "shards", source.cache_limit * GIGABYTE)
 
     def __len__(self) -> int:
         return self.order.samples
@@ -231,15 +234,17 @@ class OpenSource:
         Raises:
             UserError: it is not the one that was there when the run began.
         """
-        left_out = self._excluded.get(self.paths[shard], frozenset())
-        make = partial(index_tar, self._file(shard), self.source.cache, excluded=left_out)
-        tar = self._indexes.get(shard, make)
+        tar = self._indexes.get(shard, lambda: self._index(self.paths[shard]))
         if tar.digest != self.digests[shard]:
             raise UserError(f"{tar.file.name} changed while the run was reading it; start the run again")
         return tar
 
-    def _file(self, shard: int) -> StoredFile:
-        file = stored(self.paths[shard])
+    def _index(self, path: str) -> TarIndex:
+        left_out = self._excluded.get(path, frozenset())
+        return index_tar(self._file(path), self.source.cache, excluded=left_out)
+
+    def _file(self, path: str) -> StoredFile:
+        file = stored(path)
         if self.source.access == "cache" and isinstance(file, RemoteFile):
             return CopiedFile(file, self._copies)
         return file

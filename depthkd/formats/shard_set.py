@@ -54,6 +54,7 @@ def survey(
     turn: tuple[int, int] = (0, 1),
     images: bool = True,
     excluded: Mapping[str, Collection[str]] = MappingProxyType({}),
+    opened: Callable[[str], StoredFile] = stored,
 ) -> ShardSet:
     """What is known of shards: from their folder's manifest or their index's header where those are up to
     date; the others are indexed, which takes a while.
@@ -66,6 +67,7 @@ def survey(
             are. Each begins elsewhere, and finds what the others have indexed.
         images: whether each must have a sample with an image, and not labels alone.
         excluded: path -> keys of the samples that are left out of that shard.
+        opened: how a shard is opened that has to be indexed.
 
     Raises:
         UserError: more than `max_bad` are broken.
@@ -88,7 +90,7 @@ def survey(
             log.warning("indexing %d shards, once; `depthkd shards index` does it ahead", len(unknown))
         first = len(unknown) * turn[0] // turn[1]
         order = unknown[first:] + unknown[:first]
-        ask = partial(_facts_without, excluded, cache, images)
+        ask = partial(_facts_without, excluded, cache, images, opened)
         indexed = _each(ask, [paths[i] for i in order])
         progress = tqdm(indexed, "indexing", len(order), unit="shard", delay=PATIENCE, disable=None)
         for i, facts in zip(order, progress, strict=True):
@@ -222,9 +224,13 @@ def facts_of(
 
 
 def _facts_without(
-    excluded: Mapping[str, Collection[str]], cache: Path | None, images: bool, path: str
+    excluded: Mapping[str, Collection[str]],
+    cache: Path | None,
+    images: bool,
+    opened: Callable[[str], StoredFile],
+    path: str,
 ) -> ShardFacts | UserError:
-    return facts_of(path, cache, images, excluded.get(path, ()))
+    return facts_of(opened(path), cache, images, excluded.get(path, ()))
 
 
 def _known(manifests: dict[str, Manifest], cache: Path | None, path: str) -> ShardFacts | UserError | None:

@@ -193,6 +193,27 @@ def test_shards_of_a_server_without_ranges_are_read_from_copies(
     assert len(list((tmp_path / "cache/shards").glob("*.tar"))) == 3
 
 
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_run_reads_a_server_without_ranges_through_copies(
+    server: FaultyServer, folder: Path, monkeypatch: pytest.MonkeyPatch, indexed: bool
+) -> None:
+    if indexed:
+        main(["shards", "index", str(server.folder)])
+    else:
+        for index in server.folder.glob("*.index"):
+            index.unlink()
+    server.ranges = False
+    monkeypatch.setattr("depthkd.formats.tar_headers.PIECE", 2048)
+    urls = f"{server.url}/{SHARDS}"
+    opened = ShardSource(urls, labelled=True, access="cache").open("photos", 0)
+    assert_same(samples(opened), samples(local(folder)))
+    joined = ShardSource(f"{folder}/{SHARDS}", labels=urls).open("photos", 0)
+    assert_same(samples(joined), samples(local(folder)))
+    if not indexed:
+        with pytest.raises(UserError, match="set access to cache"):
+            samples(ShardSource(urls, labelled=True).open("photos", 0))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("access", ["range", "cache"])
 def test_what_is_read_ahead_is_the_same_stream(

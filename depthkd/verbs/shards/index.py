@@ -12,8 +12,8 @@ from depthkd.formats.splits import ALL
 from depthkd.formats.tar_index import ShardFacts
 from depthkd.paths import user_path
 from depthkd.processes import pool
+from depthkd.storage.opened import opened
 from depthkd.verbs.shards.bad import print_bad
-from depthkd.verbs.shards.opened import opened
 
 FEW = 16  # tars, for which no processes are started
 

@@ -26,8 +26,8 @@ from depthkd.paths import user_path
 from depthkd.report.contact_sheet import MOST, Thumbnail, contact_sheet
 from depthkd.report.depth_histogram import DepthHistogram
 from depthkd.report.picks import spread
+from depthkd.storage.opened import opened
 from depthkd.verbs.shards.bad import print_bad
-from depthkd.verbs.shards.opened import opened
 
 MAPS = 256  # of all tars together, that are decoded for histograms
 PICTURES = (".png", ".jpg", ".jpeg")

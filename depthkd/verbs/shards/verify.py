@@ -19,8 +19,8 @@ from depthkd.formats.tar import index_sound_part
 from depthkd.formats.tar_headers import DamagedTarError
 from depthkd.formats.tar_index import TarIndex
 from depthkd.paths import user_path
+from depthkd.storage.opened import opened
 from depthkd.verbs.shards.bad import CheckedTar, print_bad
-from depthkd.verbs.shards.opened import opened
 from depthkd.verbs.shards.quarantine import quarantining
 
 

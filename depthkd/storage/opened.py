@@ -1,4 +1,4 @@
-"""Shards as `index`, `inspect` and `verify` open them."""
+"""Files that are read from a whole copy where nothing else is possible."""
 
 from pathlib import Path
 
