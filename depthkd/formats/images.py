@@ -128,6 +128,33 @@ def open_image(data: bytes, name: str) -> ImageFile.ImageFile:
             return WebPImageFile(io.BytesIO(data))
 
 
+def place_in_decoded(data: bytes, name: str, decoded: tuple[int, ...]) -> tuple[int, tuple[float, float]]:
+    """Where an image lies in what `decode_image` has made of it.
+
+    At 1/8 of 801 x 1001 pixels it has 101 x 126, whose last row and column stand for more than there is; in
+    an image that its EXIF orientation turns, these may be the first.
+
+    Args:
+        data, name: as for `decode_image`.
+        decoded: height and width that came out, and whatever follows.
+
+    Returns:
+        the factor 1, 2, 4 or 8 by which it is smaller, and row and column of its top-left corner, from that
+        of the decoded one, in pixels of the latter.
+
+    Raises:
+        BadSample: as `image_size`.
+    """
+    size = image_size(data, name)
+    factors = (1, *reversed(FAST_FACTORS))
+    factor = next(f for f in factors if decoded[:2] == tuple(-(-side // f) for side in size))
+    corner = np.zeros((2, 2, 3), np.uint8)
+    corner[0, 0] = 1
+    bottom, right, _ = np.argwhere(_turn(corner, _jpeg_orientation(data) if factor > 1 else 1))[0]
+    beyond = [now - side / factor for now, side in zip(decoded, size, strict=False)]
+    return factor, (beyond[0] * bottom, beyond[1] * right)
+
+
 def decode_gray_png(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Gray:
     """The numbers in a one-channel PNG of 8 or 16 bits, as they are.
 

@@ -30,9 +30,10 @@ from depthkd.formats.images import (
     encode_jpeg,
     encode_png,
     image_size,
+    place_in_decoded,
 )
 from depthkd.formats.sample import BadSample, Sample, bad_part, content_digest
-from depthkd.geometry import resize_intrinsics
+from depthkd.geometry import crop_intrinsics, resize_intrinsics
 from depthkd.shapes import DepthArray, MaskArray
 
 ALL_VALID = 0.999  # share of the pixels that an interpolated one is made of
@@ -271,9 +272,9 @@ def _camera(
     camera = _intrinsics(_record(members, name).get("intrinsics"), name)
     if camera is None:
         return None
-    height, width = image_size(data, name)
-    factors = decoded[0] / height, decoded[1] / width
-    return np.asarray(resize_intrinsics(torch.from_numpy(camera), *factors).numpy())
+    factor, (top, left) = place_in_decoded(data, name, decoded)
+    smaller = resize_intrinsics(torch.from_numpy(camera), 1 / factor, 1 / factor)
+    return np.asarray(crop_intrinsics(smaller, -top, -left).numpy())
 
 
 def _space(meta: dict[str, Any], name: str) -> DepthSpace:

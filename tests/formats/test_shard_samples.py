@@ -72,6 +72,34 @@ def test_unlabelled_only_the_image_counts(other: dict[str, bytes]) -> None:
     assert small.image.shape == (32, 40, 3)
 
 
+@pytest.mark.parametrize(
+    ("orientation", "center"),
+    [(1, (2, 1.75)), (2, (2 + 7 / 8, 1.75)), (3, (2 + 7 / 8, 1.75 + 5 / 8)), (6, (1.75 + 5 / 8, 2))],
+)
+def test_cameras_follow_what_a_fraction_of_the_image_shows(
+    orientation: int, center: tuple[float, float]
+) -> None:
+    """At 1/8, 35 rows become 5, the last of which has 3 of 8 rows, and 41 columns 6, the last with 1 of 8."""
+    upright = (41, 35) if orientation == 6 else (35, 41)
+    bright = {1: (17.5, 19.5), 2: (17.5, 19.5), 3: (17.5, 19.5), 6: (19.5, 17.5)}[orientation]
+    rows, columns = (np.arange(side) - at for side, at in zip(upright, bright, strict=True))
+    spot = 250 * np.exp(-(rows[:, None] ** 2 + columns**2) / 72)
+    stored = np.repeat(spot.astype(np.uint8)[:, :, None], 3, 2)
+    stored = {1: stored, 2: stored[:, ::-1], 3: stored[::-1, ::-1], 6: np.rot90(stored)}[orientation]
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([orientation, 0, 0])
+    data = encode_jpeg(stored)
+    data = data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+    camera = [80.0, 40.0, bright[1], bright[0]]
+    members = {"jpg": data, "json": json.dumps({"intrinsics": camera}).encode()}
+    found = decode_sample("a", members, "t", False, lambda height, width: 5, cameras=True)
+    assert found.decoded_from == upright
+    assert found.intrinsics is not None
+    assert found.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]].tolist() == pytest.approx([10, 5, *center])
+    gray = found.image[:, :, 0].astype(float)
+    seen = (gray.sum(0) @ np.arange(gray.shape[1]), gray.sum(1) @ np.arange(gray.shape[0]))
+    assert np.divide(seen, gray.sum()).tolist() == pytest.approx(center, abs=0.15)
+
+
 def test_a_mask_takes_pixels_away() -> None:
     given = sample()
     keep = np.zeros((24, 32), np.uint8)
