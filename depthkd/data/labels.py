@@ -29,7 +29,8 @@ class Labels:
         turn: see `survey`.
 
     Raises:
-        UserError: a tar is broken, two have the same name, or one is missing for a tar of images.
+        UserError: a tar is broken, two of labels or two of images have one name, or one is missing for a tar
+            of images.
     """
 
     def __init__(
@@ -50,6 +51,13 @@ class Labels:
         if len(by_name) < len(found.paths):
             name, times = Counter(map(name_of, found.paths)).most_common(1)[0]
             raise UserError(f"{times} tars of labels are named {name}, and one is looked for by that name")
+        first: dict[str, str] = {}
+        for path in images:
+            if first.setdefault(name_of(path), path) != path:
+                raise UserError(
+                    f"{first[name_of(path)]} and {path} have one name, by which their labels are looked for: "
+                    "give each a source of its own"
+                )
         missing = [path for path in images if name_of(path) not in by_name]
         if missing:
             raise UserError(

@@ -1,5 +1,6 @@
 """Depth from other tars than the images."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,10 @@ def test_what_does_not_go_together_is_said(tmp_path: Path) -> None:
     names = [str(tmp_path / "labels/0.tar"), str(tmp_path / "images/0.tar")]
     with pytest.raises(UserError, match=r"labels: 2 tars of labels are named 0\.tar"):
         ShardSource(str(tmp_path / "images/0.tar"), labels=names).open("photos", 0)
+    (tmp_path / "b").mkdir()
+    images = [str(shutil.copy(tmp_path / "images/0.tar", place)) for place in (tmp_path, tmp_path / "b")]
+    with pytest.raises(UserError, match=rf"labels: {images[0]} and {images[1]} have one name, by which"):
+        ShardSource(images, labels=str(tmp_path / "labels")).open("photos", 0)
 
 
 def test_labels_are_indexed_ahead_like_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
