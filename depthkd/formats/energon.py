@@ -79,6 +79,7 @@ def _read(folder: Folder, name: str, data: bytes) -> Splits:
         shards,
         {split: f"{name} {'excludes all' if named[split] else 'lists none'}" for split in shards},
         {shard: frozenset(keys) for shard, keys in samples.items()},
+        listed=file,
     )
 
 

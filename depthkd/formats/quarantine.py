@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from stat import S_IMODE
@@ -26,7 +26,13 @@ class NotMovedError(UserError):
     """A tar whose bad samples stay where they are; the sentence says why."""
 
 
-def move_bad(file: LocalFile, bad: Mapping[str, str], fault: UserError | None, folder: Path) -> bool:
+def move_bad(
+    file: LocalFile,
+    bad: Mapping[str, str],
+    fault: UserError | None,
+    folder: Path,
+    failed: Collection[str] = (),
+) -> bool:
     """Move a tar's bad samples, byte for byte, into a tar of the same name in another folder.
 
     All else stays as it is and in its order, in a new tar that takes the old one's place when it is whole and
@@ -39,6 +45,7 @@ def move_bad(file: LocalFile, bad: Mapping[str, str], fault: UserError | None, f
         bad: key -> why, of each bad sample.
         fault: why the tar cannot be used, or not to its end.
         folder: where what is bad goes.
+        failed: keys of what is no sample, but left of a failed download.
 
     Returns:
         whether it has good samples. Without any, all of it goes into the folder, and the old tar is still
@@ -54,7 +61,7 @@ def move_bad(file: LocalFile, bad: Mapping[str, str], fault: UserError | None, f
     sound = file.stamp[0] if damage is None else damage.sound
     keys = [part and part[0] for part in keys_and_suffixes([member.name for member in members])]
     moved = [(member.start, member.end) for member, key in zip(members, keys, strict=True) if key in bad]
-    if no_good := {*keys} <= {None, *bad}:
+    if no_good := {*keys} <= {None, *bad, *failed}:
         moved = [(0, sound)] if sound else []
     if moved:
         _put(folder / path.name, file, moved, END)
@@ -74,13 +81,14 @@ def move_bad(file: LocalFile, bad: Mapping[str, str], fault: UserError | None, f
 
 
 def remove_moved(file: LocalFile) -> None:
-    """Remove a tar all of which was moved, and its index.
+    """Remove a tar all of which was moved, and its index; a link to it goes first, so that an interruption
+    leaves no link to nothing.
 
     Raises:
         NotMovedError: it has changed since.
     """
     _check_unchanged(file)
-    for path in (file.path.resolve(), file.path, *index_places(file.name, None)):
+    for path in (file.path, file.path.resolve(), *index_places(file.name, None)):
         path.unlink(missing_ok=True)
 
 

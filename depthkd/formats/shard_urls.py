@@ -23,10 +23,12 @@ class Shards:
     Attributes:
         paths: paths or urls of the tars, in order.
         excluded: path -> keys of the samples that are left out of it, where there are any.
+        listed: path -> the file of a data set that names it, and would then name what is not there.
     """
 
     paths: list[str]
     excluded: dict[str, frozenset[str]]
+    listed: dict[str, str]
 
     def index(
         self,
@@ -60,6 +62,7 @@ def find_shards(
         MissingFileError: a pattern stands for nothing, or a path in it does not exist.
     """
     excluded: dict[str, frozenset[str]] = {}
+    listed: dict[str, str] = {}
     of_splits: set[str] = set()
 
     def read_folder(place: str) -> list[str] | None:
@@ -76,6 +79,8 @@ def find_shards(
             {folder.path(name): splits.excluded[name] for name in names if name in splits.excluded}
         )
         of_splits.update(folder.path(name) for name in names)
+        if splits.listed is not None:
+            listed.update({folder.path(name): splits.listed for name in names})
         return [folder.path(name) for name in names]
 
     paths = expand_paths(urls, ("tar",), read_folder)
@@ -87,7 +92,7 @@ def find_shards(
             f"split '{split}' is looked for in folders and repositories, and {others[0]} is named itself: "
             "leave split out, or name its folder"
         )
-    return Shards(paths, excluded)
+    return Shards(paths, excluded, listed)
 
 
 def _by_name(folder: Folder) -> Splits:

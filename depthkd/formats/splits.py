@@ -26,12 +26,14 @@ class Splits:
         shards: split -> names of its tars, in order, relative to the folder.
         why_empty: of a split without tars, the end of a sentence that says so.
         excluded: name of a tar -> keys of its samples that belong to no split.
+        listed: what a sentence calls the file that names every tar; None: names are matched.
     """
 
     told: str
     shards: Mapping[str, list[str]]
     why_empty: Mapping[str, str] = field(default_factory=dict)
     excluded: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    listed: str | None = None
 
     def of(self, split: str, folder: str) -> list[str]:
         """The tars of a split, or of all; `folder` is what a sentence calls theirs.

@@ -1,6 +1,8 @@
 """Energon's data sets are read as they are: splits, brace lists, what is excluded."""
 
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from depthkd.data.stream import OpenSource, ShardSource
 from depthkd.errors import UserError
 from depthkd.formats.shard_set import read_manifest
 from depthkd.formats.shard_urls import find_shards
+from depthkd.formats.tar import index_tar
 from tests.data.shards import write_shards, write_tar
 from tests.storage.server import serving
 
@@ -119,6 +122,41 @@ def test_verbs_see_every_split_and_leave_out_what_is_excluded(
     }  # fmt: skip
     assert sorted(keys(opened(folder))) == LEFT
     assert [sample.key for sample in ShardBenchmark(str(folder), split="val").samples()] == ["03_01"]
+
+
+def test_a_quarantine_leaves_a_set_that_can_be_read(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tars = [folder / f"shards/shards_0{n}.tar" for n in range(4)]
+    (tmp_path / "whole").write_bytes(tars[0].read_bytes())
+    for tar, samples in ((tars[0], 1), (tars[2], 9), (tars[3], 9)):  # the last two have an excluded one
+        tar.write_bytes(tar.read_bytes().replace(b"metric depth", b"metric width", samples))
+    before = {tar: tar.read_bytes() for tar in tars}
+    verify = ["shards", "verify", str(folder), "--quarantine", str(tmp_path / "bad")]
+    assert main(verify) == 1
+    left = "has no good sample, and .*split\\.yaml names it: exclude it there"
+    told = capsys.readouterr().out.partition("bad tars that stay as they are:\n")[2].splitlines()
+    assert [re.search(f"shards_0(.).tar {left}", line)[1] for line in told] == ["2", "3"]  # type: ignore[index]
+    assert [tar.read_bytes() == before[tar] for tar in tars] == [False, True, True, True]
+    write_meta(folder, exclude=[f"shards/{tar.name}" for tar in tars[1:]])
+    assert main(verify) == 0
+    assert sorted(keys(opened(folder))) == ["00_01", "00_02"]
+
+
+def test_a_damaged_tar_without_what_is_excluded_stays(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tar = folder / "shards/shards_02.tar"
+    os.truncate(tar, index_tar(tar).offsets[7])
+    before = tar.read_bytes()
+    assert main(["shards", "verify", str(folder), "--quarantine", str(tmp_path / "bad")]) == 1
+    assert re.search(r"02\.tar is cut short: .*; .* no sample '02_03', which is ex", capsys.readouterr().out)
+    assert tar.read_bytes() == before
+    write_meta(folder, exclude=["shards/shards_02.tar/02_01"])
+    (folder / "shards/shards_02.tar.index").unlink(missing_ok=True)
+    assert main(["shards", "verify", str(folder), "--quarantine", str(tmp_path / "bad")]) == 0
+    assert "sample '02_02' is cut short" in capsys.readouterr().out
+    assert "02_00" in keys(opened(folder))
 
 
 def test_labels_lie_in_a_set_of_the_same_splits(folder: Path, tmp_path: Path) -> None:

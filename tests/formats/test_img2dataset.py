@@ -11,6 +11,7 @@ from depthkd.cli import main
 from depthkd.data.stream import ShardSource, StreamBatches
 from depthkd.errors import UserError
 from depthkd.formats.images import encode_jpeg
+from depthkd.formats.tar import index_tar
 from tests.data.shards import write_tar
 
 
@@ -64,8 +65,28 @@ def test_an_image_that_is_missing_is_a_fault(
     assert f"sample '{key}' has no image among .json" in capsys.readouterr().out
 
 
-def test_a_tar_of_failures_alone_is_named(folder: Path) -> None:
+def test_a_tar_of_failures_alone_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tar(folder / "00000.tar", {"0": members("0", "failed_to_download")})
     with pytest.raises(UserError, match=r"^data\.train\.s\.urls: .*00000\.tar holds no sample with an image"):
         ShardSource(str(folder)).open("s", 0)
     assert len(ShardSource(str(folder), max_bad_shards=1).open("s", 0)) == 3
+    assert main(["shards", "verify", str(folder)]) == 1
+    told = capsys.readouterr().out
+    assert f"{folder}/00000.tar holds no image: it has failed downloads alone, 1 of them\n" in told
+
+
+def test_a_quarantine_leaves_no_tar_of_failures_alone(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    bad = {"jpg": b"no image"}
+    write_tar(folder / "00000.tar", {"0": members("0", "failed_to_download"), "1": bad})
+    write_tar(folder / "00002.tar", {"0": members("0", "failed_to_download")})
+    write_tar(
+        folder / "00003.tar", {"0": members("0", "success"), "1": bad, "2": members("2", "failed_to_x")}
+    )
+    quarantine = tmp_path_factory.mktemp("bad")
+    assert main(["shards", "verify", str(folder), "--quarantine", str(quarantine)]) == 0
+    assert sorted(tar.name for tar in folder.glob("*.tar")) == ["00001.tar", "00003.tar"]
+    assert sorted(tar.name for tar in quarantine.glob("*.tar")) == ["00000.tar", "00002.tar", "00003.tar"]
+    assert list(index_tar(folder / "00003.tar", images=False).keys) == ["0", "2"]
+    assert len(ShardSource(str(folder)).open("s", 0)) == 4

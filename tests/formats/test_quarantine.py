@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from depthkd.errors import UserError
-from depthkd.formats.quarantine import NotMovedError, check_free, move_bad
+from depthkd.formats.quarantine import NotMovedError, check_free, move_bad, remove_moved
 from depthkd.storage.files import LocalFile
 
 LONG = f"{'f' * 60}/{'k' * 90}"  # its name has a header of its own, but in a ustar
@@ -108,6 +108,30 @@ def test_without_a_good_sample_all_of_a_tar_goes(tmp_path: Path) -> None:
     assert not move_bad(LocalFile(tmp_path / "t.tar"), {}, UserError("no tar"), tmp_path / "bad")
     assert (tmp_path / "bad/t.tar.rest").read_bytes() == b"no tar" * 200
     assert not (tmp_path / "bad/t.tar").exists()
+
+
+def test_an_interrupted_removal_leaves_no_link_to_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        raise KeyboardInterrupt
+
+    (tmp_path / "linked").mkdir()
+    made(tmp_path / "linked/s.tar", ["2.jpg"])
+    link = tmp_path / "s.tar"
+    link.symlink_to("linked/s.tar")
+    unlink = Path.unlink
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            remove_moved(LocalFile(link))
+    assert not link.is_symlink()
+    link.symlink_to("linked/s.tar")
+    file = LocalFile(link)
+    assert file.stamp
+    remove_moved(file)
+    assert not [*tmp_path.glob("**/s.tar*")]
 
 
 def test_what_was_moved_before_is_never_replaced(tmp_path: Path) -> None:

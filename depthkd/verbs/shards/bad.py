@@ -1,6 +1,6 @@
 """Bad samples: those of a tar, and many of them printed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from depthkd.errors import UserError
@@ -18,14 +18,19 @@ class CheckedTar:
         samples: how many it has, as far as it can be read.
         bad: key -> why, of each that cannot be used.
         fault: why the tar cannot be read, or not to its end.
-        failed: how many more are what downloaders keep of failed downloads.
+        failed: keys of those that are no samples, but what downloaders keep of failed downloads.
     """
 
     file: StoredFile
     samples: int = 0
     bad: Mapping[str, str] = field(default_factory=dict)
     fault: UserError | None = None
-    failed: int = 0
+    failed: Collection[str] = ()
+
+    @property
+    def good(self) -> int:
+        """How many samples can be used."""
+        return self.samples - len(self.bad)
 
     @property
     def sentences(self) -> list[str]:

@@ -1,12 +1,13 @@
 """What `depthkd shards verify --quarantine` does with what is bad."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from depthkd.errors import UserError
 from depthkd.formats.quarantine import NotMovedError, check_free, move_bad, remove_moved
 from depthkd.formats.shard_set import add_to_manifests, facts_of
+from depthkd.formats.shard_urls import Shards
 from depthkd.formats.tar import NoSampleError
 from depthkd.formats.tar_headers import DamagedTarError
 from depthkd.formats.tar_index import ShardFacts
@@ -21,8 +22,9 @@ LOCK, LOCKS = ".quarantine.in_use", ".*.in_use"
 class Quarantine:
     """A folder for bad samples, and what has become of the tars that had some; see `quarantining`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, listed: Mapping[str, str]) -> None:
         self.folder = folder
+        self._listed = {str(Path(path)): file for path, file in listed.items()}
         self.left: list[str] = []
         """A sentence for each tar that is bad, and stays as it is."""
         self._seen: list[str] = []
@@ -42,9 +44,15 @@ class Quarantine:
         if not isinstance(tar.fault, DamagedTarError | NoSampleError | None):
             self.left.append(str(tar.fault))
             return
+        listed_in = self._listed.get(tar.file.name)
+        if not tar.good and listed_in is not None:
+            self.left.append(
+                f"{tar.file.name} has no good sample, and {listed_in} names it: exclude it there"
+            )
+            return
         assert isinstance(tar.file, LocalFile)
         try:
-            if move_bad(tar.file, tar.bad, tar.fault, self.folder):
+            if move_bad(tar.file, tar.bad, tar.fault, self.folder, tar.failed):
                 self._seen.append(tar.file.name)
             else:
                 self._emptied.append(tar.file)
@@ -79,19 +87,19 @@ class Quarantine:
 
 
 @contextmanager
-def quarantining(folder: Path, paths: Sequence[str]) -> Iterator[Quarantine]:
+def quarantining(folder: Path, shards: Shards) -> Iterator[Quarantine]:
     """A quarantine for some tars, which nobody else of depthkd writes in the meantime.
 
     Args:
         folder: where what is bad goes; it is made when something is.
-        paths: the tars.
+        shards: the tars.
 
     Raises:
         UserError: a tar is on another machine, or is being written; two have one name; or the folder has
             tars of its own, or bad samples of others.
     """
-    folders = _folders(folder, paths)
-    found = Quarantine(folder)
+    folders = _folders(folder, shards.paths)
+    found = Quarantine(folder, shards.listed)
     with ExitStack() as stack:
         if not folder.exists():
             stack.callback(_remove_empty, folder)

@@ -15,7 +15,7 @@ from depthkd.formats.sample import BadSample
 from depthkd.formats.shard_samples import decode_label, decode_sample, is_failed_download
 from depthkd.formats.shard_urls import Shards, find_shards
 from depthkd.formats.splits import ALL
-from depthkd.formats.tar import index_sound_part
+from depthkd.formats.tar import NoSampleError, index_sound_part
 from depthkd.formats.tar_headers import DamagedTarError
 from depthkd.formats.tar_index import TarIndex
 from depthkd.paths import user_path
@@ -50,7 +50,7 @@ def verify(
     shards = find_shards(urls, split, ALL)
     bad: list[str] = []
     total = failed = 0
-    folder = nullcontext() if quarantine is None else quarantining(user_path(quarantine), shards.paths)
+    folder = nullcontext() if quarantine is None else quarantining(user_path(quarantine), shards)
     threads = ThreadPoolExecutor(max(1, workers))
     several = None if len(shards.paths) > 1 else True
     try:
@@ -58,7 +58,7 @@ def verify(
             for path in tqdm(shards.paths, "verify", unit="shard", disable=several):
                 tar = _check(shards, path, threads)
                 total += tar.samples + (tar.fault is not None)
-                failed += tar.failed
+                failed += len(tar.failed)
                 bad += tar.sentences
                 if moving is not None:
                     moving.add(tar)
@@ -80,6 +80,10 @@ def _check(shards: Shards, path: str, threads: ThreadPoolExecutor) -> CheckedTar
     except DamagedTarError as error:
         index, cut = index_sound_part(file)
         fault = error
+        try:
+            index = index.without(shards.excluded.get(path, ()))
+        except UserError as lacking:  # which lies behind the damage
+            fault = UserError(f"{error}; {lacking}")
     except UserError as error:
         return CheckedTar(file, fault=error)
     samples = [i for i in range(len(index)) if not _is_failed_download(index, i)]
@@ -88,7 +92,12 @@ def _check(shards: Shards, path: str, threads: ThreadPoolExecutor) -> CheckedTar
     bad = {index.keys[i]: sentence for i, sentence in zip(samples, progress, strict=True) if sentence}
     if cut is not None and cut in index.keys:
         bad[cut] = f"{file.name}: sample '{cut}' is cut short"
-    return CheckedTar(file, len(samples), bad, fault, len(index) - len(samples))
+    failed = {*index.keys}.difference(index.keys[i] for i in samples)
+    if failed and not samples and fault is None:
+        fault = NoSampleError(
+            f"{file.name} holds no image: it has failed downloads alone, {len(failed)} of them"
+        )
+    return CheckedTar(file, len(samples), bad, fault, failed)
 
 
 def _is_failed_download(index: TarIndex, i: int) -> bool:
