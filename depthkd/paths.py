@@ -66,6 +66,7 @@ def expand_paths(
     patterns: str | Path | Sequence[str | Path],
     suffixes: Collection[str],
     read_folder: FolderReader | None = None,
+    otherwise: Collection[str] = (),
 ) -> list[str]:
     """Paths of the files that patterns stand for, each pattern's in order.
 
@@ -81,7 +82,8 @@ def expand_paths(
       Relative paths in it begin at the working folder.
 
     With `read_folder`, urls stand for files on other machines (see `remote_files`), and it is asked first for
-    what a folder stands for, except for those that ** crosses.
+    what a folder stands for, except for those that ** crosses. A folder or pattern that stands for no file
+    with one of `suffixes` stands for those with one of `otherwise`.
 
     Photographs of formats that depthkd cannot read (HEIC, TIFF, raw) and compressed tars are not passed over
     where no file of the same name in a readable format lies beside: whoever opens one says what it is.
@@ -93,7 +95,7 @@ def expand_paths(
             what is there instead.
     """
     several = [patterns] if isinstance(patterns, str | Path) else patterns
-    paths = [path for pattern in several for path in _expand(str(pattern), suffixes, read_folder)]
+    paths = [path for pattern in several for path in _expand(str(pattern), suffixes, read_folder, otherwise)]
     places = [path if read_folder and is_remote(path) else os.path.abspath(path) for path in paths]  # noqa: PTH100 - a link is a file of its own
     place, times = Counter(places).most_common(1)[0] if places else ("", 0)
     if times > 1:
@@ -116,9 +118,11 @@ def there_are(files: Sequence[str]) -> str:
     return _counted(Counter(map(_suffix, files))) or "; no files are listed there"
 
 
-def _expand(pattern: str, suffixes: Collection[str], read_folder: FolderReader | None) -> list[str]:
+def _expand(
+    pattern: str, suffixes: Collection[str], read_folder: FolderReader | None, otherwise: Collection[str]
+) -> list[str]:
     if not pattern.startswith("@") or os.path.lexists(pattern):
-        return _spelled(pattern, suffixes, read_folder)
+        return _spelled(pattern, suffixes, read_folder, otherwise)
     file = user_path(pattern[1:])
     try:
         lines = file.read_text("utf-8-sig").splitlines()
@@ -135,19 +139,23 @@ def _expand(pattern: str, suffixes: Collection[str], read_folder: FolderReader |
     return [
         path
         for number, line in entries
-        for path in _spelled(line, suffixes, read_folder, f" (line {number} of {file})")
+        for path in _spelled(line, suffixes, read_folder, otherwise, f" (line {number} of {file})")
     ]
 
 
 def _spelled(
-    pattern: str, suffixes: Collection[str], read_folder: FolderReader | None, within: str = ""
+    pattern: str,
+    suffixes: Collection[str],
+    read_folder: FolderReader | None,
+    otherwise: Collection[str],
+    within: str = "",
 ) -> list[str]:
     """The files of a pattern that may have braces; `within` says where the pattern stands."""
     if read_folder and is_remote(pattern):
         return [url for suffix in suffixes for url in remote_files(pattern, suffix, read_folder)]
     plain = str(user_path(pattern))
     if "{" not in plain or os.path.lexists(plain):
-        return _matched(plain, suffixes, read_folder, within)
+        return _matched(plain, suffixes, read_folder, otherwise, within)
     try:
         spelled = braceexpand(plain)
     except ValueError as error:
@@ -155,12 +163,16 @@ def _spelled(
     found = []
     for path in spelled:
         place = within or (f" (from '{pattern}')" if path != plain else "")
-        found += _matched(str(user_path(path)), suffixes, read_folder, place)
+        found += _matched(str(user_path(path)), suffixes, read_folder, otherwise, place)
     return found
 
 
 def _matched(
-    path: str, suffixes: Collection[str], read_folder: FolderReader | None, within: str
+    path: str,
+    suffixes: Collection[str],
+    read_folder: FolderReader | None,
+    otherwise: Collection[str],
+    within: str,
 ) -> list[str]:
     """The files of a path, or of a pattern with wildcards."""
     if _is_folder(path):
@@ -171,6 +183,8 @@ def _matched(
     else:
         matches = sorted(glob(path, recursive=True)) if has_magic(path) else []  # noqa: PTH207
         found = _of_matches(path, matches, suffixes, None if "**" in path else read_folder)
+    if not found and otherwise:
+        return _matched(path, (*suffixes, *otherwise), read_folder, (), within)
     if not found:
         named = f"'{path}'{within} matches no .{' or .'.join(suffixes)} file"
         raise MissingFileError(f"{named}{_instead(path, matches, suffixes)}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from depthkd.datasets.lmdb_values import LOCK, SUFFIXES, LmdbValue, lmdb_values
-from depthkd.errors import MissingFileError, UserError
+from depthkd.errors import UserError
 from depthkd.formats.sample import BadSample, read_file
 from depthkd.formats.tar_headers import tar_members
 from depthkd.paths import expand_paths, is_tar, wanted
@@ -72,10 +72,7 @@ def found_files(patterns: str | Collection[str], suffixes: tuple[str, ...]) -> l
         UserError: a tar or LMDB is broken, or holds nothing of the kind.
     """
     several = [patterns] if isinstance(patterns, str) else [*patterns]
-    try:
-        paths = expand_paths(several, suffixes)
-    except MissingFileError:
-        paths = expand_paths(several, (*suffixes, "tar", "mdb"))
+    paths = expand_paths(several, suffixes, otherwise=("tar", "mdb"))
     return [file for path in paths if Path(path).name != LOCK for file in _held(Path(path), suffixes)]
 
 
@@ -96,6 +93,12 @@ def _in_tar(path: Path, suffixes: tuple[str, ...]) -> list[TarMember]:
     visible = (found for found in tar_members(tar, LEVELS) if not found[0].rpartition("/")[2].startswith("."))
     members = {name: TarMember(tar, name, offset, size) for name, offset, size in visible}
     kept = wanted(list(members), suffixes)
+    unread = [name for name in members if is_tar(name)]
+    if unread and (not kept or any(".tar/" in name for name in members)):
+        raise UserError(
+            f"{path}/{unread[0]} is compressed or a tar in more than {LEVELS} others, and tars are read by "
+            "offset: unpack it"
+        )
     if not kept:
         raise UserError(f"{path} holds no .{' or .'.join(suffixes)} file among its {len(members)} files")
     return [members[name] for name in kept]

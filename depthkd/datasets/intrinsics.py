@@ -14,6 +14,7 @@ import csv
 import io
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -46,7 +47,7 @@ def cameras_of(intrinsics: str | Sequence[Number] | None, images: Sequence[File]
     if not isinstance(intrinsics, str):
         return [_camera(list(intrinsics), "intrinsics")] * len(images)
     known = _known(intrinsics)
-    own = [_entry(known, Path(str(image)).absolute().parts) for image in images]
+    own = [_entry(known, _absolute(image).parts) for image in images]
     for entry, times in Counter(entry for entry in own if entry is not None).most_common(1):
         if times > 1:
             raise UserError(f"{intrinsics}: '{entry}' stands for {times} images: say more of their paths")
@@ -57,10 +58,7 @@ def cameras_of(intrinsics: str | Sequence[Number] | None, images: Sequence[File]
         ends = (_entry(known, place.parts) for place in (folder, *folder.parents))
         return next((end for end in ends if end is not None), None)
 
-    found = [
-        entry or of_folder(Path(str(image)).absolute().parent)
-        for image, entry in zip(images, own, strict=True)
-    ]
+    found = [entry or of_folder(_absolute(image).parent) for image, entry in zip(images, own, strict=True)]
     lacking = [image for image, entry in zip(images, found, strict=True) if entry is None]
     if lacking:
         raise UserError(
@@ -68,6 +66,10 @@ def cameras_of(intrinsics: str | Sequence[Number] | None, images: Sequence[File]
             f"it names {next(iter(known), 'none')}"
         )
     return [known[entry] for entry in found if entry is not None]
+
+
+def _absolute(file: File) -> Path:
+    return Path(os.path.abspath(str(file)))  # noqa: PTH100 - without .., which would hide a folder
 
 
 def _known(intrinsics: str) -> dict[str, Camera]:
@@ -123,7 +125,7 @@ def _json_cameras(text: str, path: Path) -> Iterator[Entry]:
         raise UserError(f"{path} would be a JSON of the form {{image: [fx, fy, cx, cy]}}")
     one = dict(pairs)
     if set(COLUMNS[1:]) <= set(one):
-        yield str(path), str(path.absolute().parent), [one[name] for name in COLUMNS[1:]]
+        yield str(path), str(_absolute(path).parent), [one[name] for name in COLUMNS[1:]]
         return
     yield from ((f"{path}: '{name}'", name, values) for name, values in pairs)
 

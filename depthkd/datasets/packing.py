@@ -203,6 +203,8 @@ def shard_keys(paths: Sequence[str]) -> list[str]:
         keys = [_without_dots(path.replace(".tar/", "/").replace("/", "-")) for path in _below(paths)]
     if not _repeats(keys):
         return keys
+    if "" in keys:
+        raise UserError(f"{paths[keys.index('')]} has no name that a sample could have: leave it out")
     first, second = next((a, b) for a, b in pairwise(sorted(zip(keys, paths, strict=True))) if a[0] == b[0])
     if first[1] == second[1]:
         raise UserError(f"{first[1]} is there twice: leave one out")
@@ -213,7 +215,8 @@ def shard_keys(paths: Sequence[str]) -> list[str]:
 
 
 def _repeats(keys: Sequence[str]) -> bool:
-    return len(set(keys)) < len(keys)
+    """Whether some are equal, or empty, as that of a value of an LMDB may be."""
+    return len({*keys} - {""}) < len(keys)
 
 
 def _without_dots(name: str) -> str:

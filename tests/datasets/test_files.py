@@ -114,6 +114,27 @@ def test_a_folder_of_images_does_not_stand_for_the_tars_in_it(tmp_path: Path) ->
     assert found_files(f"{tmp_path}/in", IMAGE_SUFFIXES) == [tmp_path / "in/a.png"]
 
 
+@pytest.mark.parametrize("images", [["a", "b"], ["b", "a"], ["{a,b}"], ["@list"]])
+def test_each_pattern_stands_for_images_or_else_for_archives(
+    images: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a", {"1.png": picture(8, 10), "thumbnails.tar": tarred({"2.png": picture(2, 3)})})
+    write(tmp_path / "b", {"more.tar": tarred({"3.png": picture(8, 10)})})
+    (tmp_path / "list").write_text("a\nb\n")
+    assert sorted(file.name for file in found_files(images, IMAGE_SUFFIXES)) == ["1.png", "3.png"]
+
+
+def test_a_tar_of_a_class_that_is_compressed_is_not_passed_over(tmp_path: Path) -> None:
+    inner = {"n1.tar": tarred({"1.png": picture(8, 10)}), "n2.tar.gz": GZIP}
+    write(tmp_path, {"a.tar": tarred(inner), "b.tar": tarred({"n2.tgz": GZIP})})
+    for name, first in (("a.tar", "n2.tar.gz"), ("b.tar", "n2.tgz")):
+        with pytest.raises(UserError, match=rf"{name}/{first} is compressed or a tar in more than 4 others"):
+            found_files(f"{tmp_path}/{name}", IMAGE_SUFFIXES)
+    write(tmp_path, {"c.tar": tarred({"1.png": picture(8, 10), "annotations.tar.gz": GZIP})})
+    assert [file.name for file in found_files(f"{tmp_path}/c.tar", IMAGE_SUFFIXES)] == ["1.png"]
+
+
 def test_a_tar_that_has_changed_gives_bad_samples(tmp_path: Path) -> None:
     write(tmp_path, {"a.tar": tarred({"1.png": picture(4, 5), "2.png": picture(4, 5)})})
     images = FolderDataset(f"{tmp_path}/a.tar")
@@ -164,6 +185,14 @@ def test_an_lmdb_is_packed_by_its_keys(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["data.mdb"]
     assert pack(f"{tmp_path}/*_lmdb", f"{tmp_path}/out.tar", overwrite=True).samples == 3
     assert pack(f"{folder}/data.mdb", f"{tmp_path}/out.tar", overwrite=True).samples == 3
+
+
+def test_no_value_is_lost_whose_key_begins_with_a_dot_or_ends_in_a_slash(tmp_path: Path) -> None:
+    for values, keys in (({b".5": picture(4, 5)}, ["_5"]), ({b"a/": picture(4, 5), b"b": b""}, ["a-"])):
+        done = pack(str(database(tmp_path / keys[0], values)), f"{tmp_path}/{keys[0]}.tar", max_bad=0.5)
+        assert list(index_tar(done.paths[0]).keys) == keys
+    with pytest.raises(UserError, match=r"c/a/ has no name that a sample could have: leave it out"):
+        pack(str(database(tmp_path / "c", {b"a/": picture(4, 5)})), f"{tmp_path}/c.tar")
 
 
 def test_values_that_are_no_images_are_bad_by_their_keys(tmp_path: Path) -> None:

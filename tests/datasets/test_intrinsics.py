@@ -53,6 +53,17 @@ def test_a_file_of_one_camera_is_of_the_images_beside_it(tmp_path: Path) -> None
         FolderDataset(f"{pattern}/*.jpg", intrinsics=one)
 
 
+def test_a_folder_is_the_same_however_its_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drives(tmp_path)
+    monkeypatch.chdir(tmp_path / "002")
+    roundabout, straight = "../001/camera/back_camera", f"{tmp_path}/001/camera/back_camera"
+    for images, file in ((roundabout, straight), (straight, roundabout)):
+        found = FolderDataset(f"{images}/00.jpg", intrinsics=f"{file}/intrinsics.json")
+        assert found.cameras == [(933.5, 934.75, 896.75, 507.25)]
+
+
 def test_an_entry_may_name_a_folder(tmp_path: Path) -> None:
     """The nearest folder counts, and what stands for an image itself before it."""
     write(tmp_path, {f"{d}/{s}/0.png": picture(4, 5) for d in "ab" for s in ("left", "right")})
