@@ -126,6 +126,7 @@ def test_a_quarantine_that_cannot_be_is_one_sentence(data: Path, tmp_path: Path)
     (tmp_path / "bad/s_03.tar.jsonl").write_text('{"tar": "/x/s_03.tar"}\n')
     for urls, folder, sentence in (
         ("http://x/a.tar", "new", "http://x/a.tar is on another machine"),
+        (data, "", "a path is empty; the working folder would be '.'"),
         (data, data, "s holds tars that are verified: name another folder"),
         (f"{tmp_path}/{{s,other}}/s_00.tar", "new", "have one name, .* one folder at a time"),
         (data, tmp_path / "bad", "bad holds bad samples of /x/s_03.tar: name another folder"),

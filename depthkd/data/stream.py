@@ -93,6 +93,10 @@ class ShardSource:
     ) -> None:
         if shuffle_window < 1:
             raise UserError(f"shuffle_window counts shards and must be 1 or more, not {shuffle_window}")
+        if isinstance(shorter_side_at_least, int) and shorter_side_at_least < 1:
+            raise UserError(
+                f"shorter_side_at_least is in pixels and must be 1 or more, not {shorter_side_at_least}"
+            )
         if max_bad_shards < 0:
             raise UserError(f"max_bad_shards must be 0 or more, not {max_bad_shards}")
         if cache_limit <= 0:

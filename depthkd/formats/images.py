@@ -260,6 +260,8 @@ def _orientation(exif: bytes | None) -> int:
 def _turn(image: RGB, orientation: int) -> UInt8[np.ndarray, "upright_height upright_width 3"]:
     """Make an image upright; 2 to 8 as EXIF 2.32, section 4.6.4, defines them."""
     match orientation:
+        case 1:
+            return np.ascontiguousarray(image)
         case 2:
             image = image[:, ::-1]
         case 3:
@@ -274,4 +276,4 @@ def _turn(image: RGB, orientation: int) -> UInt8[np.ndarray, "upright_height upr
             image = image.transpose(1, 0, 2)[::-1, ::-1]
         case 8:
             image = np.rot90(image, 1)
-    return np.ascontiguousarray(image)
+    return image.copy()  # ascontiguousarray leaves a single row or column with a negative stride

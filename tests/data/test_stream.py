@@ -233,6 +233,12 @@ def test_shares_that_do_not_divide_are_named_with_a_way_out(
         places_per_rank(shares, batch_size, world_size)
 
 
+@pytest.mark.parametrize("pixels", [0, -3])
+def test_images_keep_a_pixel_at_least(pixels: int):
+    with pytest.raises(ValueError, match=f"shorter_side_at_least is in pixels and must .*, not {pixels}"):
+        ShardSource("a.tar", shorter_side_at_least=pixels)
+
+
 def test_crops_that_shrink_may_be_decoded_at_a_fraction(tmp_path: Path):
     smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8), (192, 128))
     write_tar(tmp_path / "a.tar", {f"{i}": {"jpg": encode_jpeg(smooth)} for i in range(8)})

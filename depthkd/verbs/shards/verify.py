@@ -25,7 +25,7 @@ from depthkd.verbs.shards.quarantine import quarantining
 
 
 def verify(
-    urls: str | list[str], workers: int = 2, quarantine: Path | None = None, split: str | None = None
+    urls: str | list[str], workers: int = 2, quarantine: str | Path | None = None, split: str | None = None
 ) -> list[str]:
     """Decode every sample, and print a sentence for each that cannot be used; then the exit status is 1. What
     downloaders keep of failed downloads is counted, and no fault.
