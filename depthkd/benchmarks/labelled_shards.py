@@ -9,12 +9,12 @@ from pathlib import Path
 from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.benchmarks.protocol import Protocol
 from depthkd.errors import UserError
+from depthkd.formats.opened import opened
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.shard_samples import decode_sample
 from depthkd.formats.shard_urls import find_shards
 from depthkd.formats.tar_index import TarIndex
 from depthkd.metrics.catalogue import MetricSet
-from depthkd.storage.opened import opened
 
 
 class ShardBenchmark(Benchmark):

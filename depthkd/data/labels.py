@@ -8,13 +8,13 @@ from pathlib import Path
 
 from depthkd.data.order import Recent
 from depthkd.errors import UserError
+from depthkd.formats.opened import opened
 from depthkd.formats.sample import BadSample, bad_part
 from depthkd.formats.shard_set import name_of, survey
 from depthkd.formats.shard_urls import find_shards
 from depthkd.formats.splits import TRAIN
 from depthkd.formats.tar import index_tar
 from depthkd.formats.tar_index import TarIndex
-from depthkd.storage.opened import opened
 
 
 class Labels:

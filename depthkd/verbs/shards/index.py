@@ -6,13 +6,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from depthkd.errors import UserError
+from depthkd.formats.opened import opened
 from depthkd.formats.shard_set import add_to_manifests, facts_of
 from depthkd.formats.shard_urls import find_shards
 from depthkd.formats.splits import ALL
 from depthkd.formats.tar_index import ShardFacts
 from depthkd.paths import user_path
 from depthkd.processes import pool
-from depthkd.storage.opened import opened
 from depthkd.verbs.shards.bad import print_bad
 
 FEW = 16  # tars, for which no processes are started

@@ -16,6 +16,7 @@ from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
 from depthkd.formats.depth import CODECS
 from depthkd.formats.images import IMAGE_SUFFIXES, image_size
+from depthkd.formats.opened import opened
 from depthkd.formats.sample import BadSample
 from depthkd.formats.shard_samples import decode_label, decode_sample
 from depthkd.formats.shard_urls import find_shards
@@ -26,7 +27,6 @@ from depthkd.paths import user_path
 from depthkd.report.contact_sheet import MOST, Thumbnail, contact_sheet
 from depthkd.report.depth_histogram import DepthHistogram
 from depthkd.report.picks import spread
-from depthkd.storage.opened import opened
 from depthkd.verbs.shards.bad import print_bad
 
 MAPS = 256  # of all tars together, that are decoded for histograms

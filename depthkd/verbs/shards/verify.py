@@ -11,6 +11,7 @@ from tqdm import tqdm
 from depthkd.errors import UserError
 from depthkd.formats.depth import CODECS, too_coarse
 from depthkd.formats.images import IMAGE_SUFFIXES
+from depthkd.formats.opened import opened
 from depthkd.formats.sample import BadSample
 from depthkd.formats.shard_samples import decode_label, decode_sample, is_failed_download
 from depthkd.formats.shard_urls import Shards, find_shards
@@ -19,7 +20,6 @@ from depthkd.formats.tar import NoSampleError, index_sound_part
 from depthkd.formats.tar_headers import DamagedTarError
 from depthkd.formats.tar_index import TarIndex
 from depthkd.paths import user_path
-from depthkd.storage.opened import opened
 from depthkd.verbs.shards.bad import CheckedTar, print_bad
 from depthkd.verbs.shards.quarantine import quarantining
 
