@@ -12,6 +12,7 @@ from depthkd.errors import MissingFileError, UserError
 from depthkd.formats import shard_set
 from depthkd.formats.shard_set import MANIFEST, read_manifest, survey
 from depthkd.formats.tar import index_tar
+from depthkd.storage.files import StoredFile
 from tests.data.shards import write_shards, write_tar
 
 
@@ -126,12 +127,12 @@ def test_the_ranks_of_a_machine_share_the_indexing(paths: list[str], monkeypatch
     begun: dict[str, list[str]] = {"a": [], "b": []}
     barrier = threading.Barrier(2)
 
-    def noted(path: str, *rest: object) -> object:
+    def noted(file: StoredFile, *rest: object) -> object:
         mine = begun[threading.current_thread().name[0]]
         if not mine:
             barrier.wait(10)
-        mine.append(path)
-        return whole(path, *rest)
+        mine.append(file.name)
+        return whole(file, *rest)
 
     whole = shard_set.index_tar
     monkeypatch.setattr(shard_set, "index_tar", noted)
