@@ -14,7 +14,7 @@ from depthkd.storage.files import GoneError, LocalFile
 LEVELS = 4  # of tars in tars; ImageNet-21K has one tar a class in a tar
 
 
-class TarMember(NamedTuple):
+class FileInTar(NamedTuple):
     """A file in a tar, or in a tar in it. Printed it is a path: the tar's, and its own in it.
 
     Attributes:
@@ -49,7 +49,7 @@ class TarMember(NamedTuple):
         return data
 
 
-File = Path | TarMember | LmdbValue
+File = Path | FileInTar | LmdbValue
 
 
 def file_bytes(file: File) -> bytes:
@@ -87,11 +87,11 @@ def _held(path: Path, suffixes: tuple[str, ...]) -> list[File]:
     return [path]
 
 
-def _in_tar(path: Path, suffixes: tuple[str, ...]) -> list[TarMember]:
+def _in_tar(path: Path, suffixes: tuple[str, ...]) -> list[FileInTar]:
     """Members of a tar; of two with one path the last counts, as in tar itself."""
     tar = LocalFile(path)
     visible = (found for found in tar_members(tar, LEVELS) if not found[0].rpartition("/")[2].startswith("."))
-    members = {name: TarMember(tar, name, offset, size) for name, offset, size in visible}
+    members = {name: FileInTar(tar, name, offset, size) for name, offset, size in visible}
     kept = wanted(list(members), suffixes)
     unread = [name for name in members if is_tar(name)]
     if unread and (not kept or any(".tar/" in name for name in members)):

@@ -127,6 +127,8 @@ class CrossContext(Method):
             the feature term, or the data has no windows.
     """
 
+    labels_crops = True
+
     def __init__(
         self,
         student: DepthModel,
@@ -150,8 +152,6 @@ class CrossContext(Method):
         self.make_encoder = feature_encoder
         self.encoder: FrozenNetwork[FeatureModel] | None = None
         self.feature_projection: nn.Linear | None = None
-
-    labels_crops = True
 
     def setup(self, stage: str) -> None:
         """Build the teachers, see that they and the student speak of the same quantity, and join their

@@ -10,19 +10,9 @@ from depthkd.formats.dataset_card import front_matter
 from depthkd.formats.shard_urls import find_shards
 from depthkd.formats.splits import splits_by_name
 from tests.storage.server import serving
+from tests.test_paths import folder, touch
 
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def touch(*paths: str) -> None:
-    for path in paths:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).touch()
+__all__ = ["folder"]  # the fixture: a working folder
 
 
 def card(text: str) -> None:
