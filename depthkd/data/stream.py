@@ -24,16 +24,17 @@ from depthkd.data.order import Recent, ShardOrder
 from depthkd.data.shares import places_per_rank
 from depthkd.data.transforms import Transform
 from depthkd.errors import MissingFileError, UserError
+from depthkd.formats.opened import opened
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.formats.shard_samples import decode_sample
 from depthkd.formats.shard_set import survey
 from depthkd.formats.shard_urls import find_shards
 from depthkd.formats.tar import index_tar
 from depthkd.formats.tar_index import TarIndex
-from depthkd.paths import cache_folder, user_path
+from depthkd.paths import user_path
 from depthkd.storage.ahead import Ahead
-from depthkd.storage.copies import CACHE_LIMIT, GIGABYTE, CopiedFile, Copies
-from depthkd.storage.files import RemoteFile, StoredFile, stored
+from depthkd.storage.copies import CACHE_LIMIT, CopiedFile
+from depthkd.storage.files import StoredFile, stored
 from depthkd.storage.remote import is_remote
 
 ATTEMPTS = 20  # redraws of a bad sample before the source is given up
@@ -141,8 +142,6 @@ class OpenSource:
         key = f"data.train.{name}.urls"
         self.source = source
         self.name = name
-        folder = source.cache or cache_folder()
-        self._copies = Copies(folder / "shards", source.cache_limit * GIGABYTE)
         try:
             named = find_shards(source.urls, source.split)
             shards = survey(
@@ -248,10 +247,9 @@ class OpenSource:
         return index_tar(self._file(path), self.source.cache, excluded=left_out)
 
     def _file(self, path: str) -> StoredFile:
-        file = stored(path)
-        if self.source.access == "cache" and isinstance(file, RemoteFile):
-            return CopiedFile(file, self._copies)
-        return file
+        if self.source.access == "range":
+            return stored(path)
+        return opened(path, self.source.cache, self.source.cache_limit)
 
     def _fetch(self, shard: int) -> None:
         try:
