@@ -1,6 +1,7 @@
 """`depthkd replicate`: rows, seeds, verdicts, and that what is done is not done again."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,11 @@ def test_rows_are_trained_scored_and_not_done_again(home: Path, monkeypatch: pyt
     common = {
         "base": str(ROOT / "configs/embedded/replication.yaml"),
         "needs": None,
-        "data": {"batch_size": 4, "train": {"sa1b": {"urls": "runs/scenes/film_train"}}},
+        "data": {
+            "batch_size": 4,
+            "train": {"sa1b": {"urls": "runs/scenes/film_train"}},
+            "validation": {"motorcycle": {"class_path": "depthkd.benchmarks.Motorcycle"}},
+        },
         "trainer": {"max_steps": 2, "val_check_interval": 2},
     }
     Path("common.yaml").write_text(yaml.safe_dump(common))
@@ -103,13 +108,17 @@ def test_rows_are_trained_scored_and_not_done_again(home: Path, monkeypatch: pyt
         "paper": "A Paper",
         "common": "common.yaml",
         "benchmark": "film",
+        "metrics": ["abs_rel", "delta1@motorcycle"],
         "rows": {
             "hybrid": {"seeds": 2, "paper": ".057"},
             "global": {"config": ablation, "seeds": 2, "tiny": tiny, "paper": ".064"},
             "the same": {"config": ablation, "seeds": 1, "tiny": tiny},
             "teacher": {"model": {"class_path": "depthkd.models.Embedded"}},
         },
-        "claims": [{"better": "hybrid", "worse": "global"}, {"better": "hybrid", "worse": "teacher"}],
+        "claims": [
+            {"better": "hybrid", "worse": "global"},
+            {"better": "hybrid", "worse": "teacher", "metric": "delta1@motorcycle"},
+        ],
     }
     Path("small.yaml").write_text(yaml.safe_dump(replication))
     text = replicate("small.yaml", workers=2, table="small.md")
@@ -117,11 +126,14 @@ def test_rows_are_trained_scored_and_not_done_again(home: Path, monkeypatch: pyt
     rows = text.split("| claim ")[0].splitlines()
     lines = [line for line in rows if line.startswith(("| hybrid ", "| global ", "| teacher "))]
     assert len(lines) == 3 and ".057" in next(line for line in lines if "hybrid" in line)
+    assert "| AbsRel ↓ on film | δ1 ↑ on motorcycle |" in re.sub(" +", " ", text)
+    claim = next(line for line in text.splitlines() if line.startswith("| hybrid beats teacher"))
+    assert "δ1 ↑ on motorcycle" in claim
     assert text.count("undecided") + text.count("agrees") == 2
-    assert next(line for line in rows if line.startswith("| the same ")).count("|") == 5
+    assert next(line for line in rows if line.startswith("| the same ")).count("|") == 6
     metrics = {p.parent.parent.name: p for p in sorted(Path("runs/replicate/small").rglob("metrics.json"))}
     assert set(metrics) == {"hybrid", "global", "teacher"}  # "the same" is "global", and trained once
-    metrics["hybrid"].write_text('{"abs_rel": 7.5}')
+    metrics["hybrid"].write_text('{"abs_rel": 7.5, "delta1@motorcycle": 0.5}')
     again = replicate("small.yaml", workers=1, table="small.md")
     assert again != text and "7.5" not in text  # what is on disk counts
 

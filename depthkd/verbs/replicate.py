@@ -5,7 +5,7 @@ A replication is a file:
     paper: Distill Any Depth (arXiv 2502.19204)
     common: configs/embedded/replication.yaml   # what every row is built on
     benchmark: film                           # of the common config's validation
-    metrics: [abs_rel]                        # what of its metrics the table shows
+    metrics: [abs_rel, abs_rel@motorcycle]    # what the table shows; after an @, of another benchmark
     rows:
       hybrid: {config: configs/ablations/.../table1_shared_context_hybrid.yaml, seeds: 5, paper: ETH3D .057}
       baseline: {config: ..., tiny: {data: ...}}   # what has to be smaller besides
@@ -129,9 +129,14 @@ class Replication:
                     raise UserError(f"{path}: a claim names the row '{name}', which is none of {list(rows)}")
             if claim.metric not in metrics:
                 raise UserError(f"{path}: a claim names '{claim.metric}', which is none of {list(metrics)}")
-            if claim.at_most != 1.0 and higher_is_better(claim.metric):
+            if claim.at_most != 1.0 and _more_is_better(claim.metric):
                 raise UserError(f"{path}: of '{claim.metric}' more is better, so at_most claims nothing")
         return found
+
+    def heading(self, metric: str) -> str:
+        """Of a metric's column, with its benchmark."""
+        name, _, other = metric.partition("@")
+        return f"{heading(name)} on {other or self.benchmark}"
 
     def needed(self) -> list[Path]:
         """The runs that the rows' common config needs: their teachers."""
@@ -150,6 +155,15 @@ class Replication:
             difference.pop("base", None)
             tree = merge(tree, difference)
         return merge(tree, row.tiny)
+
+
+def _more_is_better(metric: str) -> bool:
+    return higher_is_better(metric.partition("@")[0])
+
+
+def _benchmarks(first: str, metrics: Sequence[str]) -> list[str]:
+    """The benchmarks of a replication, the one of most metrics first."""
+    return list(dict.fromkeys([first, *(other for m in metrics if (other := m.partition("@")[2]))]))
 
 
 def _check_numbers(path: Path, tree: Tree) -> None:
@@ -175,7 +189,7 @@ def train_and_score(
         benchmark: of the config's validation.
         model: what is scored with nothing to train.
         seed: of the training.
-        wanted: metrics.
+        wanted: metrics, those of another benchmark with its name after an @.
 
     Raises:
         UserError: it cannot be trained, or the benchmark has no such metrics.
@@ -204,20 +218,27 @@ def train_and_score(
         status = fit.main(compose(words if progress is None else [*words, "--ckpt_path", "last"]))
         if status:
             raise SystemExit(status)
+    names = _benchmarks(benchmark, wanted)
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--benchmark", type=Benchmark)
+    parser.add_argument("--benchmarks", type=dict[str, Benchmark])
     parser.add_argument("--model", type=str | DepthModel)
-    described = {"benchmark": tree["data"]["validation"][benchmark], "model": model or str(place / "run")}
-    made = parser.instantiate(parser.parse_object(described))
-    scored = made.benchmark
-    scored.limit = None
+    validation = {name: tree["data"]["validation"][name] for name in names}
+    made = parser.instantiate(
+        parser.parse_object({"benchmarks": validation, "model": model or str(place / "run")})
+    )
+    for scored in made.benchmarks.values():
+        scored.limit = None
     results = evaluate(
-        {"row": made.model}, {benchmark: scored}, out=place / "test",
+        {"row": made.model}, made.benchmarks, out=place / "test",
         photographs=False, pictures=0, untrained=False, workers=0,
     )  # fmt: skip
-    metrics: Metrics = results["benchmarks"][benchmark]["metrics"]["row"]
+    metrics: Metrics = {
+        metric if name == benchmark else f"{metric}@{name}": value
+        for name in names
+        for metric, value in results["benchmarks"][name]["metrics"]["row"].items()
+    }
     if lacking := [name for name in wanted if name not in metrics]:
-        raise UserError(f"the benchmark '{benchmark}' has no {', '.join(lacking)}; it has {list(metrics)}")
+        raise UserError(f"{' and '.join(names)} give no {', '.join(lacking)}; they give {list(metrics)}")
     write_whole(result, json.dumps(metrics) + "\n")
     return metrics
 
@@ -250,15 +271,17 @@ def report(replication: Replication, found: Mapping[str, Mapping[int, Metrics]],
         seeds = found[name].values()
         cells = [_mean_and_spread([metrics[f] for metrics in seeds]) for f in replication.metrics]
         rows.append([name, *cells, str(len(seeds)), row.paper or "-"])
+    several = len(_benchmarks(replication.benchmark, replication.metrics)) > 1
     lines = []
     for claim in replication.claims:
-        sign = -1.0 if higher_is_better(claim.metric) else 1.0
+        sign = -1.0 if _more_is_better(claim.metric) else 1.0
         sides = ((claim.better, sign), (claim.worse, sign * claim.at_most))
         v = verdict(*({s: by * f[claim.metric] for s, f in found[row].items()} for row, by in sides))
         interval = f"{v.mean:+.4f} ({v.low:+.4f} to {v.high:+.4f})"
-        lines.append([str(claim), claim.paper or "-", heading(claim.metric), interval, str(v.seeds), v.word])
+        what = replication.heading(claim.metric) if several else heading(claim.metric)
+        lines.append([str(claim), claim.paper or "-", what, interval, str(v.seeds), v.word])
     header = ["claim", "paper", "metric", "how much better", "seeds", "verdict"]
-    names = [f"{heading(f)} on {replication.benchmark}" for f in replication.metrics]
+    names = [replication.heading(metric) for metric in replication.metrics]
     parts = [
         f"# {replication.paper}, in miniature",
         f"Mean and standard deviation over seeds. Made by `{command}`.",
@@ -288,11 +311,12 @@ def checked(file: str, workers: int) -> tuple[Path, Replication]:
     replication = Replication.read(source)
     for row in replication.rows.values():
         known = (replication.tree(row).get("data") or {}).get("validation") or {}
-        if replication.benchmark not in known:
-            raise UserError(
-                f"{source}: the benchmark '{replication.benchmark}' is not in data.validation of "
-                f"{replication.common}, which has {', '.join(known) or 'none'}"
-            )
+        for name in _benchmarks(replication.benchmark, replication.metrics):
+            if name not in known:
+                raise UserError(
+                    f"{source}: the benchmark '{name}' is not in data.validation of "
+                    f"{replication.common}, which has {', '.join(known) or 'none'}"
+                )
     return source, replication
 
 
@@ -336,7 +360,7 @@ def replicate(file: str, out: str = "runs/replicate", workers: int = 2, table: s
         done = finished(processes, workers, train_and_score, jobs)
         for (name, seed), values in tqdm(done, desc="rows x seeds", total=len(jobs), disable=None):
             found[name][seed] = values
-            told = ", ".join(f"{heading(m)} {values[m]:.4f}" for m in replication.metrics)
+            told = ", ".join(f"{replication.heading(m)} {values[m]:.4f}" for m in replication.metrics)
             print(f"{name}, seed {seed}: {told}", flush=True)
     for (name, seed), (twin, _) in twins.items():
         found[name][seed] = found[twin][seed]
