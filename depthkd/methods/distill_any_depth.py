@@ -7,19 +7,18 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from depthkd.batch import Ambiguity, Batch, TrainingBatch
 from depthkd.errors import UserError
 from depthkd.geometry import crop_boxes, paste_boxes
 from depthkd.losses.anchor import magnitude_anchor
 from depthkd.losses.disagreement import agreement_weighted_mean
-from depthkd.losses.features import feature_alignment_loss, resample_tokens, token_grid
 from depthkd.losses.gradient import normalized_gradient_matching
 from depthkd.losses.normalization import Normalization, NormalizationName, distillation_loss
-from depthkd.methods.method import HALF, Method, Teacher
+from depthkd.methods.feature_alignment import FeatureAligned
+from depthkd.methods.method import Teacher
 from depthkd.methods.optimization import Optimization
-from depthkd.models.frozen import FrozenNetwork
 from depthkd.models.model import DepthModel, DepthOutput, FeatureModel, resize_map
 from depthkd.shapes import Image, Map, Mask, PerImage
 
@@ -27,8 +26,6 @@ Windows = Float[Tensor, "batch count window_height window_width"]
 WindowMask = Bool[Tensor, "batch count window_height window_width"]
 Boxes = Float[Tensor, "batch count 4"]
 Side = Literal["student", "teacher"]
-
-ENCODER = "feature encoder"
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def drawn_teacher(probabilities: dict[str, float], seed: int, step: int) -> str:
     return name
 
 
-class CrossContext(Method):
+class CrossContext(FeatureAligned):
     """What both methods share: Eq. 9 over the labels of one teacher or several.
 
     The crops are the data's: `CrossContextCrop` cuts the square region that both see and the
@@ -143,15 +140,11 @@ class CrossContext(Method):
         resampled: Side = "student",
         seed: int = 0,
     ) -> None:
-        super().__init__(student, optimization, weights, teachers, seed)
+        super().__init__(student, optimization, weights, teachers, seed, feature_margin, feature_encoder)
         self.shared_context_normalization = Normalization(shared_context_normalization)
         self.local_global_normalization = Normalization(local_global_normalization)
         self.scales = scales
-        self.feature_margin = feature_margin
         self.resampled: Side = resampled
-        self.make_encoder = feature_encoder
-        self.encoder: FrozenNetwork[FeatureModel] | None = None
-        self.feature_projection: nn.Linear | None = None
 
     def setup(self, stage: str) -> None:
         """Build the teachers, see that they and the student speak of the same quantity, and join their
@@ -164,39 +157,8 @@ class CrossContext(Method):
                     f"({self.student.source}) '{self.student.space}': distillation needs one quantity, so "
                     "take a teacher or a student of the other kind"
                 )
-        if stage == "fit" and self.used("features"):
-            if self.make_encoder is not None and self.encoder is None:
-                half = HALF.get(str(self.trainer.precision))
-                device = self.trainer.strategy.root_device
-                self.encoder = FrozenNetwork(self.make_encoder, device, autocast=half)
-            self._join_features()
-
-    def taught_by(self) -> dict[str, FeatureModel]:
-        """The teachers, and the feature encoder."""
-        encoder = {} if self.encoder is None else {ENCODER: self.encoder.model}
-        return {**super().taught_by(), **encoder}
-
-    def _join_features(self) -> None:
-        """A linear projection of the student's features where widths or encoders differ (Depth Anything V1's
-        author; channels of two architectures do not mean the same, even if they are as many)."""
-        ours = (self.student.feature_family, self.student.feature_channels)
-        models: dict[str, FeatureModel] = {name: teacher.model for name, teacher in self.teachers.items()}
-        models = models if self.encoder is None else {ENCODER: self.encoder.model}
-        widths = {name: model.feature_channels for name, model in models.items()}
-        theirs = [(m.feature_family, m.feature_channels) for m in models.values() if m.feature_channels]
-        several = {width for _, width in theirs}
-        if ours[1] is None or len(several) != 1:
-            whose = "the student has none" if ours[1] is None else "no teacher has any"
-            whose = f"the teachers' widths are {sorted(several)}" if len(several) > 1 else whose
-            raise UserError(
-                f"feature alignment needs encoder features of one width on either side, but {whose} "
-                f"({self.student.source}: {ours[1]}; {', '.join(f'{n}: {w}' for n, w in widths.items())}): "
-                "set model.init_args.weights.features to 0, or name a feature_encoder"
-            )
-        if any(kind != ours for kind in theirs) and self.feature_projection is None:
-            with torch.random.fork_rng():
-                torch.manual_seed(self.seed)
-                self.feature_projection = nn.Linear(ours[1], several.pop())
+        if stage == "fit":
+            self.join_features()
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Distill Any Depth, Eq. 9, term by term, over all sources."""
@@ -250,23 +212,11 @@ class CrossContext(Method):
     def _features(
         self, name: str, part: Batch, image: Image, student: DepthOutput, teacher: DepthOutput
     ) -> PerImage:
-        """The feature term; where the drawn teacher has no features, 0, but DDP sees its parameters."""
-        target, origin = teacher.features, self.origin()
+        """The feature term, aligned to the feature encoder, or to the drawn teacher if it has features."""
+        theirs, origin = teacher.features, self.origin()
         if self.encoder is not None:
-            target, origin = self.encoder.features(image), f"the {ENCODER} ({self.encoder.model.source})"
-        ours = student.features
-        assert ours is not None  # `setup` has seen to it
-        projected = ours.float()
-        if self.feature_projection is not None:
-            projected = self.feature_projection(projected)
-        if target is None:
-            return 0.0 * projected.flatten(1).sum(1)
-        if target.shape[1] != projected.shape[1]:
-            aspect = image.shape[-2] / image.shape[-1]
-            grids = (token_grid(tokens.shape[1], aspect) for tokens in (projected, target))
-            projected = resample_tokens(projected, *grids)
-        _, mask = self.usable(name, part, f"the features of {origin}", target.sum(-1))
-        return feature_alignment_loss(projected, target, self.feature_margin, mask)
+            theirs, origin = self.encoded(image)
+        return self.feature_alignment(name, part.keys, image, student.features, theirs, origin)
 
     def labels(self, image: Image) -> DepthOutput:
         """Pseudo-labels at the image's size, with the encoder's features where the teacher has them."""
