@@ -1,6 +1,8 @@
 from .depth_anything_v2 import MetricFineTune as MetricFineTune
 from .depth_anything_v2 import SupervisedDepth as SupervisedDepth
 from .depth_anything_v2 import SupervisedWeights as SupervisedWeights
+from .depth_anything_v2_students import PseudoLabelDistill as PseudoLabelDistill
+from .depth_anything_v2_students import PseudoLabelWeights as PseudoLabelWeights
 from .distill_any_depth import AssistantGuided as AssistantGuided
 from .distill_any_depth import CrossContextDistill as CrossContextDistill
 from .distill_any_depth import CrossContextWeights as CrossContextWeights

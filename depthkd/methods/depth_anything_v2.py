@@ -1,5 +1,5 @@
 """Depth Anything V2 (arXiv 2406.09414): its first stage, a teacher trained on labelled synthetic images, and
-its last, metric depth."""
+its last, metric depth. The stage between them is in depth_anything_v2_students.py."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from depthkd.alignment import convert
-from depthkd.batch import METRIC_DEPTH, Batch, TrainingBatch
+from depthkd.batch import METRIC_DEPTH, Batch, DepthSpace, TrainingBatch
 from depthkd.errors import UserError
 from depthkd.losses.gradient import normalized_gradient_matching
 from depthkd.losses.normalization import Normalization, NormalizationName, distillation_loss
@@ -16,6 +16,7 @@ from depthkd.methods.method import Method
 from depthkd.methods.optimization import Optimization
 from depthkd.methods.perturbation import ColorPerturbation
 from depthkd.models.model import DepthModel
+from depthkd.shapes import Map, Mask
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class SupervisedDepth(Method):
                 f"data.train.{name} has no depth, but SupervisedDepth learns from labels: use labelled shards"
             )
         depth, mask = self.usable(name, part, "the label", part.depth, part.mask)
-        truth = convert(depth, part.space, self.student.space.quantity)
+        truth, mask = in_quantity_of(self.student, f"data.train.{name}", depth, part.space, mask)
         image = part.images()
         if self.perturbation is not None:
             image = self.perturbation(image, [(self.seed, position) for position in part.positions or []])
@@ -82,6 +83,33 @@ class SupervisedDepth(Method):
         if self.used("gradient"):
             terms["gradient"] = normalized_gradient_matching(depth, truth, mask, self.scales)
         return terms
+
+
+def in_quantity_of(
+    student: DepthModel, whose: str, label: Map, space: DepthSpace, mask: Mask
+) -> tuple[Map, Mask]:
+    """Labels as the student's quantity, and where they count: 1/x is none where x is 0 or less.
+
+    Args:
+        student: depth or disparity is what it predicts.
+        whose: labels, in words.
+        label: the map.
+        space: of the label.
+        mask: where it is valid.
+
+    Raises:
+        UserError: the quantity is another, and the label's offset is not known.
+    """
+    quantity = student.space.quantity
+    if space.quantity is quantity:
+        return label, mask
+    if not space.invertible:
+        raise UserError(
+            f"{whose} has labels of '{space}', and the student ({student.source}) predicts "
+            f"'{student.space}': 1/x means nothing while an offset is unknown, so take a student or "
+            "labels of the other kind"
+        )
+    return convert(label, space, quantity), mask & (label > 0)
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,20 @@
-"""Strong color perturbations of the student's input: color jitter, blur and noise, batched, on the device.
+"""Strong perturbations of the student's input: of colors (jitter, blur, noise), and CutMix; on the device.
 
 Depth Anything V1, section 3.2, perturbs unlabelled images so; V2's author found it unnecessary for
 small students of a strong teacher, so every method has it off unless asked.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from depthkd.errors import UserError
-from depthkd.shapes import Image, PerImage
+from depthkd.shapes import Image, Mask, PerImage
 
 LUMINANCE = (0.299, 0.587, 0.114)
 
@@ -52,6 +53,100 @@ class ColorPerturbation:
             deviation = (drawn[:, 7] * 0.5 + 0.5) * self.noise
             image = image + per_image(deviation) * white_noise(image, seeds)
         return image.clamp(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What CutMix drew for a batch.
+
+    Attributes:
+        partner: of each image, the number of the one that its rectangle is cut from.
+        inside: the rectangle; nowhere true in an image that is not mixed.
+    """
+
+    partner: Int[Tensor, " batch"]
+    inside: Mask
+
+    def mixed(self, image: Image) -> Image:
+        """u_ab: each image, with its partner's pixels inside the rectangle."""
+        return torch.where(self.inside[:, None], image[self.partner], image)
+
+
+class CutMix:
+    """Cuts a rectangle of one image into another (Depth Anything V1, section 3.2).
+
+    The images at the stream's positions 2j and 2j + 1 are each other's partners; whether one is mixed, and
+    its rectangle, are drawn from its own position alone. So neither workers nor resuming change anything,
+    and nor does the number of ranks as long as each takes an even number of a source's images in every batch:
+    where it is odd, an image whose partner is on another rank, or in another batch, stays as it is.
+
+    The paper gives the probability; how rectangles are drawn is that of its first author's earlier UniMatch.
+
+    Args:
+        probability: that an image is mixed.
+        smallest: the rectangle's smallest part of the image's area.
+        largest: its largest part.
+        aspect: smallest ratio of its sides, 0 to 1; the largest is the inverse.
+
+    Raises:
+        UserError: one is out of its range.
+    """
+
+    def __init__(
+        self, probability: float = 0.5, smallest: float = 0.02, largest: float = 0.4, aspect: float = 0.3
+    ) -> None:
+        if not 0.0 <= probability <= 1.0:
+            raise UserError(f"CutMix's probability must be from 0 to 1, not {probability}")
+        if not 0.0 < smallest <= largest <= 1.0:
+            raise UserError(
+                "CutMix's smallest and largest are parts of an image's area, above 0 and up to 1, in this "
+                f"order, not {smallest} and {largest}"
+            )
+        if not 0.0 < aspect <= 1.0:
+            raise UserError(f"CutMix's aspect is the smallest ratio of two sides, 0 to 1, not {aspect}")
+        self.probability = probability
+        self.smallest = smallest
+        self.largest = largest
+        self.aspect = aspect
+
+    def __call__(
+        self,
+        size: tuple[int, int],
+        positions: Sequence[int],
+        seed: Sequence[int],
+        device: torch.device | str = "cpu",
+    ) -> Mixture:
+        """Draw partners and rectangles.
+
+        Args:
+            size: height and width of the images.
+            positions: of the images in their source's stream.
+            seed: of the draws, besides the position.
+            device: of what is returned.
+        """
+        places = {position: i for i, position in enumerate(positions)}
+        partner = [places.get(position ^ 1, i) for i, position in enumerate(positions)]
+        inside = np.zeros((len(positions), *size), dtype=np.bool_)
+        for i, position in enumerate(positions):
+            rng = np.random.default_rng([*seed, position, 0x72])
+            if rng.random() < self.probability and partner[i] != i:
+                inside[i][self._rectangle(size, rng)] = True
+        to = torch.from_numpy
+        return Mixture(torch.tensor(partner, device=device), to(inside).to(device, non_blocking=True))
+
+    def _rectangle(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
+        """Rows and columns of a rectangle that lies in the image."""
+        area = rng.uniform(self.smallest, self.largest) * size[0] * size[1]
+        ratio = rng.uniform(self.aspect, 1 / self.aspect)
+        sides = [
+            int(np.clip(np.sqrt(s), 1, most))
+            for s, most in zip((area * ratio, area / ratio), size, strict=True)
+        ]
+        first = [
+            int(rng.integers(most - side, endpoint=True)) for side, most in zip(sides, size, strict=True)
+        ]
+        rows, columns = (slice(start, start + side) for start, side in zip(first, sides, strict=True))
+        return rows, columns
 
 
 def per_image(values: PerImage) -> Float[Tensor, "batch 1 1 1"]:
