@@ -24,7 +24,11 @@ FLOORS = [
 
 
 LONGEST, MOST_PARAMETERS = 60, 10  # lines of a function without its docstring; constructors may take more
-OF_VERBS = {"pack": "a verb's own options", "predict": "a verb's own options"}
+OF_VERBS = {
+    "label": "a verb's own options",
+    "pack": "a verb's own options",
+    "predict": "a verb's own options",
+}
 
 
 def floor(room: str) -> int:

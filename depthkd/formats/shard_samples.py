@@ -36,6 +36,7 @@ from depthkd.formats.sample import BadSample, Sample, bad_part, content_digest
 from depthkd.geometry import crop_intrinsics, resize_intrinsics
 from depthkd.shapes import DepthArray, MaskArray
 
+IMAGE_SIZE = "image_size"  # of a predicted label: height and width of the image that all of it covers
 ALL_VALID = 0.999  # share of the pixels that an interpolated one is made of
 
 
@@ -156,13 +157,14 @@ def decode_sample(
     with bad_part("label"):
         depth, mask, space = _decode_label(members, record, name)
         size = int(image.shape[0]), int(image.shape[1])
-        depth, mask = _resized(depth, mask, size, "teacher" in record, name)
+        covers = record.get(IMAGE_SIZE) == list(size)
+        depth, mask = _resized(depth, mask, size, "teacher" in record, name, covers)
     return Sample(
         key,
         image,
         depth,
         mask,
-        _intrinsics(record.get("intrinsics"), name),
+        read_intrinsics(record.get("intrinsics"), name),
         space,
         digest=content_digest(data),
         data_set=_data_set(record),
@@ -170,9 +172,10 @@ def decode_sample(
 
 
 def _resized(
-    depth: DepthArray, mask: MaskArray, size: tuple[int, int], predicted: bool, name: str
+    depth: DepthArray, mask: MaskArray, size: tuple[int, int], predicted: bool, name: str, whole: bool
 ) -> tuple[Float32[np.ndarray, "tall wide"], Bool[np.ndarray, "tall wide"]]:
-    """Depth at the size of its image, whose shape must be its own up to a pixel.
+    """Depth at the size of its image, whose shape must be its own up to a pixel; a `whole` label says that it
+    is of all of an image of that size, whatever sides its network takes.
 
     A network's prediction is interpolated, as models bring theirs to an image's size; measured depth takes
     the nearest pixel, because there is nothing between an object and what is behind it.
@@ -180,7 +183,7 @@ def _resized(
     (height, width), (tall, wide) = depth.shape, size
     if (height, width) == size:
         return depth, mask
-    if abs(height * wide - width * tall) > max(tall, wide):
+    if not whole and abs(height * wide - width * tall) > max(tall, wide):
         raise BadSample(
             f"{name} has an image of {wide} x {tall} and depth of {width} x {height}, of another shape"
         )
@@ -269,7 +272,7 @@ def _camera(
     """The json's intrinsics, where it has some, for an image that may have been decoded at a fraction."""
     if "json" not in members:
         return None
-    camera = _intrinsics(_record(members, name).get("intrinsics"), name)
+    camera = read_intrinsics(_record(members, name).get("intrinsics"), name)
     if camera is None:
         return None
     factor, (top, left) = place_in_decoded(data, name, decoded)
@@ -290,7 +293,12 @@ def _space(meta: dict[str, Any], name: str) -> DepthSpace:
 
 
 @bad_part("json")
-def _intrinsics(value: Any, name: str) -> Float64[np.ndarray, "3 3"] | None:
+def read_intrinsics(value: Any, name: str) -> Float64[np.ndarray, "3 3"] | None:
+    """A sample's [fx, fy, cx, cy] as a matrix; None of None.
+
+    Raises:
+        BadSample: they are no such numbers; the sentence begins with `name`.
+    """
     if value is None:
         return None
     numbers = value if isinstance(value, list) else []

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from depthkd.errors import UserError
 from depthkd.formats.whole_files import whole_file
@@ -21,7 +21,7 @@ def write_tar(samples: Iterable[Member], path: Path) -> int:
         how many samples are in it.
     """
     with whole_file(path) as file:
-        return _write(samples, file)
+        return write_samples(samples, file)
 
 
 def existing_shards(pattern: str) -> list[Path]:
@@ -49,7 +49,12 @@ def numbered(pattern: str, number: int) -> Path:
     return user_path(NUMBER.sub(lambda found: found[0] % number, pattern))
 
 
-def _write(samples: Iterable[Member], file: BinaryIO) -> int:
+def write_samples(samples: Iterable[Member], file: Any) -> int:
+    """Write the samples of one tar into a file that is open for bytes; the same samples give the same bytes.
+
+    Returns:
+        how many they are.
+    """
     from webdataset.writer import TarWriter  # seconds to import
 
     written = 0

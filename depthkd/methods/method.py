@@ -28,14 +28,13 @@ from depthkd.methods.optimization import (
     update_average,
 )
 from depthkd.methods.validation import Validation
-from depthkd.models.frozen import Frozen
+from depthkd.models.frozen import HALF, Frozen
 from depthkd.models.model import DepthModel, FeatureModel, resize_map
 from depthkd.shapes import Image, Map
 
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
 Teacher = Callable[[], DepthModel]
 log = logging.getLogger(__name__)
-HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # the run's precision is the teachers' too
 
 
 class Method(LightningModule):

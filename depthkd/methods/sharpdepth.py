@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from depthkd.batch import AFFINE_DEPTH, Batch, TrainingBatch
 from depthkd.errors import UserError
-from depthkd.methods.method import HALF, Method, Teacher
+from depthkd.methods.method import Method, Teacher
 from depthkd.methods.optimization import Optimization
+from depthkd.models.frozen import HALF
 from depthkd.models.latent_diffusion.denoiser import LAST, DepthDenoiser, noised
 from depthkd.models.latent_diffusion.sharpdepth import SharpDepth, Variant
 from depthkd.models.model import DepthModel

@@ -14,6 +14,8 @@ from depthkd.resolution import Asked
 
 Network = TypeVar("Network", bound=FeatureModel)
 
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # precision of a run -> of its teachers
+
 
 class FrozenNetwork(Generic[Network]):
     """Holds a network *outside* the module tree, so that no checkpoint, DDP wrapper or EMA carries it.

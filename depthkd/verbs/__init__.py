@@ -4,6 +4,7 @@ VERBS = {
     "fit": "train a student: depthkd fit --config configs/cross_context.yaml",
     "validate": "run a config's validation once, on a checkpoint",
     "test": "score models and run folders under a protocol, with a table and pictures",
+    "label": "depth of images in tar shards, predicted once by a teacher for many trainings",
     "predict": "depth of photographs: arrays, pictures, and metric point clouds",
     "replicate": "a paper's tables in miniature, seed by seed, with verdicts",
     "shards": "pack, inspect and verify tar shards, or generate scenes into them",

@@ -1,0 +1,217 @@
+"""`depthkd label`: what it writes, on what its bytes depend, and what it refuses."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
+from depthkd.data.stream import ShardSource
+from depthkd.errors import UserError
+from depthkd.formats.images import encode_jpeg
+from depthkd.in_use import InUse
+from depthkd.models.inference import Inference, predict_sample
+from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.shapes import Image
+from depthkd.verbs.label.label import label
+from depthkd.verbs.label.manifest import read_manifest
+from tests.data.shards import write_tar
+
+SIZES = [(48, 64), (64, 48), (50, 70)]
+
+
+class Gray(DepthModel):
+    """Disparity of what is bright, for tests."""
+
+    space = AFFINE_DISPARITY
+    multiple = 8
+    source, license, training_sets = "gray", "mit", ("nothing",)
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(gain))
+
+    def forward(self, image: Image) -> DepthOutput:
+        return DepthOutput(self.gain * self.fit_input(image).mean(1))
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        return self.parameters()
+
+
+class Meters(Gray):
+    """Metric depth 1 / (2 * disparity + 0.1), but for a fifth of the rows, where it is wrong."""
+
+    space = METRIC_DEPTH
+
+    def forward(self, image: Image) -> DepthOutput:
+        depth = 1 / (2 * self.fit_input(image).mean(1) + 0.1)
+        depth[:, : depth.shape[1] // 5] *= 5
+        return DepthOutput(depth)
+
+
+class Same(Gray):
+    """One map for every image."""
+
+    def forward(self, image: Image) -> DepthOutput:
+        rows = torch.linspace(0, 1, image.shape[-2])
+        return DepthOutput((rows[:, None] + 0 * image[:, 0]) * self.gain)
+
+
+def picture(seed: int, size: tuple[int, int]) -> bytes:
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    rows, columns = (np.arange(n) * m // n for n, m in zip(size, (6, 8), strict=True))
+    return encode_jpeg(coarse[rows[:, None], columns])
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Three shards of 5, of three sizes; the second has a broken image."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for shard in range(3):
+        samples = {f"{shard}{i}": {"jpg": picture(10 * shard + i, SIZES[i % 3])} for i in range(5)}
+        if shard == 1:
+            samples["12"] = {"jpg": samples["12"]["jpg"][:100]}
+        write_tar(folder / f"sa_{shard}.tar", samples)
+    return folder
+
+
+def made(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".index"}
+
+
+def run(images: Path, out: Path, model: DepthModel | None = None, **options: Any) -> Any:
+    return label(str(images), out, model or Gray(), **{"batch_size": 2, "device": "cpu", **options})
+
+
+def test_a_label_is_the_models_own_prediction(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path / "labels")
+    source = ShardSource(str(images), labels=str(tmp_path / "labels")).open("photos", 0)
+    seen = set()
+    for position in range(40):
+        sample = source.sample(position)[0]
+        expected = predict_sample(Gray(), sample, Inference(), torch.device("cpu"))[0].numpy()
+        assert sample.depth is not None and sample.mask is not None and sample.mask.all()
+        assert sample.space == AFFINE_DISPARITY and sample.depth.shape == sample.image.shape[:2]
+        np.testing.assert_allclose(sample.depth, expected, atol=2e-5)
+        seen.add(sample.key)
+    assert len(seen) == 14
+
+
+def test_what_a_manifest_and_a_label_tell(images: Path, tmp_path: Path) -> None:
+    out = run(images, tmp_path / "labels")
+    assert out.labels == 14 and len(out.bad) == 1 and "sa_1.tar: sample '12'" in out.bad[0]
+    manifest = read_manifest(tmp_path / "labels/sa_1.tar")
+    assert manifest is not None and manifest.samples == 5 and manifest.labelled == 4
+    assert list(manifest.bad) == ["12"] and manifest.damage(tmp_path / "labels/sa_1.tar") is None
+    assert manifest.settings["teacher"] == {
+        "name": "gray", "license": "mit", "training_sets": ["nothing"],
+        "identity": f"{Gray().identity()} in torch.float32",
+    }  # fmt: skip
+    from depthkd.formats.tar import index_tar
+
+    tar = index_tar(tmp_path / "labels/sa_0.tar", images=False)
+    record = json.loads(tar.read(list(tar.keys).index("02"))["json"])
+    assert record["teacher"]["name"] == "gray" and record["view"] == "whole"
+    assert record["image_size"] == [50, 70] and record["ran_at"] == [48, 72] == record["depth"]["size"]
+
+
+def test_parts_and_interruptions_make_the_same_bytes(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path / "whole")
+    for part in (3, 1, 2):
+        run(images, tmp_path / "parts", part=f"{part}/3")
+    assert made(tmp_path / "parts") == made(tmp_path / "whole")
+    assert [name for name in made(tmp_path / "whole") if name.endswith("tar")] == [
+        f"sa_{n}.tar" for n in range(3)
+    ]
+    (tmp_path / "parts/sa_0.tar.json").write_text("{")  # no interruption leaves such a file
+    with pytest.raises(UserError, match=r"sa_0\.tar exists, and no sa_0\.tar\.json says"):
+        run(images, tmp_path / "parts")
+    (tmp_path / "parts/sa_0.tar").unlink()  # the manifest is there before its tar
+    (tmp_path / "parts/.sa_2.tar.1-1.writing").write_bytes(b"x")
+    (tmp_path / "parts/sa_2.tar").unlink()
+    assert run(images, tmp_path / "parts").labels == 10
+    assert made(tmp_path / "parts") == made(tmp_path / "whole")
+    assert run(images, tmp_path / "parts").labels == 0
+
+
+def test_other_labels_are_not_replaced_unasked(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels"
+    run(images, out)
+    with pytest.raises(UserError, match=r"sa_0\.tar holds labels of gray with other weights"):
+        run(images, out, Gray(2.0))
+    with pytest.raises(UserError, match=r"that were made with flip false, not true: .* --overwrite true"):
+        run(images, out, flip=True)
+    samples = {f"0{i}": {"jpg": picture(i, (40, 40))} for i in range(5)}
+    write_tar(images / "sa_0.tar", samples)
+    with pytest.raises(UserError, match=r"sa_0\.tar holds labels of other images than those of that name"):
+        run(images, out)
+    assert run(images, out, overwrite=True).labels == 5
+    run(images, tmp_path / "again")
+    assert made(out) == made(tmp_path / "again")
+
+
+def test_two_processes_do_not_write_one_shard(images: Path, tmp_path: Path) -> None:
+    import multiprocessing
+
+    out = tmp_path / "labels"
+    out.mkdir()
+    context = multiprocessing.get_context("fork")
+    ready, end = context.Event(), context.Event()
+
+    def hold() -> None:
+        with InUse(out / ".sa_0.tar.lock", "{who}"):
+            ready.set()
+            end.wait(30)
+
+    other = context.Process(target=hold)
+    other.start()
+    try:
+        assert ready.wait(30)
+        with pytest.raises(
+            UserError, match=rf"sa_0\.tar is being labelled by process {other.pid} on .*: wait"
+        ):
+            run(images, out)
+    finally:
+        end.set()
+        other.join()
+    assert run(images, out).labels == 14
+
+
+def test_scale_and_shift_are_those_of_the_metric_teacher(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path / "labels", metric=Meters())
+    source = ShardSource(str(images), labels=str(tmp_path / "labels")).open("photos", 0)
+    for position in range(10):
+        sample = source.sample(position)[0]
+        disparity = predict_sample(Gray(), sample, Inference(), torch.device("cpu"))[0].numpy()
+        assert sample.space == METRIC_DEPTH and sample.depth is not None
+        if sample.image.shape[0] != 50:  # where the reader's interpolation of depth is not that of disparity
+            np.testing.assert_allclose(sample.depth, 1 / (2 * disparity + 0.1), rtol=1e-3)
+
+
+def test_a_model_that_says_one_thing_does_not_pass(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"2 of 5 samples are bad, .* sample '\d\d' has the label of '0\d'"):
+        run(images, tmp_path / "labels", Same())
+    with pytest.raises(UserError, match="answers with 0 everywhere"):
+        run(images, tmp_path / "labels", Gray(0.0))
+    with pytest.raises(UserError, match="numbers that are not finite"):
+        run(images, tmp_path / "labels", Gray(float("nan")))
+    assert not [*(tmp_path / "labels").glob("*.tar*")]
+    with pytest.raises(UserError, match="1 of 5 samples are bad, and max_bad=0 allows 0"):
+        run(images, tmp_path / "labels", max_bad=0)
+
+
+def test_mistakes_are_said(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"part would be i/n .* not '4/3'"):
+        run(images, tmp_path / "labels", part="4/3")
+    with pytest.raises(UserError, match=r"is itself in .*: choose another folder"):
+        run(images, images)
+    with pytest.raises(UserError, match="metric would be a model of metric depth, and gray gives affine"):
+        run(images, tmp_path / "labels", metric=Gray())
+    with pytest.raises(UserError, match="codec log16 takes values above 0"):
+        run(images, tmp_path / "labels", codec="log16")
