@@ -155,7 +155,7 @@ def fit_least_absolute(prediction: Map, target: Map, mask: Mask) -> tuple[PerIma
 
     By iteratively reweighted least squares: each pixel's weight is the inverse of its residual in the
     solution before, which starts at least squares. A residual counts as at least a 1e-6th of the median one,
-    so that the sum comes within about 1e-4 of its minimum. The fit is where most pixels agree, whatever
+    so that the sum comes within about 1e-3 of its minimum. The fit is where most pixels agree, whatever
     the others say. A constant prediction gets scale 0; an empty mask gets 0 and 0.
     """
     valid = mask.flatten(1)

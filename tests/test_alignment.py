@@ -5,11 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from depthkd.alignment import (
     Fit,
     align,
     convert,
+    fit_least_absolute,
     fit_maps,
     fit_median,
     fit_median_scale,
@@ -222,3 +224,48 @@ def test_align_refuses_what_the_fit_cannot_mend(
     p, t, m = maps(7)
     with pytest.raises(ValueError, match=sentence):
         align(p, prediction, t, target, m, fit, quantity)
+
+
+def least_absolute(prediction: np.ndarray, target: np.ndarray) -> tuple[float, float, float]:
+    """Scale, shift and sum of |s p + t - y|, as a linear program in (s, t, u): u >= |s p + t - y|."""
+    n = len(prediction)
+    columns = np.stack([prediction, np.ones(n)], axis=1)
+    above = np.block([[columns, -np.eye(n)], [-columns, -np.eye(n)]])
+    found = linprog(
+        np.concatenate([[0.0, 0.0], np.ones(n)]), above, np.concatenate([target, -target]),
+        bounds=[(None, None)] * 2 + [(0, None)] * n,
+    )  # fmt: skip
+    return float(found.x[0]), float(found.x[1]), float(found.fun)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 1.0])
+@pytest.mark.parametrize("outliers", [0, 25])
+def test_least_absolute_deviations_are_those_of_a_linear_program(noise: float, outliers: int) -> None:
+    rng = np.random.default_rng(outliers)
+    p = rng.random((3, 8, 10)) * 5 - 1
+    y = p * np.array([2.0, 0.01, 40.0])[:, None, None] - 3
+    y += noise * y.std((1, 2), keepdims=True) * rng.standard_normal(p.shape)
+    mask = rng.random(p.shape) > 0.1
+    for i in range(3):
+        places = rng.permutation(np.flatnonzero(mask[i]))[:outliers]
+        y[i].ravel()[places] += rng.standard_exponential(outliers) * 50 * y[i].std()
+    scale, shift = fit_least_absolute(*map(torch.from_numpy, (p, y, mask)))
+    for i in range(3):
+        s, t, least = least_absolute(p[i][mask[i]], y[i][mask[i]])
+        reached = np.abs(scale[i].item() * p[i] + shift[i].item() - y[i])[mask[i]].sum()
+        assert reached <= least * (1 + 1e-3) + 1e-6 * np.abs(y[i]).max()
+        difference = np.abs((scale[i].item() - s) * p[i] + shift[i].item() - t)
+        assert noise == 1 or difference.max() <= 0.01 * np.ptp(s * p[i])  # the minimum is flat
+        if not noise:
+            np.testing.assert_allclose([scale[i].item(), shift[i].item()], [s, t], rtol=1e-4)
+
+
+def test_least_absolute_deviations_of_next_to_nothing() -> None:
+    p = torch.tensor([[[1.0, 1.0, 1.0]], [[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]]])
+    t = torch.tensor([[[1.0, 5.0, 6.0]], [[7.0, 7.0, 7.0]], [[0.0, 0.0, 9.0]]])
+    mask = torch.tensor([[[True] * 3], [[False] * 3], [[True, True, False]]])
+    scale, shift = fit_least_absolute(p, t, mask)
+    assert scale.tolist() == [0, 0, 0] and shift[1:].tolist() == [0, 0]
+    assert shift[0].item() == pytest.approx(5, abs=1e-3)
+    moved, _ = fit_least_absolute(1e6 * p, 1e-6 * t, mask)
+    assert torch.isfinite(moved).all()

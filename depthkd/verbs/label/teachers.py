@@ -12,7 +12,7 @@ from torch import Tensor
 from depthkd.alignment import convert, fit_least_absolute, thin_out
 from depthkd.batch import METRIC_DEPTH, DepthSpace, Quantity
 from depthkd.errors import UserError
-from depthkd.formats.depth import CODECS, LOGARITHMIC
+from depthkd.formats.depth import CODECS, LOGARITHMIC, Number
 from depthkd.formats.images import RGB
 from depthkd.formats.shard_samples import IMAGE_SIZE
 from depthkd.geometry import resize_intrinsics
@@ -50,7 +50,7 @@ class Asked:
     batch_size: int = 16
     flip: bool = False
     codec: str | None = None
-    farthest: float = 1000.0
+    farthest: Number = 1000.0
     seed: int = 0
     copy_images: bool = False
     scaled_decoding: bool = True
@@ -240,7 +240,7 @@ def told(teacher: Frozen) -> dict[str, Any]:
 
 
 def to_metric(
-    relative: Map, space: DepthSpace, metric: Maps, farthest: float
+    relative: Map, space: DepthSpace, metric: Maps, farthest: Number
 ) -> tuple[Map, Tensor, list[tuple[float, float]]]:
     """A relative prediction in meters: its scale and shift are those with which it agrees with a metric one
     at most pixels, see `fit_least_absolute`.

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from depthkd.alignment import fit_scale_and_shift
 from depthkd.errors import UserError
+from depthkd.formats.depth import Number
 from depthkd.geometry import crop_intrinsics, resize_intrinsics
 from depthkd.models.frozen import Frozen
 from depthkd.models.model import Cameras, DepthModel, resize_image, resize_map
@@ -46,8 +47,8 @@ class View:
     """
 
     kind: Kind = "whole"
-    window: float = 0.5
-    overlap: float = 0.5
+    window: Number = 0.5
+    overlap: Number = 0.5
 
     def __post_init__(self) -> None:
         if not 0.05 <= self.window < 1:
@@ -57,7 +58,7 @@ class View:
         if not 0 <= self.overlap <= 0.9:
             raise UserError(f"overlap is a share of a window, from 0 to 0.9, not {self.overlap:g}")
 
-    def record(self) -> str | dict[str, float]:
+    def record(self) -> str | dict[str, Number]:
         """As a label's json tells it."""
         return "whole" if self.kind == "whole" else {"window": self.window, "overlap": self.overlap}
 
@@ -73,7 +74,7 @@ class View:
         return [(top, left) for top in rows for left in columns]
 
 
-def _starts(window: int, length: int, overlap: float) -> list[int]:
+def _starts(window: int, length: int, overlap: Number) -> list[int]:
     count = 1 + math.ceil((length - window) / max(1.0, window * (1 - overlap)))
     return [round(i * (length - window) / max(1, count - 1)) for i in range(count)]
 
