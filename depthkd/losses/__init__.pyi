@@ -10,5 +10,6 @@ from .normalization import Normalization as Normalization
 from .normalization import distillation_loss as distillation_loss
 from .normalization import global_normalization as global_normalization
 from .scale_invariant_log import scale_invariant_log_loss as scale_invariant_log_loss
+from .scale_invariant_log import zoedepth_log_loss as zoedepth_log_loss
 from .trimmed import trimmed_loss as trimmed_loss
 from .trimmed import without_largest as without_largest

@@ -11,10 +11,17 @@ from depthkd.batch import METRIC_DEPTH, Batch, DepthSpace, TrainingBatch
 from depthkd.errors import UserError
 from depthkd.losses.gradient import normalized_gradient_matching
 from depthkd.losses.normalization import Normalization, NormalizationName, distillation_loss
-from depthkd.losses.scale_invariant_log import SMALLEST, scale_invariant_log_loss
+from depthkd.losses.scale_invariant_log import (
+    LOG_LOSSES,
+    SMALLEST,
+    VARIANCE_FOCUS,
+    LogLoss,
+    Per,
+    as_one_image,
+)
 from depthkd.methods.method import Method
 from depthkd.methods.optimization import Optimization
-from depthkd.methods.perturbation import ColorPerturbation
+from depthkd.methods.perturbation import ColorPerturbation, GammaBrightnessColor
 from depthkd.models.model import DepthModel
 from depthkd.shapes import Map, Mask
 
@@ -123,28 +130,39 @@ class MetricFineTune(Method):
     """Trains a metric student on images with metric depth, with the scale-invariant logarithmic loss.
 
     As in Depth Anything V2's released code, truth nearer than 1 mm or farther than `max_depth` does not
-    count: the student could not predict it.
+    count: the student could not predict it. With the loss "zoedepth" and a student under ZoeDepth's head
+    (`MetricBinsDepth`) it is the paper's fine-tuning on NYUv2 and KITTI (section 7.3, Table 4).
 
     Args:
         student: a network of metric depth, such as a DepthAnything with `metric_max_depth`.
         optimization: optimizer, schedule and moving average; the released code's are the defaults.
-        variance_focus: lambda of the loss.
+        variance_focus: lambda of the loss; that of its owners where None, .5 and .85.
         max_depth: the largest depth that counts, in meters; the student's own `max_depth` where None, and
             any depth where that is not known either.
+        loss: "depth_anything", sqrt(mean(g^2) - lambda mean(g)^2), or "zoedepth",
+            10 sqrt(var(g) + (1 - lambda) mean(g)^2).
+        per: what g's means are over: the pixels of each "image", whose losses are then averaged, so that the
+            number of ranks does not matter; or, as in both released codes, those of all images that a rank
+            has of a "batch".
+        perturbation: of the student's input; Depth Anything V2's code has none, ZoeDepth's
+            `GammaBrightnessColor`.
         seed: of everything random in training.
 
     Raises:
-        UserError: the student is not metric, `max_depth` is more than it can predict or not above 1 mm, or a
-            source has no metric labels.
+        UserError: the student is not metric, `max_depth` is more than it can predict or not above 1 mm,
+            `variance_focus` is not 0 to 1, or a source has no metric labels.
     """
 
     def __init__(
         self,
         student: DepthModel,
         optimization: Optimization = Optimization(),
-        variance_focus: float = 0.5,
+        variance_focus: float | None = None,
         max_depth: float | None = None,
         seed: int = 0,
+        loss: LogLoss = "depth_anything",
+        per: Per = "image",
+        perturbation: ColorPerturbation | GammaBrightnessColor | None = None,
     ) -> None:
         super().__init__(student, optimization, MetricWeights(), {}, seed)
         if student.space != METRIC_DEPTH:
@@ -159,23 +177,37 @@ class MetricFineTune(Method):
             raise UserError(
                 f"model.init_args.max_depth must be above {SMALLEST:g} m{most}, not {max_depth:g}"
             )
-        self.variance_focus = variance_focus
+        self.variance_focus = VARIANCE_FOCUS[loss] if variance_focus is None else variance_focus
+        if not 0 <= self.variance_focus <= 1:
+            raise UserError(f"model.init_args.variance_focus must be from 0 to 1, not {variance_focus}")
+        self.loss = loss
+        self.per = per
+        self.perturbation = perturbation
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """The term over all labelled sources."""
-        return self.mean_over_images([self._per_image(name, part) for name, part in batch.items()])
+        maps = [self._maps(name, part) for name, part in batch.items()]
+        if self.per == "batch":
+            depths, truths, masks = map(list, zip(*maps, strict=True))
+            maps = [(as_one_image(depths), as_one_image(truths), as_one_image(masks))]
+        loss = LOG_LOSSES[self.loss]
+        return self.mean_over_images(
+            [{"scale_invariant_log": loss(*sample, self.variance_focus)} for sample in maps]
+        )
 
-    def _per_image(self, name: str, part: Batch) -> dict[str, Tensor]:
+    def _maps(self, name: str, part: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The student's depth of a source's images, the truth, and where that counts."""
         if part.depth is None or part.mask is None or part.space != METRIC_DEPTH:
             raise UserError(
                 f"data.train.{name} has no {METRIC_DEPTH}, but {part.space}: MetricFineTune learns from that"
             )
-        image = part.images()
         farthest = torch.inf if self.max_depth is None else self.max_depth
         answerable = part.mask & (part.depth >= SMALLEST) & (part.depth <= farthest)
         wanted = f"finite and between {SMALLEST:g} and {farthest:g} m"
         truth, mask = self.usable(name, part, "the label", part.depth, answerable, wanted)
+        image = part.images()
+        if self.perturbation is not None:
+            image = self.perturbation(image, [(self.seed, position) for position in part.positions or []])
         depth = self.student_depth(image)
         self.keep_picture(image, truth, depth)
-        loss = scale_invariant_log_loss(depth, truth, mask, self.variance_focus)
-        return {"scale_invariant_log": loss}
+        return depth, truth, mask

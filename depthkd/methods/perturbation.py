@@ -1,7 +1,8 @@
-"""Strong perturbations of the student's input: of colors (jitter, blur, noise), and CutMix; on the device.
+"""Perturbations of the student's input, batched, on the device: of colors, and CutMix.
 
-Depth Anything V1, section 3.2, perturbs unlabelled images so; V2's author found it unnecessary for
-small students of a strong teacher, so every method has it off unless asked.
+Strong ones: Depth Anything V1, section 3.2, perturbs unlabelled images so; V2's author found it unnecessary
+for small students of a strong teacher, so every method has it off unless asked. Weak ones are those of metric
+fine-tuning.
 """
 
 from collections.abc import Sequence
@@ -147,6 +148,47 @@ class CutMix:
         ]
         rows, columns = (slice(start, start + side) for start, side in zip(first, sides, strict=True))
         return rows, columns
+
+
+class GammaBrightnessColor:
+    """Gamma, brightness and color augmentation, of each image on its own or not at all.
+
+    ZoeDepth's (arXiv 2302.12288), from BTS: image^gamma times a brightness and a factor a channel, each
+    uniform around 1, clipped to [0, 1].
+
+    Args:
+        gamma: largest change of gamma from 1.
+        brightness: largest change of the brightness from 1: .25 on NYUv2, .1 on KITTI.
+        color: largest change of each channel's factor from 1.
+        probability: with which an image is changed.
+
+    Raises:
+        UserError: a change is not 0 to less than 1, or the probability is not 0 to 1.
+    """
+
+    def __init__(
+        self, gamma: float = 0.1, brightness: float = 0.1, color: float = 0.1, probability: float = 0.5
+    ) -> None:
+        for name, value in (("gamma", gamma), ("brightness", brightness), ("color", color)):
+            if not 0 <= value < 1:
+                raise UserError(f"a perturbation's {name} must be 0 to less than 1, not {value}")
+        if not 0 <= probability <= 1:
+            raise UserError(f"a perturbation's probability must be from 0 to 1, not {probability}")
+        self.gamma = gamma
+        self.brightness = brightness
+        self.color = color
+        self.probability = probability
+
+    def __call__(self, image: Image, seeds: Sequence[Sequence[int]]) -> Image:
+        """RGB in [0, 1] -> RGB in [0, 1]; image i depends on `seeds[i]` alone."""
+        generators = [np.random.default_rng([*seed, 0x72]) for seed in seeds]
+        changed = torch.tensor([bool(g.random() < self.probability) for g in generators])
+        draws = np.stack([g.uniform(-1, 1, 5) for g in generators])
+        drawn = torch.from_numpy(draws).to(image.device, image.dtype)
+        gamma, brightness = 1 + self.gamma * drawn[:, 0], 1 + self.brightness * drawn[:, 1]
+        color = 1 + self.color * drawn[:, 2:, None, None]
+        other = image.pow(per_image(gamma)) * per_image(brightness) * color
+        return torch.where(changed.to(image.device)[:, None, None, None], other.clamp(0.0, 1.0), image)
 
 
 def per_image(values: PerImage) -> Float[Tensor, "batch 1 1 1"]:

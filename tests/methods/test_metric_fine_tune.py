@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from depthkd.batch import METRIC_DEPTH, SCALE_DISPARITY, Batch
-from depthkd.losses import scale_invariant_log_loss
+from depthkd.losses import scale_invariant_log_loss, zoedepth_log_loss
 from depthkd.methods.depth_anything_v2 import MetricFineTune
+from depthkd.methods.perturbation import GammaBrightnessColor
 from depthkd.models.dpt.depth_anything import DepthAnything
 
 
@@ -33,10 +34,51 @@ def test_its_loss_is_that_of_the_students_depth_in_meters() -> None:
     assert "train/latest" in method.pictures()
 
 
+def test_its_loss_is_that_of_its_settings() -> None:
+    torch.manual_seed(0)
+    student = DepthAnything(size="tiny", metric_max_depth=20).eval()
+    few = part()
+    assert few.depth is not None and few.mask is not None
+    few.mask[1, 1:] = False
+    depth = student.predict(few.images())
+    whole = [one.reshape(1, 1, -1) for one in (depth, few.depth, few.mask)]
+    for loss, owner, focus in (
+        ("depth_anything", scale_invariant_log_loss, 0.5),
+        ("zoedepth", zoedepth_log_loss, 0.85),
+    ):
+        found = {
+            per: MetricFineTune(student, loss=loss, per=per).losses({"x": few})["scale_invariant_log"]  # type: ignore[arg-type]
+            for per in ("image", "batch")
+        }
+        torch.testing.assert_close(found["image"], owner(depth, few.depth, few.mask, focus).mean())
+        torch.testing.assert_close(found["batch"], owner(*whole, focus).mean())
+        assert found["image"].item() != pytest.approx(found["batch"].item(), rel=1e-3)
+    sources = {"a": few, "b": part()}
+    joined = MetricFineTune(student, per="batch").losses(sources)["scale_invariant_log"]
+    both = [torch.cat([getattr(sources[name], key) for name in "ab"]) for key in ("depth", "mask")]
+    said = torch.cat([student.predict(sources[name].images()) for name in "ab"])
+    expected = scale_invariant_log_loss(*(one.reshape(1, 1, -1) for one in (said, *both)))
+    torch.testing.assert_close(joined, expected.mean())
+
+
+def test_the_student_sees_perturbed_images() -> None:
+    student = DepthAnything(size="tiny", metric_max_depth=20).eval()
+    change = GammaBrightnessColor(brightness=0.25, probability=1.0)
+    batch = part(positions=[3, 4])
+    trained = MetricFineTune(student, perturbation=change, seed=5)
+    trained.losses({"x": batch})
+    seen = trained.pictures()["train/latest"][0]
+    torch.testing.assert_close(seen, change(batch.images(), [(5, 3), (5, 4)]))
+    assert not torch.equal(seen, batch.images())
+
+
 def test_mistakes_are_sentences() -> None:
     with pytest.raises(ValueError, match=r"predicts affine disparity; MetricFineTune trains metric depth"):
         MetricFineTune(DepthAnything(size="tiny"))
-    method = MetricFineTune(DepthAnything(size="tiny", metric_max_depth=20))
+    student = DepthAnything(size="tiny", metric_max_depth=20)
+    with pytest.raises(ValueError, match=r"variance_focus must be from 0 to 1, not 1\.5"):
+        MetricFineTune(student, variance_focus=1.5)
+    method = MetricFineTune(student)
     with pytest.raises(ValueError, match=r"data\.train\.x has no metric depth, but scale disparity"):
         method.losses({"x": part(space=SCALE_DISPARITY)})
     with pytest.raises(ValueError, match=r"data\.train\.x has no metric depth, but None"):
