@@ -4,6 +4,7 @@ from .dinov2 import Dinov2Features as Dinov2Features
 from .dpt.depth_anything import DepthAnything as DepthAnything
 from .dpt.dpt import HuggingFaceDepth as HuggingFaceDepth
 from .dpt.embedded import Embedded as Embedded
+from .dpt.metric_bins_depth import MetricBinsDepth as MetricBinsDepth
 from .dpt.timm_depth import TimmDepth as TimmDepth
 from .frozen import Frozen as Frozen
 from .latent_diffusion.diffusion import GenPercept as GenPercept
