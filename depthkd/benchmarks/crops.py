@@ -21,12 +21,11 @@ CROPS: dict[Crop, tuple[float, float, float, float]] = {  # rows and columns tha
 
 
 def kb_cropped(sample: Sample) -> Sample:
-    """Image, truth and camera cut to KITTI's benchmark crop.
+    """Image, truth (where there is any) and camera cut to KITTI's benchmark crop.
 
     Raises:
         BadSample: the image is smaller.
     """
-    assert sample.depth is not None and sample.mask is not None
     height, width = sample.image.shape[:2]
     top, left = height - KB_CROP[0], (width - KB_CROP[1]) // 2
     if top < 0 or left < 0:
@@ -38,7 +37,11 @@ def kb_cropped(sample: Sample) -> Sample:
     if camera is not None:
         camera = crop_intrinsics(torch.from_numpy(camera), top, left).numpy()
     return replace(
-        sample, image=sample.image[area], depth=sample.depth[area], mask=sample.mask[area], intrinsics=camera
+        sample,
+        image=sample.image[area],
+        depth=None if sample.depth is None else sample.depth[area],
+        mask=None if sample.mask is None else sample.mask[area],
+        intrinsics=camera,
     )
 
 

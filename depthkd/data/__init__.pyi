@@ -1,3 +1,7 @@
+from .augmentation import Compose as Compose
+from .augmentation import KBCrop as KBCrop
+from .augmentation import RandomFlip as RandomFlip
+from .augmentation import RandomRotation as RandomRotation
 from .datamodule import ShardDataModule as ShardDataModule
 from .stream import ShardSource as ShardSource
 from .transforms import CrossContextCrop as CrossContextCrop

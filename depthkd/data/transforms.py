@@ -61,7 +61,7 @@ class WholeImage(SizedTransform):
 
     def __init__(self, height: int, width: int, flip: float = 0.5) -> None:
         self.size = _checked_size((height, width))
-        self.flip = _checked_flip(flip)
+        self.flip = checked_probability(flip)
 
     def pixels_needed(self, height: int, width: int, rng: np.random.Generator) -> int | None:
         """See `Transform.pixels_needed`."""
@@ -69,7 +69,7 @@ class WholeImage(SizedTransform):
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The resized sample, mirrored with probability `flip`."""
-        return _flipped(resize(sample, self.size), rng.random() < self.flip)
+        return flipped(resize(sample, self.size), rng.random() < self.flip)
 
 
 class ResizeCrop(SizedTransform):
@@ -83,7 +83,7 @@ class ResizeCrop(SizedTransform):
 
     def __init__(self, size: int | tuple[int, int], flip: float = 0.5) -> None:
         self.size = _checked_size((size, size) if isinstance(size, int) else size)
-        self.flip = _checked_flip(flip)
+        self.flip = checked_probability(flip)
 
     def pixels_needed(self, height: int, width: int, rng: np.random.Generator) -> int | None:
         """See `Transform.pixels_needed`."""
@@ -97,7 +97,7 @@ class ResizeCrop(SizedTransform):
         top = int(rng.integers(covering[0] - tall, endpoint=True))
         left = int(rng.integers(covering[1] - wide, endpoint=True))
         mirrored = rng.random() < self.flip
-        return _flipped(crop(resize(sample, covering), top, left, tall, wide), mirrored)
+        return flipped(crop(resize(sample, covering), top, left, tall, wide), mirrored)
 
 
 class SquareCrop(SizedTransform):
@@ -110,7 +110,7 @@ class SquareCrop(SizedTransform):
     def __init__(self, size: int = 560, smallest: int = 644, flip: float = 0.5) -> None:
         self.size = _checked_size((size, size))
         self.smallest = _checked_size((smallest, smallest))[0]
-        self.flip = _checked_flip(flip)
+        self.flip = checked_probability(flip)
 
     def pixels_needed(self, height: int, width: int, rng: np.random.Generator) -> int | None:
         """See `Transform.pixels_needed`."""
@@ -120,7 +120,7 @@ class SquareCrop(SizedTransform):
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The region at size x size."""
         top, left, side, mirrored = self.region(sample, rng)
-        return _flipped(resize(_part(sample, top, left, side), self.size), mirrored)
+        return flipped(resize(_part(sample, top, left, side), self.size), mirrored)
 
     def region(self, sample: Sample, rng: np.random.Generator) -> tuple[int, int, int, bool]:
         """Draw (top, left, side) in the whole image's pixels, and whether to mirror."""
@@ -205,7 +205,7 @@ class CrossContextCrop(SquareCrop):
             views = [_mirrored(view) for view in views]
             places = [(y, side - cut - x) for y, x in places]
         boxes = np.array([(y, x, cut, cut) for y, x in places], dtype=np.float64) / side
-        shared = _flipped(resize(region, self.size), mirrored)
+        shared = flipped(resize(region, self.size), mirrored)
         windows = np.stack([view.transpose(2, 0, 1) for view in views]).transpose(0, 2, 3, 1)
         return replace(shared, windows=windows, boxes=boxes.astype(np.float32))
 
@@ -290,7 +290,8 @@ def _nearest(array: Any, size: tuple[int, int]) -> Any:
     return cv2.resize(array, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def _flipped(sample: Sample, mirrored: bool) -> Sample:
+def flipped(sample: Sample, mirrored: bool) -> Sample:
+    """The sample with left and right exchanged, if `mirrored`; its windows stay as they are."""
     if not mirrored:
         return sample
     width = sample.image.shape[1]
@@ -322,7 +323,12 @@ def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _checked_flip(flip: float) -> float:
+def checked_probability(flip: float) -> float:
+    """The probability of mirroring, if it is one.
+
+    Raises:
+        UserError: it is not 0 to 1.
+    """
     if not 0.0 <= flip <= 1.0:
         raise UserError(f"flip is a probability between 0 and 1, not {flip}")
     return flip
