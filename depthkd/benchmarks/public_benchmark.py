@@ -24,6 +24,8 @@ class PublicBenchmark(Benchmark):
         resolution: the size at which models run, see `Protocol`; None: the protocol's, or the benchmark's,
             and where its owners have none, each model's own.
         limit: at most so many samples, spread evenly over all.
+        depth_range: the valid range instead of the benchmark's own: what is not strictly inside is not
+            scored, and predictions are clipped to it; in meters, null for no bound.
 
     Attributes:
         kind: the class of its data set.
@@ -51,15 +53,17 @@ class PublicBenchmark(Benchmark):
         protocol: str | Protocol = "marigold",
         resolution: int | str | None = None,
         limit: int | None = None,
+        depth_range: tuple[float | None, float | None] | None = None,
     ) -> None:
         self.dataset = self.open(root, split)
         self.data_set = self.dataset.title
         if resolution is None and isinstance(protocol, Protocol):
             resolution = protocol.resolution
+        nearest, farthest = (self.min_depth, self.max_depth) if depth_range is None else depth_range
         self.protocol = Protocol.named(
             protocol,
-            min_depth=self.min_depth,
-            max_depth=self.max_depth,
+            min_depth=nearest,
+            max_depth=farthest,
             clip_only=self.clip_only,
             fit_side=self.fit_side,
             resolution=self.own_resolution if resolution is None else resolution,
