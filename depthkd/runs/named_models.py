@@ -1,5 +1,6 @@
 """Models by one word: "embedded", a run, an ONNX file, a folder or a hub id of transformers or diffusers."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -70,6 +71,15 @@ def named_model(text: str) -> NamedModel:
         f"{place} is not a run folder, for it has no {CONFIG}, and no folder of transformers, for it has no "
         "config.json"
     )
+
+
+def row_name(word: str) -> str:
+    """A file is called by its name, a checkpoint by its run's name and its own."""
+    place = user_path(word)
+    name = place.name if place.is_dir() or not place.exists() else place.stem
+    if place.suffix == ".ckpt":
+        name = Run(place).title
+    return re.sub("[.=]", "-", name)  # neither can be in the name of an option
 
 
 def _file(place: Path) -> NamedModel:

@@ -14,7 +14,7 @@ from depthkd.evaluation.request import EvaluationRequest
 from depthkd.models.dpt.packaged_weights import EMBEDDED
 from depthkd.paths import user_path
 from depthkd.runs.folder import Run
-from depthkd.runs.named_models import named_model
+from depthkd.runs.named_models import named_model, row_name
 from depthkd.verbs.configs import Command
 from depthkd.verbs.options import leading, parsed
 
@@ -39,18 +39,9 @@ def expand(arguments: list[str]) -> list[str]:
     validation = None if elsewhere or not runs else _validation(runs[0])
     benchmarks = json.dumps(validation or {})
     # Paths before classes: after a `--models.NAME.class_path` jsonargparse refuses a path.
-    models = [f"--models.{_row_name(word)}={word}" for word in named]
+    models = [f"--models.{row_name(word)}={word}" for word in named]
     # And mappings before all, if empty ones: into none at all, jsonargparse puts no first class.
     return ["--models={}", f"--benchmarks={benchmarks}", *config, *models, *options]
-
-
-def _row_name(word: str) -> str:
-    """A file is called by its name, a checkpoint by its run's name and its own."""
-    place = user_path(word)
-    name = place.name if place.is_dir() or not place.exists() else place.stem
-    if place.suffix == ".ckpt":
-        name = Run(place).title
-    return re.sub("[.=]", "-", name)  # neither can be in the name of an option
 
 
 def _validation(run: Run) -> dict[str, Any] | None:
