@@ -15,6 +15,10 @@ from depthkd.formats.sample import AnnotatedSample, BadSample
 
 ANNOTATIONS = "annotations.json"
 POINTS = ("point1", "point2")
+SCENARIOS = (  # in the order of Table 14; as the folders of DA-2K.zip are called
+    *("indoor", "outdoor", "non_real", "transparent_reflective"),
+    *("adverse_style", "aerial", "underwater", "object"),
+)
 
 
 def read_pairs(annotations: Any, size: tuple[int, ...], name: str) -> Int64[np.ndarray, "pairs 2 2"]:
@@ -33,6 +37,11 @@ def read_pairs(annotations: Any, size: tuple[int, ...], name: str) -> Int64[np.n
     pairs = []
     for pair in annotations:
         closer = pair.get("closer_point") if isinstance(pair, dict) else None
+        if isinstance(pair, dict) and closer is None and "closer_point" in pair:
+            raise BadSample(
+                f"{ANNOTATIONS}: {name} has a pair that not all annotators have decided: `depthkd pairs "
+                "--decisions` merges their files"
+            )
         if closer not in POINTS:
             raise BadSample(
                 f"{ANNOTATIONS}: {name} has the pair {json.dumps(pair)[:120]}; it needs point1, point2 and a "

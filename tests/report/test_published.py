@@ -1,6 +1,7 @@
 import pytest
 
 from depthkd.benchmarks.protocol import PROTOCOLS
+from depthkd.datasets.da2k import SCENARIOS
 from depthkd.metrics.catalogue import FORMULAS
 from depthkd.report.published import (
     PublishedMetric,
@@ -14,8 +15,7 @@ from depthkd.report.published import (
 BENCHMARKS = {
     *("nyuv2", "kitti", "eth3d", "scannet", "diode", "diode_indoor", "sintel", "spring", "ibims1", "booster"),
     *("nuscenes", "unrealstereo4k", "da2k", "am2k", "p3m10k", "dis5k"),
-    *("da2k_indoor", "da2k_outdoor", "da2k_non_real", "da2k_transparent_reflective"),
-    *("da2k_adverse_style", "da2k_aerial", "da2k_underwater", "da2k_object"),
+    *(f"da2k_{scenario}" for scenario in SCENARIOS),
 }
 PIXELS = {"pdbe_accuracy", "pdbe_completeness", "dbe_paper_accuracy", "dbe_paper_completeness"}
 FRACTIONS = {"delta1", "delta2", "delta3", "pair_accuracy", "boundary_f1", "boundary_recall"}
