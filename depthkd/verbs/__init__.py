@@ -7,5 +7,6 @@ VERBS = {
     "label": "depth of images in tar shards, predicted once by a teacher for many trainings",
     "predict": "depth of photographs: arrays, pictures, and metric point clouds",
     "replicate": "a paper's tables in miniature, seed by seed, with verdicts",
+    "pairs": "pairs of points on which models disagree, and a page for annotators (DA-2K)",
     "shards": "pack, inspect and verify tar shards, or generate scenes into them",
 }
