@@ -5,19 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float32, UInt8
 
 from depthkd.batch import DepthSpace
 from depthkd.formats.images import RGB
 from depthkd.formats.shard_samples import unit_of
 from depthkd.report.depth_histogram import DepthHistogram
 from depthkd.report.pictures import GAP, PAPER, Cell, Picture, Resized, colors, draw_sheet, nearness, shrunk
-from depthkd.shapes import DepthArray, MaskArray
 
 MOST = 24  # samples on a sheet, which then has some 2 MB as a PNG
 ACROSS, CELL = 8, 192  # pictures side by side, and the width of each in px
 TALLEST = 1.25  # times its width; a higher picture gets a margin
 
-Label = tuple[DepthArray, MaskArray, DepthSpace]
+Small = UInt8[np.ndarray, "_ _ 3"]
+Label = tuple[Float32[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"], DepthSpace]
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Thumbnail:
     them."""
 
     key: str
-    image: Picture | None
-    depth: Picture | None
+    image: Small | None
+    depth: Small | None
     depth_range: str = ""
 
     @classmethod

@@ -8,6 +8,7 @@ from depthkd.cluster.slurm import EveryRankError, current_job
 from depthkd.errors import UserError
 from depthkd.paths import user_path
 from depthkd.runs.folder import CONFIG, Run
+from depthkd.verbs.label.whole import not_whole
 
 MISSING = "is not there yet"
 SIGNALLED, TO_BE_REQUEUED = 128, 75  # exit statuses of what was stopped: more than the first, or the second
@@ -52,14 +53,15 @@ def make(needs: Mapping[str, str], run: Line, makes: tuple[str, ...] = ()) -> No
 def unmade(path: str | Path) -> str | None:
     """What is wrong with something that a config needs; None if it is there and whole.
 
-    A run is whole when it is finished; whatever else depthkd makes appears when it is whole.
+    A run is whole when it is finished, and a folder of labels when its list says so; whatever else depthkd
+    makes appears when it is whole.
     """
     place = user_path(path)
     if not place.exists():
         return MISSING
     run = Run(place)
     if place.suffix != ".ckpt" and not run.config.is_file():
-        return None
+        return not_whole(place)
     progress = run.progress()
     if progress is None:
         return f"has no checkpoint beside its {CONFIG} yet"

@@ -3,12 +3,28 @@
 from depthkd.verbs.configs import Command
 from depthkd.verbs.options import parsed
 
-USAGE = """depthkd label --images URLS --out FOLDER --model RUN|FILE.onnx|FOLDER|HUB_ID [--part i/n] [options]
-       writes a tar of labels for each tar of images; after an interruption the same command goes on"""
+USAGE = """depthkd label --images URLS --out FOLDER [--model RUN|FILE.onnx|FOLDER|HUB_ID] [options]
+       writes a tar of labels for each tar of images; after an interruption the same command goes on
+usage: depthkd label --merge FOLDER --images URLS
+       proves that each image has one label or is listed as bad, and prints the parts that are missing
+usage: depthkd label --audit FOLDER [--images URLS]
+       draws random labels, and prints what is odd about them"""
 
 
 def main(command: Command) -> int:
-    """Run `depthkd label`; returns the exit status: 1 if a shard could not be labelled."""
+    """Run `depthkd label`; returns the exit status: 1 if a shard could not be labelled, if `--merge` found
+    that something is missing, or `--audit` that something is wrong."""
+    asked = {word.partition("=")[0] for word in command.arguments}
+    if "--merge" in asked:
+        from depthkd.verbs.label.whole import merge
+
+        options = parsed("label", USAGE, merge, command.arguments)
+        return int(bool(merge(**options.as_dict()).faults))
+    if "--audit" in asked:
+        from depthkd.verbs.label.audit import audit
+
+        options = parsed("label", USAGE, audit, command.arguments)
+        return int(bool(audit(**options.as_dict()).faults))
     from depthkd.verbs.label.label import label
 
     options = parsed("label", USAGE, label, command.arguments)

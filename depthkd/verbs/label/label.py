@@ -24,10 +24,11 @@ from depthkd.models.model import DepthModel
 from depthkd.paths import user_path
 from depthkd.runs.named_models import named_model
 from depthkd.storage.remote import is_remote
-from depthkd.verbs.label.manifest import is_done
+from depthkd.verbs.label.manifest import is_done, read_manifest
 from depthkd.verbs.label.shard import ShardLabeller
 from depthkd.verbs.label.teachers import Asked, Teachers
 from depthkd.verbs.label.views import Kind, View
+from depthkd.verbs.label.whole import begin, write_list
 from depthkd.verbs.shards.bad import print_listed
 
 MOST_WORKERS = 8
@@ -135,7 +136,11 @@ def label(
         place,
     )
     count = workers or max(1, min(MOST_WORKERS, processors() - 1))
-    return label_shards(ShardLabeller(teachers, out, max_bad, count), shards, mine, overwrite)
+    made = label_shards(ShardLabeller(teachers, out, max_bad, count), shards, mine, overwrite)
+    manifests = [read_manifest(tar) for tar in made.paths]
+    if part is None and not made.left_out:
+        write_list(out, [found for found in manifests if found is not None])
+    return made
 
 
 def label_shards(labeller: ShardLabeller, shards: Shards, mine: Sequence[str], overwrite: bool) -> Labelled:
@@ -164,6 +169,8 @@ def label_shards(labeller: ShardLabeller, shards: Shards, mine: Sequence[str], o
                 progress.set_postfix(bad=counts["bad"], refresh=False)
             progress.update(samples)
 
+        if todo:
+            begin(out)
         for path, _ in todo:
             index = shards.index(path, opened=opened)
             made = labeller(index, name_of(path), tick)

@@ -1,92 +1,22 @@
 """`depthkd label`: what it writes, on what its bytes depend, and what it refuses."""
 
 import json
-from collections.abc import Iterator
+import multiprocessing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.data.stream import ShardSource
 from depthkd.errors import UserError
-from depthkd.formats.images import encode_jpeg
+from depthkd.formats.tar import index_tar
 from depthkd.in_use import InUse
 from depthkd.models.inference import Inference, predict_sample
-from depthkd.models.model import DepthModel, DepthOutput
-from depthkd.shapes import Image
-from depthkd.verbs.label.label import label
 from depthkd.verbs.label.manifest import read_manifest
 from tests.data.shards import write_tar
-
-SIZES = [(48, 64), (64, 48), (50, 70)]
-
-
-class Gray(DepthModel):
-    """Disparity of what is bright, for tests."""
-
-    space = AFFINE_DISPARITY
-    multiple = 8
-    source, license, training_sets = "gray", "mit", ("nothing",)
-
-    def __init__(self, gain: float = 1.0) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.tensor(gain))
-
-    def forward(self, image: Image) -> DepthOutput:
-        return DepthOutput(self.gain * self.fit_input(image).mean(1))
-
-    def encoder_parameters(self) -> Iterator[nn.Parameter]:
-        return self.parameters()
-
-
-class Meters(Gray):
-    """Metric depth 1 / (2 * disparity + 0.1), but for a fifth of the rows, where it is wrong."""
-
-    space = METRIC_DEPTH
-
-    def forward(self, image: Image) -> DepthOutput:
-        depth = 1 / (2 * self.fit_input(image).mean(1) + 0.1)
-        depth[:, : depth.shape[1] // 5] *= 5
-        return DepthOutput(depth)
-
-
-class Same(Gray):
-    """One map for every image."""
-
-    def forward(self, image: Image) -> DepthOutput:
-        rows = torch.linspace(0, 1, image.shape[-2])
-        return DepthOutput((rows[:, None] + 0 * image[:, 0]) * self.gain)
-
-
-def picture(seed: int, size: tuple[int, int]) -> bytes:
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    rows, columns = (np.arange(n) * m // n for n, m in zip(size, (6, 8), strict=True))
-    return encode_jpeg(coarse[rows[:, None], columns])
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """Three shards of 5, of three sizes; the second has a broken image."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for shard in range(3):
-        samples = {f"{shard}{i}": {"jpg": picture(10 * shard + i, SIZES[i % 3])} for i in range(5)}
-        if shard == 1:
-            samples["12"] = {"jpg": samples["12"]["jpg"][:100]}
-        write_tar(folder / f"sa_{shard}.tar", samples)
-    return folder
-
-
-def made(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".index"}
-
-
-def run(images: Path, out: Path, model: DepthModel | None = None, **options: Any) -> Any:
-    return label(str(images), out, model or Gray(), **{"batch_size": 2, "device": "cpu", **options})
+from tests.label.teachers import Gray, Meters, Same, made, picture, run
 
 
 def test_a_label_is_the_models_own_prediction(images: Path, tmp_path: Path) -> None:
@@ -113,8 +43,6 @@ def test_what_a_manifest_and_a_label_tell(images: Path, tmp_path: Path) -> None:
         "name": "gray", "license": "mit", "training_sets": ["nothing"],
         "identity": f"{Gray().identity()} in torch.float32",
     }  # fmt: skip
-    from depthkd.formats.tar import index_tar
-
     tar = index_tar(tmp_path / "labels/sa_0.tar", images=False)
     record = json.loads(tar.read(list(tar.keys).index("02"))["json"])
     assert record["teacher"]["name"] == "gray" and record["view"] == "whole"
@@ -157,8 +85,6 @@ def test_other_labels_are_not_replaced_unasked(images: Path, tmp_path: Path) -> 
 
 
 def test_two_processes_do_not_write_one_shard(images: Path, tmp_path: Path) -> None:
-    import multiprocessing
-
     out = tmp_path / "labels"
     out.mkdir()
     context = multiprocessing.get_context("fork")
