@@ -59,6 +59,12 @@ class DepthSpace:
         """Whether 1/x means something: not before the offset is known."""
         return self.ambiguity is not Ambiguity.AFFINE
 
+    def includes(self, other: "DepthSpace") -> bool:
+        """Whether maps of the other space are maps of this one too: of its quantity, with no more unknown."""
+        order = list(Ambiguity)
+        known = order.index(other.ambiguity) <= order.index(self.ambiguity)
+        return known and other.quantity is self.quantity
+
     def inverse(self) -> "DepthSpace":
         """The space of 1/x.
 

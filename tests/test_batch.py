@@ -35,6 +35,14 @@ def test_what_is_no_space_is_refused_with_the_list(text: str) -> None:
     assert str(caught.value).count(", ") == 5
 
 
+def test_a_space_includes_those_of_which_more_is_known() -> None:
+    scale_depth = DepthSpace.parse("scale depth")
+    assert scale_depth.includes(METRIC_DEPTH) and scale_depth.includes(scale_depth)
+    assert AFFINE_DEPTH.includes(scale_depth) and AFFINE_DISPARITY.includes(METRIC_DISPARITY)
+    assert not scale_depth.includes(AFFINE_DEPTH) and not METRIC_DEPTH.includes(scale_depth)
+    assert not AFFINE_DISPARITY.includes(METRIC_DEPTH)
+
+
 def test_metric_and_scale_values_invert_and_return() -> None:
     assert METRIC_DEPTH.inverse() == METRIC_DISPARITY
     assert SCALE_DISPARITY.inverse() == DepthSpace(Quantity.DEPTH, Ambiguity.SCALE)

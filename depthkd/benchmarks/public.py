@@ -3,6 +3,7 @@
 Where a comment names a paper, the range or the size is from its evaluation; the others are Marigold's.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +19,7 @@ from depthkd.benchmarks.public_benchmark import PublicBenchmark, clamped_at
 from depthkd.datasets.dataset import ListedDataset
 from depthkd.datasets.diode import Part
 from depthkd.datasets.mattes import DISPart, P3MPart
+from depthkd.datasets.virtual_kitti_2 import SKY
 from depthkd.formats.sample import Sample
 from depthkd.metrics.catalogue import MetricSet
 
@@ -83,6 +85,8 @@ class KITTI(PublicBenchmark):
 class VirtualKITTI2(KITTI):
     """The 5,364 rendered images that Marigold validates on, cropped as KITTI's; 1e-5 to 80 m.
 
+    The sky is drawn in at its files' 655.35 m, so that the whole map has edges.
+
     Args:
         root, crop, kb_crop, settings: see `KITTI`.
     """
@@ -90,6 +94,12 @@ class VirtualKITTI2(KITTI):
     name = "vkitti2"
     kind = datasets.VirtualKITTI2
     metrics = (MetricSet.DEPTH, MetricSet.EDGES)
+
+    def scored(self, sample: Sample) -> Sample:
+        """See `PublicBenchmark.scored`."""
+        sample = super().scored(sample)
+        assert sample.depth is not None
+        return replace(sample, depth=np.minimum(sample.depth, np.float32(SKY)))
 
 
 class ETH3D(PublicBenchmark):

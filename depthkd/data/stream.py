@@ -8,6 +8,7 @@ part without talking to the others, and resuming is starting at another position
 import logging
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Literal
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from depthkd.batch import Batch, Skipped, TrainingBatch
+from depthkd.batch import Batch, DepthSpace, Skipped, TrainingBatch
 from depthkd.data.collate import collate
 from depthkd.data.fingerprint import CONTENTS, Facts
 from depthkd.data.labels import Labels
@@ -74,6 +75,12 @@ class ShardSource:
             longest ago makes room.
         split: which tars of a folder or repository are read that tells its splits (see docs/data.md), or
             "all"; None: those of "train", and all tars in a folder that tells none.
+        space: what all depth is taken for, where the shards are of several data sets: in "scale depth",
+            metric depth stands beside depth of unknown scale, and its own is forgotten. None: samples must
+            agree.
+
+    Raises:
+        UserError: a setting is out of its range, or there is no such space.
     """
 
     def __init__(
@@ -91,6 +98,7 @@ class ShardSource:
         cache_limit: float = CACHE_LIMIT,
         labels: str | list[str] | None = None,
         split: str | None = None,
+        space: str | None = None,
     ) -> None:
         if shuffle_window < 1:
             raise UserError(f"shuffle_window counts shards and must be 1 or more, not {shuffle_window}")
@@ -115,6 +123,7 @@ class ShardSource:
         self.access = access
         self.cache_limit = cache_limit
         self.split = split
+        self.space = None if space is None else DepthSpace.parse(space)
 
     def open(self, name: str, seed: int, turn: tuple[int, int] = (0, 1)) -> "OpenSource":
         """Find out what the shards hold, and index those that are not indexed yet.
@@ -283,7 +292,15 @@ class OpenSource:
             label=label,
             shorter_side_at_least=needed if smallest == "auto" else smallest,
             cameras=self.source.cameras,
+            sky=True,
         )
+        if (wanted := self.source.space) is not None and sample.space is not None:
+            if not wanted.includes(sample.space):
+                raise UserError(
+                    f"data.train.{self.name}.space is '{wanted}', but {where}: sample '{key}' has "
+                    f"'{sample.space}', which is none: name another space, or make it a source of its own"
+                )
+            sample = replace(sample, space=wanted)
         if transform is None:
             return sample
         return transform(sample, np.random.default_rng(drawn_from))

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from depthkd.datasets.dataset import Decoded, DepthDataset
+from depthkd.datasets.encodings import rendered
 from depthkd.formats.depth import read_depth_png
 from depthkd.formats.images import decode_image
 from depthkd.geometry import camera_matrix
@@ -18,7 +19,7 @@ SKY = 655.35  # m
 
 
 class VirtualKITTI2(DepthDataset):
-    """Images of 1242 x 375 with PNGs in centimeters; the sky keeps its 655.35 m, but is not valid.
+    """Images of 1242 x 375 with PNGs in centimeters; the sky, 655.35 m in them, is infinite, and not valid.
 
     Marigold's splits, without fog, rain and the turns by 30 degrees, are regular enough to be counted off:
     "val" has the 5,364 images of Scene01, and "train" the 20,148 of the other four scenes.
@@ -56,5 +57,5 @@ class VirtualKITTI2(DepthDataset):
     def decode(self, line: list[str]) -> Decoded:
         """See `DepthDataset.decode`."""
         image = decode_image(self.archive.read(line[0]), line[0])
-        depth, mask = read_depth_png(self.archive.read(line[1]), 1 / 100, name=line[1])
-        return image, depth, mask & (depth < SKY)
+        depth, known = read_depth_png(self.archive.read(line[1]), 1 / 100, name=line[1])
+        return image, *rendered(np.where(depth >= np.float32(SKY), np.float32(np.inf), depth), known)

@@ -1,7 +1,7 @@
 """One sample <-> the members of a shard that hold it.
 
 A labelled sample `<key>` is `<key>.jpg` (or png, webp), `<key>.depth.png` or `<key>.depth.npy`,
-optionally `<key>.mask.png` (0 = invalid), and `<key>.json`:
+optionally `<key>.mask.png` (0 = invalid) and `<key>.sky.png` (above 0 = infinitely far), and `<key>.json`:
 
     {"depth": {"space": "metric depth", "unit": "m", "codec": "log16", "range": [low, high]},
      "intrinsics": [fx, fy, cx, cy]}
@@ -37,6 +37,7 @@ from depthkd.geometry import crop_intrinsics, resize_intrinsics
 from depthkd.shapes import DepthArray, MaskArray
 
 IMAGE_SIZE = "image_size"  # of a predicted label: height and width of the image that all of it covers
+SKY = "sky.png"  # member with the pixels that are infinitely far
 ALL_VALID = 0.999  # share of the pixels that an interpolated one is made of
 
 
@@ -76,7 +77,8 @@ def encode_label(
     """All members of a sample but its image: the depth, if it has one, and the json.
 
     What is stored is read again and compared with what was given. Where the space allows inverses, values
-    that have none are invalid.
+    that have none are invalid. Depth that is infinite where the mask is false, the sky's, is kept apart
+    from what was not measured, in a member of its own.
 
     Args:
         sample: with a depth and its space, or without.
@@ -106,6 +108,9 @@ def encode_label(
         except UserError as error:
             raise UserError(f"sample '{sample.key}': {error}") from error
         members[suffix] = data
+        sky = np.isposinf(depth) & ~(np.True_ if sample.mask is None else sample.mask)
+        if sky.any() and sample.space.quantity is Quantity.DEPTH:
+            members[SKY] = encode_png(np.where(sky, np.uint8(255), np.uint8(0)))
         record["depth"] = {"space": str(sample.space), "unit": unit, **meta}
     if sample.intrinsics is not None:
         camera = sample.intrinsics
@@ -122,6 +127,7 @@ def decode_sample(
     shorter_side_at_least: int | Callable[[int, int], int | None] | None = None,
     cameras: bool = False,
     label: tuple[str, Mapping[str, bytes]] | None = None,
+    sky: bool = False,
 ) -> Sample:
     """The sample `key` of the tar `where`, from its members (suffix -> bytes).
 
@@ -129,7 +135,8 @@ def decode_sample(
     be decoded at a fraction of its size (see `decode_image`; `shorter_side_at_least` may be a function of its
     height and width, and then the sample's `decoded_from` says those). Labelled, the image keeps its size,
     and depth of another size is brought to it (see `_resized`). Depth and json may come from another tar:
-    `label` is its name and the members there.
+    `label` is its name and the members there. Depth is 0 where it is not valid; with `sky`, it is infinity
+    where it is known to be infinite.
 
     Raises:
         BadSample: something is missing, broken or does not fit; the sentence names tar and key.
@@ -159,6 +166,8 @@ def decode_sample(
         size = int(image.shape[0]), int(image.shape[1])
         covers = record.get(IMAGE_SIZE) == list(size)
         depth, mask = _resized(depth, mask, size, "teacher" in record, name, covers)
+        if not sky:
+            depth = np.where(mask, depth, np.float32(0))
     return Sample(
         key,
         image,
@@ -216,7 +225,8 @@ def decode_label(
     """
     name = f"{where}: sample '{key}'"
     record = _record(members, name)
-    return *_decode_label(members, record, name), record
+    depth, mask, space = _decode_label(members, record, name)
+    return np.where(mask, depth, np.float32(0)), mask, space, record
 
 
 def _data_set(record: Mapping[str, Any]) -> str | None:
@@ -263,7 +273,13 @@ def _decode_label(
         mask = mask & (depth > 0)  # 0 would have no inverse
     if not mask.any():
         raise BadSample(f"{name} has no valid depth")
-    return np.where(mask, depth, np.float32(0)), mask, space
+    depth = np.where(mask, depth, np.float32(0))
+    if SKY in members:
+        sky = decode_gray_png(members[SKY], f"{name}, its .{SKY},") > 0
+        if sky.shape != depth.shape:
+            raise BadSample(f"{name} has a sky of shape {sky.shape} and depth of shape {depth.shape}")
+        depth[sky & ~mask] = np.inf
+    return depth, mask, space
 
 
 def _camera(

@@ -113,6 +113,26 @@ def test_a_mask_takes_pixels_away() -> None:
         decode_sample("a", {**members, "mask.png": encode_png(0 * keep)}, "t.tar", labelled=True)
 
 
+def test_the_sky_is_kept_apart_from_what_was_not_measured() -> None:
+    given = sample()
+    assert given.depth is not None and given.mask is not None
+    given.mask[:3] = False
+    given.depth[0], given.depth[1], given.depth[2] = np.inf, np.nan, -np.inf
+    members = encode_sample(given)
+    for asked, far in ((True, np.inf), (False, 0)):
+        found = decode_sample("a", members, "t.tar", labelled=True, sky=asked)
+        assert found.depth is not None and np.array_equal(found.mask, given.mask)
+        assert (found.depth[0] == far).all() and (found.depth[1:3] == 0).all()
+        assert (found.depth[3:][~given.mask[3:]] == 0).all()
+    assert (decode_label("a", members, "t.tar")[0][0] == 0).all()
+    given.depth[0] = 0
+    assert "sky.png" in members and "sky.png" not in encode_sample(given)
+    with pytest.raises(BadSample, match=r"t\.tar: sample 'a' has a sky of shape"):
+        decode_sample("a", {**members, "sky.png": encode_png(np.zeros((5, 32), np.uint8))}, "t.tar", True)
+    given.mask[0], given.depth[0] = True, np.inf  # a valid pixel is no sky, whatever it holds
+    assert "sky.png" not in encode_sample(given)
+
+
 def test_values_that_have_no_inverse_are_invalid_where_inverses_are_taken() -> None:
     given = sample(SCALE_DISPARITY)
     given.depth[0, 0], given.mask[0, 0] = 0.0, True
@@ -134,6 +154,7 @@ def test_values_that_have_no_inverse_are_invalid_where_inverses_are_taken() -> N
         ({**encode_sample(sample()), "json": b"[]"}, "is not a mapping"),
         ({**encode_sample(sample()), "json": b"{}"}, "has no 'depth' mapping"),
         ({**encode_sample(sample()), "depth.png": b"\x89PNG"}, r"its \.depth\.png, is not a"),
+        ({**encode_sample(sample()), "sky.png": b"\x89PNG"}, r"its \.sky\.png, is not a"),
         (changed(encode_sample(sample()), space=None), "'None' is not a depth space"),
         (changed(encode_sample(sample()), space="depth"), "'depth' is not a depth space; it would be one of"),
         (changed(encode_sample(sample()), unit=None), "has unit null; 'metric depth' is stored in \"m\""),
