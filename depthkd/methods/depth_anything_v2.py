@@ -2,12 +2,13 @@
 its last, metric depth. The stage between them is in depth_anything_v2_students.py."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from depthkd.alignment import convert
-from depthkd.batch import METRIC_DEPTH, Batch, DepthSpace, TrainingBatch
+from depthkd.batch import METRIC_DEPTH, Batch, DepthSpace, Quantity, TrainingBatch
 from depthkd.errors import UserError
 from depthkd.losses.gradient import normalized_gradient_matching
 from depthkd.losses.normalization import Normalization, NormalizationName, distillation_loss
@@ -34,6 +35,23 @@ class SupervisedWeights:
     gradient: float = 2.0
 
 
+Sky = Literal["masked", "zero"]
+
+
+def with_sky(disparity: Map, mask: Mask, sky: Mask) -> tuple[Map, Mask]:
+    """Depth Anything (arXiv 2401.10891), section 4.1: the sky's disparity is 0, the farthest.
+
+    Args:
+        disparity: of an image, without its sky.
+        mask: where it is valid.
+        sky: where depth is infinite.
+
+    Returns:
+        The disparity with 0 in the sky, and where it is valid now.
+    """
+    return disparity.masked_fill(sky, 0), mask | sky
+
+
 class SupervisedDepth(Method):
     """Trains a student on labelled images with the scale-and-shift-invariant loss and gradient matching.
 
@@ -46,11 +64,15 @@ class SupervisedDepth(Method):
         normalization: of the scale-and-shift-invariant term. The paper's is "global"; "hybrid" (hierarchical
             depth normalization) minds what is far away too, where disparities are small.
         scales: of gradient matching.
+        sky: pixels whose depth is known to be infinite are "masked", or have the disparity "zero", as Depth
+            Anything's first version (arXiv 2401.10891) sets it. Rendered data sets know their sky, and
+            shards keep it.
         perturbation: of the student's input; the paper's first stage has none.
         seed: of everything random in training.
 
     Raises:
-        UserError: a source has no labels, or labels that cannot become the student's quantity.
+        UserError: a source has no labels, or labels that cannot become the student's quantity; or `sky` is
+            "zero" and the student predicts depth.
     """
 
     def __init__(
@@ -62,8 +84,15 @@ class SupervisedDepth(Method):
         scales: int = 4,
         perturbation: ColorPerturbation | None = None,
         seed: int = 0,
+        sky: Sky = "masked",
     ) -> None:
         super().__init__(student, optimization, weights, {}, seed)
+        if sky == "zero" and student.space.quantity is not Quantity.DISPARITY:
+            raise UserError(
+                f"model.init_args.sky is 'zero', but the student predicts {student.space}, in which the sky "
+                "has no finite value: leave it 'masked'"
+            )
+        self.sky = sky
         self.normalization = Normalization(normalization)
         self.scales = scales
         self.perturbation = perturbation
@@ -79,6 +108,8 @@ class SupervisedDepth(Method):
             )
         depth, mask = self.usable(name, part, "the label", part.depth, part.mask)
         truth, mask = in_quantity_of(self.student, f"data.train.{name}", depth, part.space, mask)
+        if self.sky == "zero":
+            truth, mask = with_sky(truth, mask, part.depth.isposinf() & ~part.mask)
         image = part.images()
         if self.perturbation is not None:
             image = self.perturbation(image, [(self.seed, position) for position in part.positions or []])
