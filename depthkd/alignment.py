@@ -23,6 +23,7 @@ from depthkd.pixels import (
     every_bit,
     is_array,
     keep,
+    kth_largest,
     narrowed,
     reciprocal_,
     row_counts,
@@ -79,9 +80,18 @@ def masked_mean(values: Map, mask: Mask) -> PerImage:
 def masked_median(
     values: Float[Tensor, "*rows pixels"], mask: Bool[Tensor, "*rows pixels"]
 ) -> Float[Tensor, "*rows"]:
-    """True median over the valid pixels of each row; the lower one of two middles; 0 where none is valid."""
-    median = torch.where(mask, values, torch.nan).nanmedian(dim=-1).values
-    return torch.where(mask.any(dim=-1), median, 0)
+    """True median over the valid pixels of each row; the lower one of two middles; 0 where none is valid.
+
+    NaN does not count either. Of equal values, the first gets the gradient, on every device.
+    """
+    rows, valid = values.flatten(0, -2), (mask & ~values.isnan()).flatten(0, -2)
+    with torch.no_grad():
+        count = valid.sum(1)
+        known = torch.where(valid, rows, -torch.inf)
+        median = kth_largest(known, (count // 2 + 1).minimum(count.clamp(min=1)))
+        place = ((known == median[:, None]) & valid).to(torch.uint8).argmax(1, keepdim=True)
+    found = torch.where(count > 0, torch.where(valid, rows, 0).gather(1, place)[:, 0], 0)
+    return found.view(mask.shape[:-1])
 
 
 def median_and_deviation(values: Map, mask: Mask) -> tuple[PerImage, PerImage]:

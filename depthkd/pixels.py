@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 Pixels = Any  # an array or a tensor [batch, pixels]
@@ -156,3 +156,33 @@ def total(parts: list[list[RowSums]], device: torch.device) -> Tensor:
     if not is_array(parts[0][0]):
         return torch.stack([torch.stack([one.double() for one in part]) for part in parts]).sum(0)
     return torch.from_numpy(np.array(parts, np.float64).sum(0)).to(device)
+
+
+def kth_largest(values: Float[Tensor, "rows pixels"], k: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+    """The k-th largest value of each row, 1 the largest, without sorting and without a gradient.
+
+    On a CPU it is NumPy's partition, row by row, several times as fast as torch's sort. On a device the bits
+    of the result are found one by one, the highest first: as integers floats have an order, and the result
+    is the largest integer that no fewer than k values reach. Only whole numbers are added up, so that
+    nothing depends on the order in which a device adds; and the host does not wait.
+
+    Args:
+        values: in any precision, without NaN.
+        k: of each row, from 1 to the number of pixels.
+    """
+    values = values.detach()
+    if values.dtype not in (torch.float32, torch.float64):
+        return kth_largest(values.float(), k).to(values.dtype)
+    if values.is_cpu:
+        places = (values.shape[1] - k).tolist()
+        found = [np.partition(row, n)[n] for row, n in zip(values.numpy(), places, strict=True)]
+        return values.new_tensor(np.array(found))
+    kind, bits = (torch.int64, 63) if values.dtype is torch.float64 else (torch.int32, 31)
+    magnitude = (1 << bits) - 1
+    codes = values.contiguous().view(kind)
+    codes = codes ^ ((codes >> bits) & magnitude)  # of a negative one, the larger the magnitude the smaller
+    code = torch.where((codes >= 0).sum(1) >= k, 0, -magnitude - 1).to(kind)
+    for bit in reversed(range(bits)):
+        probe = code | (1 << bit)
+        code = torch.where((codes >= probe[:, None]).sum(1) >= k, probe, code)
+    return (code ^ ((code >> bits) & magnitude)).view(values.dtype)

@@ -165,6 +165,16 @@ def test_masked_median_of_few_pixels() -> None:
     assert masked_median(values, mask).tolist() == [2.0, 3.0, 0.0]
 
 
+def test_the_first_of_equal_middles_gets_the_gradient_of_a_median() -> None:
+    values = torch.tensor([[3.0, 1.0, 2.0, 2.0, 2.0, 0.0, torch.nan]], requires_grad=True)
+    mask = torch.tensor([[True, True, False, True, True, True, True]])
+    median = masked_median(values, mask)
+    assert median.tolist() == [2.0]
+    median.sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [[0, 0, 0, 1, 0, 0, 0]]
+
+
 def test_masked_mean_sums_in_float64() -> None:
     values = torch.full((1, 2048, 2048), 0.1)
     values[0, 0, 0] = 1e9

@@ -2,44 +2,14 @@
 
 from fractions import Fraction
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from depthkd.alignment import masked_mean
 from depthkd.losses.normalization import global_normalization
+from depthkd.pixels import kth_largest
 from depthkd.shapes import Map, Mask, PerImage
 
-Rows = Float[Tensor, "batch pixels"]
-Count = Int[Tensor, " batch"]
-
 SHARE = 10**6  # largest denominator of a dropped share
-
-
-def kth_largest(values: Rows, k: Count) -> PerImage:
-    """The k-th largest value of each row, 1 the largest; the values that stand before it are 0 or more.
-
-    Nothing is sorted. On the CPU it is NumPy's partition, row by row. On a device the bits of the result are
-    found one by one, the highest first: as integers, floats of 0 or more are in their own order, and the
-    result is the largest integer that k values or more are not below. Only whole numbers are added up, so
-    that nothing depends on the order in which a device adds; and the host does not wait.
-
-    Args:
-        values: float32 or float64. Below the k-th largest there may be negative values.
-        k: of each row, from 1 to the number of its values that are 0 or more.
-    """
-    if values.is_cpu:
-        places = values.shape[1] - k
-        found = [np.partition(row, n)[n] for row, n in zip(values.numpy(), places.tolist(), strict=True)]
-        return values.new_tensor(found)
-    integer, bits = (torch.int64, 63) if values.dtype is torch.float64 else (torch.int32, 31)
-    codes = values.contiguous().view(integer)
-    code = torch.zeros(len(codes), dtype=integer, device=codes.device)
-    for bit in reversed(range(bits)):
-        probe = code | (1 << bit)
-        code = torch.where((codes >= probe[:, None]).sum(1) >= k, probe, code)
-    return code.view(values.dtype)
 
 
 @torch.no_grad()
