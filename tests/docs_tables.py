@@ -16,6 +16,7 @@ from depthkd.models.model import DepthModel, FeatureModel
 from depthkd.resolution import Resolution
 
 BASES = (DepthModel, FeatureModel, Method, PublicBenchmark)
+OTHERS = {"ablations", "embedded", "eval", "tiny"}  # folders of configs that are no paper's main one
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -74,10 +75,10 @@ def of_models() -> str:
 def of_methods() -> str:
     rows = []
     for kind in classes(methods, Method):
-        paths = sorted(
-            path for path in (DOCS.parent / "configs").glob("*.yaml") if kind.__name__ in path.read_text()
-        )
-        configs = ", ".join(f"`configs/{path.name}`" for path in paths) or "-"
+        folder, named = DOCS.parent / "configs", f"class_path: depthkd.methods.{kind.__name__}\n"
+        paths = (path for path in sorted(folder.rglob("*.yaml")) if named in path.read_text())
+        names = [path.relative_to(folder) for path in paths if not OTHERS & set(path.parts)]
+        configs = ", ".join(f"`configs/{name}`" for name in names) or "-"
         rows.append([f"`{kind.__name__}`", sentence(kind), configs])
     return table(["class", "what", "config"], rows)
 

@@ -1,5 +1,6 @@
 """Depth Anything V2 (arXiv 2406.09414), stage 3: students trained on pseudo-labels (sections 5 and 7.1)."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from depthkd.models.model import DepthModel, FeatureModel, resize_map
 from depthkd.shapes import Image, Map, Mask, PerImage
 
 TEACHER = "teacher"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,9 @@ class PseudoLabelDistill(FeatureAligned):
         unlabelled = [name for name, source in sources.items() if not source.labelled]
         for name in unlabelled:
             self._check_labelled(name)
-        if not unlabelled:
-            self.teacher_factories = {}  # nobody asks it
+        if not unlabelled and self.teacher_factories:
+            log.warning("model.init_args.teacher is not built: every source of data.train brings labels")
+            self.teacher_factories = {}
         if self.used("features") and self.precise >= sources.keys():
             raise UserError(
                 "every source of data.train is precise, and the feature term is of pseudo-labelled images "

@@ -228,11 +228,12 @@ def test_sources_without_labels_get_a_sentence_before_anything_is_built(
         method.setup("fit")
 
 
-def test_a_teacher_that_nobody_asks_is_not_built() -> None:
+def test_a_teacher_that_nobody_asks_is_not_built(caplog: pytest.LogCaptureFixture) -> None:
     method = PseudoLabelDistill(Reader(), lambda: 1 / 0, weights=NO_FEATURES)  # type: ignore[arg-type, return-value]
     method._trainer = trainer(real=ShardSource("real.tar", labels="labels.tar"))
     method.setup("fit")
     assert method.teachers == {}
+    assert "teacher is not built: every source" in caplog.text
 
 
 def test_what_cannot_be_gets_a_sentence() -> None:
