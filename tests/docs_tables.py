@@ -18,6 +18,7 @@ from depthkd.resolution import Resolution
 BASES = (DepthModel, FeatureModel, Method, PublicBenchmark)
 OTHERS = {"ablations", "embedded", "eval", "tiny"}  # folders of configs that are no paper's main one
 DOCS = Path(__file__).parent.parent / "docs"
+CONFIGS = DOCS.parent / "configs"
 
 
 def classes(package: object, kind: type) -> list[type]:
@@ -75,9 +76,9 @@ def of_models() -> str:
 def of_methods() -> str:
     rows = []
     for kind in classes(methods, Method):
-        folder, named = DOCS.parent / "configs", f"class_path: depthkd.methods.{kind.__name__}\n"
-        paths = (path for path in sorted(folder.rglob("*.yaml")) if named in path.read_text())
-        names = [path.relative_to(folder) for path in paths if not OTHERS & set(path.parts)]
+        named = f"class_path: depthkd.methods.{kind.__name__}\n"
+        paths = (path for path in sorted(CONFIGS.rglob("*.yaml")) if named in path.read_text())
+        names = [path.relative_to(CONFIGS) for path in paths if not OTHERS & set(path.parts)]
         configs = ", ".join(f"`configs/{name}`" for name in names) or "-"
         rows.append([f"`{kind.__name__}`", sentence(kind), configs])
     return table(["class", "what", "config"], rows)

@@ -101,6 +101,15 @@ def test_weights_of_the_same_kind_fill_everything(tmp_path: Path) -> None:
     assert student.training_sets is None
 
 
+def test_the_size_may_stand_in_the_name_of_weights(tmp_path: Path) -> None:
+    small = seeded()
+    small.save_pretrained(tmp_path / "Depth-Tiny-hf")
+    loaded = DepthAnything("tiny", weights=str(tmp_path / "Depth-{Size}-hf"))
+    assert loaded.source.endswith("Depth-Tiny-hf")
+    for name, tensor in small.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+
+
 def test_the_training_sets_of_its_weights_are_its_own(tmp_path: Path) -> None:
     cached = tmp_path / "models--depth-anything--Depth-Anything-V2-Small-hf" / "snapshots" / "0a1b"
     seeded().save_pretrained(cached)

@@ -57,9 +57,10 @@ class DepthAnything(HuggingFaceDepth):
             outdoors; None is the relative head (affine disparity).
         patch: pixels a side of a patch; the size's own where None (14, tiny and mini 8).
         weights: hub id or folder; or a .safetensors or .pth file, here or in a hub repository
-            (OWNER/NAME/FILE), as the authors of Depth Anything, Distill Any Depth and DINOv2 publish
-            them. A DINOv2 fills the encoder, and a relative Depth Anything the encoder alone of a
-            metric one, as its fine-tuning does; anything else fills everything.
+            (OWNER/NAME/FILE), as the authors of Depth Anything, Distill Any Depth and DINOv2 publish them;
+            "{Size}" in it becomes Small, Base, ..., by `size`. A DINOv2 fills the encoder, and a relative
+            Depth Anything the encoder alone of a metric one, as its fine-tuning does; anything else fills
+            everything.
         license: of the weights; what their card says where None.
         gradient_checkpointing: recompute the encoder's activations in the backward pass.
         initialize: "encoder" takes the encoder alone from the weights; neck and head begin at random.
@@ -92,6 +93,7 @@ class DepthAnything(HuggingFaceDepth):
         )
         self.source = f"DepthAnything {size} V{version}"
         if weights is not None:
+            weights = weights.replace("{Size}", size.capitalize())
             named = find_file(weights) if is_file(weights) else weights
             known = official(named) if is_file(weights) else None
             whole = fill_from(self.network, named, known, initialize == "encoder")
