@@ -9,7 +9,10 @@ import pytest
 import yaml
 
 from depthkd.runs.folder import read_checkpoint
+from depthkd.verbs.label.label import label
+from depthkd.verbs.label.whole import merge
 from tests.cluster.slurm import Slurm, missing, wait_until
+from tests.label.teachers import Gray, made, write_images
 from tests.processes import run
 from tests.test_resume import assert_same, configured, shards
 
@@ -175,3 +178,28 @@ def test_sent_away_and_back(name: str, slurm: Slurm, project: Path, interrupted:
     assert whole["global_step"] == STEPS
     for part in PARTS:
         assert_same(whole[part], resumed[part], part)
+
+
+def test_label_array(slurm: Slurm, project: Path, tmp_path: Path) -> None:
+    """Two tasks of an array give the bytes of one process."""
+    images, one = write_images(tmp_path / "images"), tmp_path / "one"
+    label(str(images), one, Gray(), batch_size=2, device="cpu")
+    words = (
+        "--images",
+        str(images),
+        "--out",
+        str(tmp_path / "labels"),
+        "--batch_size",
+        "2",
+        "--device",
+        "cpu",
+    )
+    model = ("--model.class_path", "tests.label.teachers.Gray")
+    job, log = submit(slurm, project, "label", "--array=1-2", *TWO[1:], "slurm/label.sbatch", *words, *model)
+    wait_until(
+        lambda: merge(tmp_path / "labels", str(images)).faults == [] or slurm.state(f"{job}_1") in OVER,
+        120,
+        f"labels: {log.exists() and log.read_text()}",
+    )
+    wait_until(lambda: all(slurm.state(f"{job}_{i}") == "COMPLETED" for i in (1, 2)), 60, log.read_text())
+    assert made(tmp_path / "labels") == made(one)

@@ -1,6 +1,30 @@
 """All speed measurements, one after another: `make bench`."""
 
-from tests.speed import codecs, edges, families, metrics, normalization, scenes, sharpdepth, stream, trimmed
+from tests.speed import (
+    codecs,
+    edges,
+    families,
+    label,
+    metrics,
+    normalization,
+    scenes,
+    sharpdepth,
+    stream,
+    trimmed,
+)
 
-for measurement in (normalization, trimmed, metrics, edges, scenes, codecs, stream, families, sharpdepth):
+MEASUREMENTS = (
+    normalization,
+    trimmed,
+    metrics,
+    edges,
+    scenes,
+    codecs,
+    stream,
+    label,
+    families,
+    sharpdepth,
+)
+
+for measurement in MEASUREMENTS:
     measurement.main()
