@@ -264,6 +264,8 @@ def test_an_image_or_an_answer_that_is_broken_is_left_out(propose: Propose) -> N
         (["--reference", "left"], "the reference 'left' predicts affine disparity, whose offset is unknown"),
         (["--ratio", "30"], "span would be above the ratio of 30, not 20"),
         (["--side", "1"], "side would be 2 cells or more, not 1"),
+        (["--seed", "-1"], "seed would be 0 or more, not -1"),
+        (["--scale", "0"], "the scale of the network's side must be above 0, not 0"),
         (["--resolution", "large"], "resolution"),
         (["--points", "sam", "--sam", "none/here"], "'none/here' is no folder here, and no hub repository"),
         (["--images", "nothing/**"], "nothing/**"),

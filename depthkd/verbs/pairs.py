@@ -37,7 +37,7 @@ from depthkd.models.inference import (
 from depthkd.models.model import DepthModel
 from depthkd.paths import expand_paths, user_path
 from depthkd.report.annotation_page import AnnotatedImage, annotation_page
-from depthkd.resolution import checked
+from depthkd.resolution import Resolution
 from depthkd.runs.named_models import named_model, row_name
 from depthkd.verbs.configs import Command
 from depthkd.verbs.options import leading, parsed
@@ -84,9 +84,11 @@ class PairRequest(PairRules):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checked(self.resolution)
+        Resolution.parse(self.resolution).times(self.scale)  # raises what is wrong with them
         if self.side < 2:
             raise UserError(f"side would be 2 cells or more, not {self.side}")
+        if self.seed < 0:
+            raise UserError(f"seed would be 0 or more, not {self.seed}")
 
     @property
     def how(self) -> Inference:
