@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from inspect import signature
 from typing import Any
 
 from jsonargparse import Namespace
@@ -45,6 +46,7 @@ def parsed(
     else:
         parser.add_function_arguments(function)
     lists = {*several, *([] if words is None else [words])}
+    rest = _flags_set(rest, function)
     options: Namespace = parser.instantiate(parser.parse_args([*config, *_gathered(rest, lists)]))
     del options["config"]
     return options
@@ -78,6 +80,19 @@ def chosen(verb: str, kinds: Mapping[str, str], arguments: list[str]) -> tuple[s
         print("\n".join(f"  {name:<10}{what}" for name, what in kinds.items()))
         return None, []
     raise UserError(f"'{(words or rest)[0]}' is no kind of {verb}; it would be one of {', '.join(kinds)}")
+
+
+def _flags_set(arguments: list[str], function: Callable[..., Any]) -> list[str]:
+    """The command line with `true` behind every option of yes or no that no value follows."""
+    parameters = signature(function).parameters.values()
+    flags = {f"--{p.name}" for p in parameters if p.annotation in (bool, bool | None)}
+    following = [*arguments[1:], "--"]
+    pairs = zip(arguments, following, strict=True)
+    return [w for word, after in pairs for w in ([word, "true"] if _is_bare(word, after, flags) else [word])]
+
+
+def _is_bare(word: str, after: str, flags: Collection[str]) -> bool:
+    return word in flags and after.startswith("--")
 
 
 def _gathered(arguments: list[str], lists: Collection[str]) -> list[str]:
