@@ -136,7 +136,7 @@ def test_validation_test_predict_and_export_run_at_the_size_of_training(
     assert status == 0 and "run at 32 x 48 pixels" in out, err
     student.save_pretrained(home / "saved")
     assert json.loads((home / "saved/preprocessor_config.json").read_text())["size"]["height"] == 32
-    assert HuggingFaceDepth(str(home / "saved")).trained_at is None
+    assert HuggingFaceDepth(str(home / "saved")).trained_at == (32, 32)
 
     path = run / "checkpoints/last.ckpt"  # as it was saved before sizes were recorded
     content = read_checkpoint(path)

@@ -1,6 +1,7 @@
 """Files that are either whole or not there: written under another name, then renamed."""
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,6 +58,46 @@ def draft_file(path: Path, draft: Path, sync: bool = True) -> Iterator[BinaryIO]
             file.flush()
             if sync:
                 os.fsync(file.fileno())
+
+
+@contextmanager
+def whole_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to fill, which gets its name when the block ends without error; after an error it is gone.
+
+    After a kill a draft beside it may be left, which the next writer replaces.
+
+    Args:
+        path: of the folder; its parent is made where it is missing.
+        overwrite: whether it takes the place of a folder of that name.
+
+    Raises:
+        UserError: it cannot be written; the sentence says why.
+    """
+    draft, before = draft_of(path), path.with_name(f".{path.name}.before")
+    with writing(path):
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+    try:
+        yield draft
+        with writing(path):
+            for file in [*draft.rglob("*"), draft]:
+                _synchronize(file)
+            if overwrite and path.exists():
+                shutil.rmtree(before, ignore_errors=True)
+                path.rename(before)
+            draft.rename(path)
+            shutil.rmtree(before, ignore_errors=True)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _synchronize(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

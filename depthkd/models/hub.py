@@ -137,7 +137,10 @@ def read_license(source: str, revision: str | None = None) -> str:
         return LICENSES[hub_id(source)]
     card = _optional_file(source, "README.md", revision)
     front = front_matter(card.read_bytes(), str(card)) if card else None
-    return str(front.get("license", "unknown")) if isinstance(front, dict) else "unknown"
+    if not isinstance(front, dict):
+        return "unknown"
+    named = str(front.get("license", "unknown"))
+    return str(front.get("license_name", named)) if named == "other" else named
 
 
 def locate(source: str, name: str, revision: str | None = None) -> Path:

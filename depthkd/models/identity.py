@@ -25,7 +25,12 @@ from depthkd.models.arguments import named
 ATOMS = (str, bytes, int, float, complex, type(None), Path, Enum, torch.dtype, torch.device, np.generic)
 SIMPLE = {str, int, float, bool, type(None)}
 FUNCTIONS = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
-LABELS = ("source", "license", "training_sets")  # what reports call a model, which changes no prediction
+LABELS = (
+    "source",
+    "license",
+    "base_license",
+    "training_sets",
+)  # what reports call a model, which changes no prediction
 INTERNALS = {*vars(nn.Module()), "_arguments"}  # what torch and DepthModel keep in every module
 DIGITS = 16  # hexadecimal
 CHUNK = 1 << 24  # bytes of a file that are read at once

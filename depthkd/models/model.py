@@ -38,6 +38,7 @@ class FeatureModel(RenamedNames, nn.Module):
 
     keeps_head_fp32: bool = False  # whether autocast leaves the head, or the decoder, in float32
     license: str = "unknown"
+    base_license: str = "unknown"  # of a run's student: of the weights from which its training began
     source: str = "unnamed"  # hub id, path or class: what reports and checkpoints call it
     training_sets: tuple[str, ...] | None = None  # the data sets it has learned from; None: not known
 
@@ -199,19 +200,19 @@ class DepthModel(FeatureModel):
         return self
 
     def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
-        """Write it as transformers loads it.
+        """Write it as a folder that transformers loads; or depthkd alone, as of a TimmDepth.
 
         Args:
             folder: made where it is missing.
-            image_size: the side at which `transformers.pipeline` will run it, in pixels; the model's own
-                where None.
+            image_size: the side at which it runs where nobody asks for another size, in
+                `transformers.pipeline` too, in pixels; the model's own where None.
 
         Raises:
-            UserError: transformers has no class for this network.
+            UserError: there is no such form of this network.
         """
         raise UserError(
-            f"{type(self).__name__} cannot be saved for transformers, which has no class for it; "
-            "HuggingFaceDepth and DepthAnything can"
+            f"{type(self).__name__} cannot be saved as a folder: neither transformers nor depthkd loads it "
+            "from one; DepthAnything, HuggingFaceDepth, TimmDepth, ZoeDepth and DepthPro can"
         )
 
     def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:

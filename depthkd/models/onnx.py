@@ -1,5 +1,6 @@
 """Any ONNX depth network, as a teacher or a test subject."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as reasons
 from onnxruntime.capi.onnxruntime_inference_collection import InferenceSession
 from torch import Tensor, nn
 
-from depthkd.batch import DepthSpace
+from depthkd.batch import AFFINE_DISPARITY, DepthSpace
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.model import DepthModel, DepthOutput, RawPrediction, Resized, resize_image
 from depthkd.models.weights import sign_of
@@ -29,6 +30,7 @@ TYPES: dict[str, Any] = {
 # Where a graph names the files that hold its tensors: a key, then a value with its length before it.
 NUMBERS = "fiu"  # kinds of numpy, of which depth can be
 LOCATION = re.compile(rb"\n\x08location\x12(?P<length>[\x01-\x7f])")
+METADATA = "depthkd"  # the key of what a graph says of itself, as JSON
 SILENT = 4  # onnxruntime's severity "fatal": what else it would print is in the error's sentence
 SAME = 0.01  # of the map's range: by so much may an answer differ from the one given to the image alone
 
@@ -43,20 +45,23 @@ class OnnxDepth(DepthModel):
     answers otherwise or cannot, as one with a size of 1 built in does, it gets single images for ever.
     Copies and pickles open the file anew.
 
+    What `depthkd export` wrote says itself what it is, in the graph's metadata (`stated`): its space,
+    multiple, license, data sets, and the size at which it runs. An argument overrides that.
+
     Args:
         path: the .onnx file; external data lies beside it.
-        space: what its output means.
+        space: what its output means; affine disparity where None, and nothing is stated.
         input_range: the value of white in the network's input, 1.0 or 255.0; bytes are always up to 255.
         mean: subtracted from RGB in [0, input_range], one value a channel; nothing where None.
         std: what that is then divided by; nothing where None.
         size: [height, width] at which it runs; where None the graph's own, if static, or else each
             image's, rounded to `multiple`.
-        multiple: of the sides, in pixels, where the size is free.
+        multiple: of the sides, in pixels, where the size is free; 1 where None, and nothing is stated.
         keep_aspect: at a fixed size, shrink the image into it and repeat its border pixels, rather
             than stretch it; the depth is then cropped to the image.
         output: the name of the depth output, [batch, height, width] or with one channel, or of a single
             image [height, width]; the graph's first where None.
-        license: of the weights.
+        license: of the weights; "unknown" where None, and nothing is stated.
         threads: of onnxruntime on the CPU; as many as torch's where None.
         training_sets: the data sets that the network has learned from; not known where None.
 
@@ -72,32 +77,38 @@ class OnnxDepth(DepthModel):
     def __init__(
         self,
         path: str,
-        space: str = "affine disparity",
+        space: str | None = None,
         input_range: float = 1.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         size: Sequence[int] | None = None,
-        multiple: int = 1,
+        multiple: int | None = None,
         keep_aspect: bool = False,
         output: str | None = None,
-        license: str = "unknown",
+        license: str | None = None,
         threads: int | None = None,
         training_sets: list[str] | None = None,
     ) -> None:
         super().__init__()
         path = str(user_path(path))
         check_file(Path(path))
-        self.path, self.source, self.license = path, path, license
-        self.training_sets = None if training_sets is None else tuple(training_sets)
-        self.space = DepthSpace.parse(space)
+        self.path, self.source = path, path
         self.input_range, self.mean, self.std = input_range, mean or (0.0,) * 3, std or (1.0,) * 3
-        self.multiple, self.keep_aspect, self.threads = multiple, keep_aspect, threads
+        self.keep_aspect, self.threads = keep_aspect, threads
         self._session: Any = None
         self._provider = ""
         self._batches: bool | None = (
             None  # whether it takes several images, of a free batch size; None: not known
         )
         session = self._open("CPUExecutionProvider")
+        self.stated = stated_by(session, path)
+        self._batches = True if self.stated else None
+        self.space = DepthSpace.parse(space or self.stated.get("space") or str(AFFINE_DISPARITY))
+        self.multiple = multiple or int(self.stated.get("multiple") or 1)
+        self.license = license or str(self.stated.get("license") or "unknown")
+        sets, at = training_sets or self.stated.get("training_sets"), self.stated.get("trained_at")
+        self.training_sets = None if sets is None else tuple(sets)
+        self.trained_at = None if at is None else (int(at[0]), int(at[1]))
         self.batch_size, self.fixed_size, self.channels_last = self._check_input(session.get_inputs(), size)
         self.bytes = session.get_inputs()[0].type == "tensor(uint8)"
         if self.bytes and (mean or std):
@@ -237,6 +248,22 @@ class OnnxDepth(DepthModel):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_session": None}
+
+
+def stated_by(session: Any, path: str) -> dict[str, Any]:
+    """What a graph that `depthkd export` wrote says of itself; empty for any other.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA)
+    try:
+        values = json.loads(text or "{}")
+    except ValueError as error:
+        raise UserError(f"the metadata '{METADATA}' of '{path}' is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"the metadata '{METADATA}' of '{path}' would be a mapping, not {values}")
+    return values
 
 
 def check_file(path: Path) -> None:

@@ -3,19 +3,26 @@
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import DepthProForDepthEstimation, ZoeDepthForDepthEstimation
+from transformers import (
+    DepthProForDepthEstimation,
+    DepthProImageProcessor,
+    ZoeDepthForDepthEstimation,
+    ZoeDepthImageProcessor,
+)
 
 from depthkd.batch import METRIC_DEPTH, Ambiguity, DepthSpace, Quantity
 from depthkd.errors import UserError
 from depthkd.models.hub import load_safetensors, read_config, read_json, read_license
 from depthkd.models.model import DepthModel, DepthOutput, RawPrediction, Resized, resize_map
 from depthkd.models.provenance import stated_or_known
+from depthkd.paths import user_path
 from depthkd.resolution import Asked
 from depthkd.shapes import Image
 
@@ -41,6 +48,7 @@ class MetricDepth(DepthModel):
     space = METRIC_DEPTH
     model_type: str
     network_class: Any
+    processor_class: Any
 
     def __init__(
         self,
@@ -62,6 +70,7 @@ class MetricDepth(DepthModel):
         stored = read_json(source, "preprocessor_config.json", revision)
         self.mean = tuple(stored.get("image_mean") or HALF)
         self.std = tuple(stored.get("image_std") or HALF)
+        self._stored = stored
         self._read(stored)
 
     @abstractmethod
@@ -71,6 +80,18 @@ class MetricDepth(DepthModel):
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> depth in `self.space` at the image's size."""
         return DepthOutput(self.resize_to(self.predict_raw(image), (image.shape[-2], image.shape[-1])))
+
+    def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
+        """Write config.json, model.safetensors and preprocessor_config.json, for transformers.
+
+        Raises:
+            UserError: an image size is asked for.
+        """
+        if image_size is not None:
+            raise UserError(f"{type(self).__name__} runs at a size of its own, and takes no image size")
+        folder = user_path(folder)
+        self.network.save_pretrained(folder)
+        self.processor_class.from_dict(self._stored).save_pretrained(folder)
 
     def normalized(self, pixels: Resized) -> Resized:
         """With the stored mean and standard deviation, in the network's precision."""
@@ -91,6 +112,7 @@ class ZoeDepth(MetricDepth):
 
     model_type = "zoedepth"
     network_class = ZoeDepthForDepthEstimation
+    processor_class = ZoeDepthImageProcessor
 
     def _read(self, stored: dict[str, Any]) -> None:
         size = stored.get("size") or {"height": 384, "width": 512}
@@ -156,6 +178,7 @@ class DepthPro(MetricDepth):
 
     model_type = "depth_pro"
     network_class = DepthProForDepthEstimation
+    processor_class = DepthProImageProcessor
 
     def _read(self, stored: dict[str, Any]) -> None:
         config = self.network.config

@@ -20,7 +20,9 @@ CLASSES = {  # by config.json's model_type
     "zoedepth": "ZoeDepth",
     "depth_pro": "DepthPro",
 }
+OWN_KIND = "timm_depth"  # of a folder that `TimmDepth.save_pretrained` wrote
 PIPELINES = {"MarigoldDepthPipeline": "Marigold"}  # by model_index.json's _class_name
+GRAPH = "model.onnx"  # in a folder that `depthkd export --format onnx` wrote
 BY_CLASS = (
     "name its class, as in --models.NAME.class_path depthkd.models.DepthAnything (or --model.class_path)"
 )
@@ -67,6 +69,8 @@ def named_model(text: str) -> NamedModel:
         return NamedModel(partial(_from_diffusers, place))
     if (place / "config.json").is_file():
         return NamedModel(partial(_from_transformers, str(place)))
+    if (place / GRAPH).is_file():
+        return NamedModel(partial(_from_onnx, place / GRAPH))
     raise MissingFileError(
         f"{place} is not a run folder, for it has no {CONFIG}, and no folder of transformers, for it has no "
         "config.json"
@@ -102,11 +106,13 @@ def _embedded() -> DepthModel:
 def _from_onnx(place: Path) -> DepthModel:
     from depthkd.models.onnx import OnnxDepth
 
-    print(
-        f"{place}: read as {OnnxDepth.assumed}; if it is another, say so with --models.NAME.class_path (or "
-        "--model.class_path) depthkd.models.OnnxDepth and its init_args"
-    )
-    return OnnxDepth(str(place))
+    model = OnnxDepth(str(place))
+    if not model.stated:
+        print(
+            f"{place}: read as {OnnxDepth.assumed}; if it is another, say so with --models.NAME.class_path "
+            "(or --model.class_path) depthkd.models.OnnxDepth and its init_args"
+        )
+    return model
 
 
 def _from_transformers(source: str) -> DepthModel:
@@ -114,8 +120,13 @@ def _from_transformers(source: str) -> DepthModel:
     from depthkd.models.hub import read_config
 
     kind = str(read_config(local_or_hub(source)).get("model_type"))
+    if kind == OWN_KIND:
+        from depthkd.models.dpt.timm_depth import load_timm_depth
+
+        return load_timm_depth(source)
     if kind not in CLASSES:
-        raise UserError(f"'{source}' has model_type '{kind}'; one of {', '.join(CLASSES)} would be read")
+        kinds = ", ".join([*CLASSES, OWN_KIND])
+        raise UserError(f"'{source}' has model_type '{kind}'; one of {kinds} would be read")
     model: DepthModel = getattr(depthkd.models, CLASSES[kind])(source=source)
     return model
 

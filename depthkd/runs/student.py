@@ -20,20 +20,24 @@ log = logging.getLogger(__name__)
 FEW = 400  # characters of what torch says of weights that do not fit
 
 
-def load_student(path: Path | str, fresh: bool = False, settings: Settings | None = None) -> DepthModel:
+def load_student(
+    path: Path | str, fresh: bool = False, settings: Settings | None = None, averaged: bool | None = None
+) -> DepthModel:
     """The student of a run folder, as its tests and exports see it: averaged, where an average was kept.
 
     Args:
         path: a run folder, or one of its checkpoints.
         fresh: the same network with the weights that training started from (seed 0), untrained.
         settings: arguments of the student that are to be others than in the run's config.
+        averaged: the moving average of the weights, or the weights of the last step themselves; None: the
+            average where one was kept.
 
     Returns:
         A model that runs at the shorter side of its training images, unless it is asked for another size.
 
     Raises:
         MissingFileError: the folder has no config or no checkpoint.
-        UserError: they do not fit each other.
+        UserError: they do not fit each other, or an average is asked for and none was kept.
     """
     run = Run(path)
     student = build_student(run, settings)
@@ -44,7 +48,12 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
     student.trained_at = None if size is None else (size[0], size[1])
     if fresh:
         return student
-    prefix = "student_average." if content["depthkd"]["averaged"] else "student."
+    kept = bool(content["depthkd"]["averaged"])
+    if averaged and not kept:
+        raise UserError(
+            f"{run.checkpoint} has no moving average of the weights: its run kept none; take them raw"
+        )
+    prefix = "student_average." if kept and averaged is not False else "student."
     weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
     try:
         student.load_state_dict(weights)
@@ -60,6 +69,7 @@ def load_student(path: Path | str, fresh: bool = False, settings: Settings | Non
         log.warning("%s is unfinished, at %s: its student is not what it will be", run.folder, progress)
     student.source = str(path)
     licenses = [modern_teacher(t)["license"] for t in content["depthkd"]["teachers"].values()]
+    student.base_license = student.license
     student.license = ", ".join(sorted({*licenses, student.license} - {"unknown"})) or "unknown"
     return student.eval()
 

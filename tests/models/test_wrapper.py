@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from depthkd.batch import METRIC_DEPTH, METRIC_DISPARITY
 from depthkd.errors import UserError
-from depthkd.models import DepthAnything, HuggingFaceDepth, Marigold, TimmDepth
+from depthkd.models import DepthAnything, HuggingFaceDepth, Marigold
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.models.renamed import METHODS
 from depthkd.models.wrapper import Wrapper, declared
@@ -27,7 +27,7 @@ class Odd(DepthModel):
     chooses_size = resizes = keeps_head_fp32 = decodes_latents = takes_camera = True
     longest, trained_at, preprocessing, max_depth = 40, (20, 30), "authors", 70.0
     default_resolution = Resolution("shorter", 7)
-    license, source, training_sets = "mit", "odd", ("KITTI",)
+    license, source, training_sets, base_license = "mit", "odd", ("KITTI",), "mit"
     feature_channels, feature_family = 5, "odd"
 
     def __init__(self) -> None:
@@ -167,15 +167,17 @@ def test_a_trained_student_runs_at_the_size_of_its_network(tmp_path: Path) -> No
     assert torch.equal(answer, network.infer(image))
 
 
-def test_models_that_transformers_has_no_class_for_say_so(tmp_path: Path) -> None:
-    for model in (TimmDepth("resnet10t", fusion=16), Level(), Wrapper(Level())):
+def test_models_that_have_no_folder_say_so(tmp_path: Path) -> None:
+    for model in (Level(), Wrapper(Level())):
         kind = type(model.unwrapped()).__name__
         with pytest.raises(
-            UserError, match=f"^{kind} cannot be saved for transformers, .*HuggingFaceDepth and"
+            UserError, match=f"^{kind} cannot be saved as a folder: .*HuggingFaceDepth, TimmDepth"
         ):
             model.save_pretrained(tmp_path / "none")
     trained = TrainedDepth(run(tmp_path / "run", "DepthAnything", size="tiny"))
     trained.save_pretrained(tmp_path / "saved", 64)
     image = torch.rand(1, 3, 32, 48)
-    assert torch.equal(HuggingFaceDepth(str(tmp_path / "saved")).predict(image), trained.predict(image))
+    saved = HuggingFaceDepth(str(tmp_path / "saved"))
+    assert torch.equal(saved.predict(image, "native"), trained.predict(image))
+    assert saved.trained_at == (64, 64)
     assert not (tmp_path / "none").exists() and isinstance(trained.unwrapped(), DepthAnything)

@@ -114,6 +114,8 @@ class HuggingFaceDepth(PreprocessedDepth):
         if gradient_checkpointing:
             newer = getattr(self.network, "activation_checkpointing_enable", None)
             (newer or self.network.gradient_checkpointing_enable)()
+        at = getattr(self.config, "trained_at", None)
+        self.trained_at = None if at is None else (int(at[0]), int(at[1]))
         side = _first(self._encoder_config().image_size)
         self.preprocess_as(preprocessing, self.network, side, lambda: self._stored_processor(stored, side))
 
@@ -169,7 +171,9 @@ class HuggingFaceDepth(PreprocessedDepth):
                 the images that a run's student learned from, or the encoder's own.
         """
         folder = user_path(folder)
+        at = self.trained_at if image_size is None else (image_size, image_size)
         self.config.depth_space = str(self.space)
+        self.config.trained_at = None if at is None else list(at)
         self.network.save_pretrained(folder)
         side = image_size or min(self.trained_at or (_first(self._encoder_config().image_size),))
         self.processor(side).save_pretrained(folder)

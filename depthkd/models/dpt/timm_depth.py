@@ -1,11 +1,14 @@
 """TimmDepth: any backbone of timm under the head of DPT."""
 
+import json
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal
 
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import DepthAnythingConfig
 from transformers.models.depth_anything.modeling_depth_anything import (
@@ -17,12 +20,13 @@ from depthkd.batch import AFFINE_DISPARITY
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.dpt.dpt import keep_precise, randomize_head
 from depthkd.models.dpt.packaged_weights import WeightsFile, packaged
-from depthkd.models.hub import UNUSED
+from depthkd.models.hub import UNUSED, WEIGHTS, locate, read_config, read_license
 from depthkd.models.model import DepthModel, DepthOutput
-from depthkd.models.weights import SUFFIXES, read_weights, refuse_broken
+from depthkd.models.weights import SUFFIXES, read_safetensors, read_weights, refuse_broken
 from depthkd.paths import user_path
 from depthkd.shapes import Image
 
+KIND = "timm_depth"  # config.json's model_type
 STAGES = 4
 OWN = {
     "pretrained",
@@ -81,6 +85,9 @@ class TimmDepth(DepthModel):
     ) -> None:
         super().__init__()
         self.backbone_name = backbone
+        plain_options = {k: v for k, v in (options or {}).items() if k not in PATHS}
+        shape = {"layers": layers, "fusion": fusion, "widths": widths}
+        self.built_by = {"backbone": backbone, **shape, "options": plain_options}
         package = _weights_of(pretrained, backbone) if isinstance(pretrained, str) else None
         self.backbone, any_size = create_backbone(backbone, pretrained is True, options or {})
         comes_with_weights = bool(pretrained) or "checkpoint_path" in (options or {})
@@ -163,11 +170,67 @@ class TimmDepth(DepthModel):
         parameters: Iterator[nn.Parameter] = self.backbone.parameters()
         return parameters
 
+    def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
+        """Write config.json and model.safetensors, as `load_timm_depth` and `depthkd predict --model` read
+        them; transformers has no class for it. See `DepthModel.save_pretrained`."""
+        folder = user_path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        at = self.trained_at if image_size is None else (image_size, image_size)
+        config = {
+            "model_type": KIND,
+            "class_path": "depthkd.models.TimmDepth",
+            "init_args": {**self.built_by, "frozen_statistics": self.frozen_statistics},
+            "depth_space": str(self.space),
+            "trained_at": None if at is None else list(at),
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+        }
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TimmDepth":
         cast_all: Callable[..., object] = super()._apply
         cast_all(fn, recurse)
         keep_precise(self.head)
         return self
+
+
+def load_timm_depth(source: str, revision: str | None = None) -> TimmDepth:
+    """The TimmDepth of a folder, or hub id, that `TimmDepth.save_pretrained` wrote.
+
+    Raises:
+        MissingFileError: there is no such folder or repository, or no weights in it.
+        UserError: its config.json is another kind's, or its weights do not fit that.
+    """
+    config = read_config(source, revision)
+    arguments = config.get("init_args")
+    known = {"backbone", "layers", "fusion", "widths", "options", "frozen_statistics"}
+    if config.get("model_type") != KIND or not isinstance(arguments, dict) or set(arguments) != known:
+        raise UserError(
+            f"the config.json of '{source}' describes no TimmDepth: model_type would be '{KIND}', and "
+            f"init_args would be {', '.join(sorted(known))}"
+        )
+    if not isinstance(arguments["options"], dict) or PATHS & set(arguments["options"]):
+        raise UserError(
+            f"the config.json of '{source}' has options that read files; they would be plain values"
+        )
+    try:
+        model = TimmDepth(**arguments)
+        model.mean, model.std = tuple(config["image_mean"]), tuple(config["image_std"])
+        at = config["trained_at"]
+        model.trained_at = None if at is None else (int(at[0]), int(at[1]))
+    except (KeyError, TypeError, IndexError) as error:
+        raise UserError(f"the config.json of '{source}' describes no TimmDepth: {error!r}") from error
+    tensors = read_safetensors(locate(source, WEIGHTS, revision))
+    refuse_broken(tensors, f"{WEIGHTS} of '{source}'")
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
+        raise UserError(f"the weights of '{source}' do not fit its config.json: {first}") from error
+    model.source, model.license = source, read_license(source, revision)
+    return model
 
 
 class Maps(nn.Module):
