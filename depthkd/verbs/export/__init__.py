@@ -1,0 +1,219 @@
+"""`depthkd export`: a network for use elsewhere, in forms that are compared with it before they are kept."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm import tqdm
+
+from depthkd.errors import ExistingFileError, UserError
+from depthkd.formats.whole_files import whole_folder
+from depthkd.models.model import DepthModel
+from depthkd.models.onnx import OnnxDepth
+from depthkd.models.weights import read_json_file
+from depthkd.paths import user_path
+from depthkd.runs.named_models import named_model
+from depthkd.runs.student import TrainedDepth, load_student
+from depthkd.verbs.configs import Command
+from depthkd.verbs.export.card import Origin, card, origin_of_run
+from depthkd.verbs.export.forms import (
+    ENCODER,
+    ONNX,
+    Asked,
+    forms_of,
+    parse_size,
+    write_encoder,
+    write_folder,
+    write_onnx,
+)
+from depthkd.verbs.export.licenses import chosen, permits
+from depthkd.verbs.export.parity import Row, table
+from depthkd.verbs.options import parsed
+
+USAGE = "depthkd export RUN|MODEL --out FOLDER [--format hf|onnx|all] [--part encoder] [options]"
+MARK = "depthkd_export.json"  # says that a folder is an export, and of what
+CARD = "README.md"
+DIFFUSION = "depthkd.models.latent_diffusion."  # imported, these would bring diffusers
+Format = Literal["hf", "onnx", "all"]
+Part = Literal["all", "encoder"]
+Weights = Literal["average", "raw"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` did: where the folder is, and whether all forms agree with the network; only then is it
+    there."""
+
+    folder: Path
+    agrees: bool
+
+
+class _DisagreementError(Exception):
+    """Ends the writing of a folder, so that nothing is kept."""
+
+
+def export(
+    model: str | DepthModel,
+    out: Path,
+    format: Format = "hf",
+    part: Part = "all",
+    weights: Weights | None = None,
+    size: str = "dynamic",
+    license: str | None = None,
+    i_hold_the_rights: bool = False,
+    overwrite: bool = False,
+) -> Exported:
+    """Write a network as a folder of transformers, or as an ONNX graph, with a model card.
+
+    Each form is loaded again as its users will load it, and asked for pictures of three sizes, alone and
+    three at a time. Where its depth is not the original's, nothing is kept.
+
+    Args:
+        model: a run folder, one of its checkpoints, a folder or hub id of transformers, "embedded", or any
+            DepthModel.
+        out: the folder for it; it must not be there.
+        format: "hf" is a folder that `transformers.pipeline` loads, or, of a network that transformers has no
+            class for, depthkd alone; "onnx" a graph, model.onnx; "all" both in one folder.
+        part: the whole network, or the encoder alone, as segmentation networks of transformers, or timm, load
+            it.
+        weights: of a run, the moving average of the weights or those of the last step ("raw"); None: the
+            average, where one was kept.
+        size: "dynamic"; or of a folder the side at which it runs where nobody asks for another, such as 518;
+            or of a graph the only size at which it runs, such as 518 or 392x518 (height x width).
+        license: what the card names; None: what the licenses of the teachers, and of the weights that
+            training began from, ask for.
+        i_hold_the_rights: state that a license that permits more than theirs is yours to give.
+        overwrite: replace an earlier export in the folder.
+
+    Returns:
+        Whether all forms agree, and where they are.
+
+    Raises:
+        UserError, MissingFileError: one sentence on what does not fit.
+        ExistingFileError: the folder is there.
+    """
+    out = user_path(out).resolve()
+    check_place(out, overwrite)
+    asked = parse_size(size, format)
+    if part == ENCODER and (format != "hf" or size != "dynamic"):
+        raise UserError(
+            "--part encoder is a folder that runs at any size: it takes neither --format nor --size"
+        )
+    network, origin = _loaded(model, weights)
+    _refuse(network)
+    binding = origin.binding or ({network.license} if origin.method is None else set())
+    named = chosen(license, binding, i_hold_the_rights)
+    found, forms = list[Row](), list[str]()
+    try:
+        with whole_folder(out, overwrite) as draft:
+            for form in tqdm(list(forms_of(format)), desc="export", unit="form", disable=None):
+                made, rows = _written(form, part, network, draft, asked, _about(network, origin, named))
+                forms.append(made)
+                found += rows
+            print(table(found, None if part == ENCODER else network.space))
+            if not all(row.agrees for row in found):
+                raise _DisagreementError
+            given = bool(binding) and not permits(binding, named)
+            text = card(network, origin, named, binding if given else None, forms, found, part)
+            (draft / CARD).write_text(text, encoding="utf-8")
+            _mark(draft, {"source": origin.name, "format": format, "part": part, "license": named}, found)
+    except _DisagreementError:
+        print(f"the exported network does not predict what the original does: nothing is kept at {out}")
+        return Exported(out, False)
+    print(f"{', '.join(forms)}; license: {named}; {out}")
+    return Exported(out, True)
+
+
+def check_place(out: Path, overwrite: bool) -> None:
+    """Refuse a place where something is that must not be replaced.
+
+    Args:
+        out: the folder that is to be written.
+        overwrite: whether an earlier export may be replaced.
+
+    Raises:
+        ExistingFileError: there is an export, or anything else.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / MARK).is_file():
+        raise ExistingFileError(f"{out} is there, and no export of depthkd: choose another --out")
+    ours = {MARK, *map(str, read_json_file(out / MARK).get("files", []))}
+    others = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    others = [name for name in others if name not in ours]
+    if others:
+        raise ExistingFileError(
+            f"{out} holds '{others[0]}' besides an export of depthkd: choose another --out, or move that away"
+        )
+    if not overwrite:
+        raise ExistingFileError(f"{out} holds an export already: choose another --out, or give --overwrite")
+
+
+def _loaded(model: str | DepthModel, weights: Weights | None) -> tuple[DepthModel, Origin]:
+    """The network, on the CPU, in eval mode, and what it came of."""
+    if isinstance(model, DepthModel):
+        network, run, name = model, None, model.source
+    else:
+        known = named_model(model)
+        run, name = known.run, model
+        averaged = None if weights is None else weights == "average"
+        network = known.load() if run is None else load_student(model, averaged=averaged)
+    if weights is not None and run is None:
+        raise UserError(f"--weights chooses between those of a run, and {name} is none")
+    while isinstance(network, TrainedDepth):
+        network = network.network
+    network = network.cpu().float().eval()
+    return network, Origin(name) if run is None else origin_of_run(run, network, weights)
+
+
+def _refuse(network: DepthModel) -> None:
+    """Say of what has no form to export in, what can be done instead."""
+    kind = type(network).__name__
+    if isinstance(network, OnnxDepth):
+        raise UserError(
+            f"{network.path} is an ONNX graph already, whose weights cannot be had as a network's: copy it"
+        )
+    if any(one.__module__.startswith(DIFFUSION) for one in type(network).__mro__):
+        raise UserError(
+            f"{kind} is a latent diffusion network, an autoencoder around diffusers' UNet, of which depthkd "
+            "exports no form: use the run itself (depthkd predict --model RUN), or distill it into a "
+            "DepthAnything or a TimmDepth and export that"
+        )
+
+
+def _about(network: DepthModel, origin: Origin, license: str) -> dict[str, Any]:
+    """What an ONNX graph says of where it is from."""
+    sets = None if network.training_sets is None else list(network.training_sets)
+    return {"source": origin.name, "license": license, "training_sets": sets}
+
+
+def _written(
+    form: str, part: Part, network: DepthModel, draft: Path, asked: Asked, about: dict[str, Any]
+) -> tuple[str, list[Row]]:
+    """Write one form; its name, and how it compares."""
+    if part == ENCODER:
+        return write_encoder(network, draft)
+    return (
+        (ONNX, write_onnx(network, draft, asked, about))
+        if form == "onnx"
+        else write_folder(network, draft, asked)
+    )
+
+
+def _mark(draft: Path, facts: dict[str, Any], found: Sequence[Row]) -> None:
+    """Write what an export is of, how it compares, and which files are its own."""
+    files = sorted(str(path.relative_to(draft)) for path in draft.rglob("*") if path.is_file())
+    content = {**facts, "parity": [asdict(row) for row in found], "files": files}
+    (draft / MARK).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def main(command: Command) -> int:
+    """Run `depthkd export`; returns the exit status: 1 if what was exported predicts something else.
+
+    Raises:
+        UserError, MissingFileError: a user's mistake, as a sentence.
+    """
+    options = parsed("export", USAGE, export, command.arguments, "model")
+    return int(not export(**options.as_dict()).agrees)
