@@ -93,21 +93,6 @@ def test_two_teachers_in_turn_teach_as_well(taught: Path) -> None:
     assert_learned(film, message)
 
 
-@pytest.mark.long
-@pytest.mark.timeout(2 * STALLED)
-@pytest.mark.parametrize("labels", ["on the fly", "from tars"])
-def test_a_student_of_pseudo_labels_learns(labels: str, taught: Path) -> None:
-    words = ["--data.train.real.transform.init_args.size", "48", "--run", "runs/tiny/pseudo_label"]
-    if labels == "from tars":
-        made = ["label", "--images", "runs/scenes/film_train", "--out", "runs/labels/film"]
-        codes, output = run(made, taught, timeout=STALLED)
-        assert codes == [0], output
-        words += ["--data.train.real.labels", "runs/labels/film", "--model.init_args.teacher", "null"]
-    fit(taught, "pseudo_label", 300, *words)
-    film = errors(taught, "pseudo_label")["film"]
-    assert_learned(film, json.dumps(film, indent=2))
-
-
 @pytest.mark.timeout(2 * STALLED)
 def test_a_diffusion_unet_learns_to_answer_in_one_pass(taught: Path) -> None:
     fit(taught, "fiff", 450, "--data.batch_size", "8", *crops("synthetic", "laion_art"))

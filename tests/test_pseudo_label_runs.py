@@ -1,5 +1,6 @@
 """Depth Anything V2's students as users type them, on scenes of a few pixels: resuming, ablations, labels."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from depthkd.data.shares import places_per_rank
 from depthkd.runs.folder import read_checkpoint
 from depthkd.verbs.configs import load_config
 from tests.conftest import CommandLine
-from tests.processes import assert_resumes
+from tests.processes import assert_resumes, make_scenes, run
 
 ROOT = Path(__file__).parent.parent
 OF_STUDENTS = ("table5", "table6", "table10", "table11", "perturbation")  # the others are the teacher's
@@ -130,3 +131,27 @@ def test_mistakes_get_a_sentence(home: Path, command_line: CommandLine) -> None:
         status, _, err = command_line("fit", "--config", write(home, tree), "--run", "runs/x")
         assert status == 2 and sentence in err and "Traceback" not in err, err
         assert not (home / "runs/x").exists()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("labels", ["on the fly", "from tars"])
+def test_the_tiny_twin_learns(labels: str, tmp_path: Path) -> None:
+    def typed(*words: str) -> None:
+        codes, output = run(list(words), tmp_path, timeout=1500.0)
+        assert codes == [0], output
+
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    make_scenes(tmp_path, ("film_train", 3, 400, "sa1b"), ("film_test", 4, 24, "labelled"))
+    words = ["--config", "configs/tiny/pseudo_label.yaml", "--trainer.enable_progress_bar", "false"]
+    words += ["--trainer.max_steps", "800", "--trainer.val_check_interval", "800", "--run", "runs/student"]
+    if labels == "from tars":
+        typed("label", "--images", "runs/scenes/film_train", "--out", "runs/labels")
+        words += ["--data.train.real.labels", "runs/labels", "--model.init_args.teacher", "null"]
+    typed("fit", *words)
+    typed("test", "runs/student", "--photographs", "false", "--out", "out")
+    rows = json.loads((tmp_path / "out/results.json").read_text())["benchmarks"]["film"]["metrics"]
+    error = {row: metrics["abs_rel"] for row, metrics in rows.items()}
+    assert error["student"] < 0.85 * error["best constant per image"], error
+    assert error["student"] < 0.90 * error["student, untrained"], error
+    assert error["student"] < 0.97 * error["vertical ramp"], error
