@@ -38,6 +38,20 @@ class SupervisedWeights:
 Sky = Literal["masked", "zero"]
 
 
+def checked_sky(sky: Sky, student: DepthModel) -> Sky:
+    """The setting, if it suits the student.
+
+    Raises:
+        UserError: it is "zero", and the student predicts depth.
+    """
+    if sky == "zero" and student.space.quantity is not Quantity.DISPARITY:
+        raise UserError(
+            f"model.init_args.sky is 'zero', but the student predicts {student.space}, in which the sky "
+            "has no finite value: leave it 'masked'"
+        )
+    return sky
+
+
 def with_sky(disparity: Map, mask: Mask, sky: Mask) -> tuple[Map, Mask]:
     """Depth Anything (arXiv 2401.10891), section 4.1: the sky's disparity is 0, the farthest.
 
@@ -87,12 +101,7 @@ class SupervisedDepth(Method):
         sky: Sky = "masked",
     ) -> None:
         super().__init__(student, optimization, weights, {}, seed)
-        if sky == "zero" and student.space.quantity is not Quantity.DISPARITY:
-            raise UserError(
-                f"model.init_args.sky is 'zero', but the student predicts {student.space}, in which the sky "
-                "has no finite value: leave it 'masked'"
-            )
-        self.sky = sky
+        self.sky = checked_sky(sky, student)
         self.normalization = Normalization(normalization)
         self.scales = scales
         self.perturbation = perturbation

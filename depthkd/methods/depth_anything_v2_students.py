@@ -15,7 +15,7 @@ from depthkd.errors import UserError
 from depthkd.losses.gradient import gradient_matching
 from depthkd.losses.normalization import global_normalization
 from depthkd.losses.trimmed import without_largest
-from depthkd.methods.depth_anything_v2 import in_quantity_of
+from depthkd.methods.depth_anything_v2 import Sky, checked_sky, in_quantity_of, with_sky
 from depthkd.methods.feature_alignment import FeatureAligned
 from depthkd.methods.method import Teacher
 from depthkd.methods.optimization import Optimization
@@ -115,6 +115,7 @@ class PseudoLabelDistill(FeatureAligned):
         cut_mix: mixes pairs of pseudo-labelled images for the student; labels are those of the images before
             (V1, section 3.2). V2's author: with labels of a ViT-G neither perturbation is needed.
         seed: of everything random in training.
+        sky: of labels that sources bring, see `SupervisedDepth`.
 
     Raises:
         UserError: a source has no labels and there is no teacher, labels cannot become the student's
@@ -136,6 +137,7 @@ class PseudoLabelDistill(FeatureAligned):
         perturbation: ColorPerturbation | None = None,
         cut_mix: CutMix | None = None,
         seed: int = 0,
+        sky: Sky = "masked",
     ) -> None:
         teachers = {} if teacher is None else {TEACHER: teacher}
         super().__init__(student, optimization, weights, teachers, seed, feature_margin, feature_encoder)
@@ -152,6 +154,7 @@ class PseudoLabelDistill(FeatureAligned):
         self.scales = scales
         self.perturbation = perturbation
         self.cut_mix = cut_mix
+        self.sky = checked_sky(sky, student)
 
     def setup(self, stage: str) -> None:
         """See where each source's labels come from, and build the teacher, if one needs it.
@@ -235,7 +238,10 @@ class PseudoLabelDistill(FeatureAligned):
         """Labels as the student's quantity, and where they count."""
         if part.depth is not None and part.mask is not None and part.space is not None:
             label, mask = self.usable(name, part, "the label", part.depth, part.mask)
-            return in_quantity_of(self.student, f"data.train.{name}", label, part.space, mask)
+            label, mask = in_quantity_of(self.student, f"data.train.{name}", label, part.space, mask)
+            if self.sky == "zero":
+                return with_sky(label, mask, part.depth.isposinf() & ~part.mask)
+            return label, mask
         self._check_labelled(name)
         teacher = self.teachers[TEACHER]
         depth = resize_map(teacher(image).depth, (image.shape[-2], image.shape[-1]))

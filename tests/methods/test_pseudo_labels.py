@@ -120,6 +120,21 @@ def test_nothing_of_precise_labels_is_dropped_and_all_images_weigh_the_same() ->
     torch.testing.assert_close(values[0], whole)
 
 
+def test_the_sky_of_truth_has_disparity_0_where_it_is_asked_for() -> None:
+    part = batch(2, 1, METRIC_DEPTH)
+    assert part.depth is not None and part.mask is not None
+    part.depth[:, :4], part.mask[:, :4] = torch.inf, False
+    label, mask = torch.where(part.mask, 1 / part.depth, 0), part.mask.clone()
+    for sky in ("masked", "zero"):
+        mask[:, :4] = sky == "zero"
+        method = prepared(precise=["x"], sky=sky)
+        loss = method.losses({"x": part})["scale_shift_invariant"]
+        expected = trimmed_loss(method.student_depth(part.images()), label, mask, 0.0).mean()
+        torch.testing.assert_close(loss, expected)
+    with pytest.raises(ValueError, match="sky is 'zero', but the student predicts metric depth"):
+        prepared(MetricReader(), sky="zero")
+
+
 def test_features_are_aligned_on_pseudo_labelled_images_alone() -> None:
     encoder, parts = (
         Encoder(),
