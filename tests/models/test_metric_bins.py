@@ -196,6 +196,20 @@ def test_it_starts_from_a_relative_depth_anything_and_only_its_bins_learn_fast(t
         student.save_pretrained(tmp_path / "hf")
 
 
+def test_bins_stay_precise_where_the_rest_is_not() -> None:
+    torch.manual_seed(0)
+    student = MetricBinsDepth(**SMALL)
+    image = torch.rand(2, 3, 24, 32)
+    exact = student(image).depth.detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        depth = student(image).depth
+    assert depth.dtype == torch.float32 and bool((depth != exact).any())
+    torch.testing.assert_close(depth, exact, rtol=5e-3, atol=0)
+    halved = student.to(torch.bfloat16)(image).depth
+    assert halved.dtype == torch.float32
+    torch.testing.assert_close(halved, exact, rtol=5e-3, atol=0)
+
+
 def test_the_range_of_normed_centers_is_the_models() -> None:
     torch.manual_seed(0)
     assert MetricBinsDepth(**SMALL).max_depth is None
