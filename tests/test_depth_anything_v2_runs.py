@@ -10,6 +10,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from depthkd import models
 from depthkd.datasets.by_name import named_dataset
 from depthkd.datasets.dataset import ListedDataset
 from depthkd.verbs.configs import load_config
@@ -91,6 +92,22 @@ def test_the_ablations_differ_in_what_the_paper_says() -> None:
         heads = [t["model"]["init_args"]["student"]["init_args"] for n, t in trees.items() if f"_{size}" in n]
         timms = [head for head in heads if "backbone" in head]
         assert timms and all((head["widths"], head["fusion"]) == (widths, fusion) for head in timms)
+
+
+@pytest.mark.long
+def test_all_encoders_of_table_13_have_one_head_at_full_size() -> None:
+    """Built without memory: as many weights in every head of a size, and about as many in every encoder."""
+    heads: dict[str, set[int]] = {"large": set(), "giant": set()}
+    for name in (name for name in NAMES if name.startswith("table13")):
+        student = load_config(FOLDER / f"{name}.yaml")["model"]["init_args"]["student"]
+        arguments = {k: v for k, v in student["init_args"].items() if k not in ("weights", "pretrained")}
+        with torch.device("meta"):
+            model = getattr(models, student["class_path"].rpartition(".")[2])(**arguments)
+        size = "giant" if "_g" in name else "large"
+        encoder = sum(p.numel() for p in model.encoder_parameters())
+        assert encoder == pytest.approx({"large": 304e6, "giant": 1136e6}[size], rel=0.02), name
+        heads[size].add(sum(p.numel() for p in model.parameters()) - encoder)
+    assert [len(counts) for counts in heads.values()] == [1, 1], heads
 
 
 def test_its_recipe_packs_what_the_teacher_reads() -> None:

@@ -123,7 +123,10 @@ class ShardSource:
         self.access = access
         self.cache_limit = cache_limit
         self.split = split
-        self.space = None if space is None else DepthSpace.parse(space)
+        try:
+            self.space = None if space is None else DepthSpace.parse(space)
+        except UserError as error:
+            raise UserError(f"space of a ShardSource: {error}") from error
 
     def open(self, name: str, seed: int, turn: tuple[int, int] = (0, 1)) -> "OpenSource":
         """Find out what the shards hold, and index those that are not indexed yet.

@@ -71,7 +71,7 @@ def test_a_space_that_does_not_include_the_labels_is_a_sentence(shards: list[str
     for space in ("metric depth", "affine disparity"):
         with pytest.raises(UserError, match=f"data.train.synthetic.space is '{space}', but .*which is none"):
             opened(shards[2:], space).batch(0)
-    with pytest.raises(UserError, match="'depth' is not a depth space"):
+    with pytest.raises(UserError, match="space of a ShardSource: 'depth' is not a depth space"):
         ShardSource("x.tar", space="depth")
 
 
