@@ -7,7 +7,6 @@ which would unpickle, is switched off.
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,47 +14,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depthkd.batch import METRIC_DEPTH
 from depthkd.errors import MissingFileError, UserError
-from depthkd.geometry import crop_intrinsics, focal_length, intrinsics_matrix
-from depthkd.models.model import Cameras, DepthModel, DepthOutput, RawPrediction
+from depthkd.geometry import crop_intrinsics
+from depthkd.models.clones import (
+    ClonedDepth,
+    assumed_focal_length,
+    central_cameras,
+    check_camera,
+    check_level,
+    fill,
+    refuse_shape,
+)
+from depthkd.models.model import Cameras, RawPrediction
 from depthkd.models.provenance import stated_or_known
-from depthkd.models.weights import bare_names, read_weights
+from depthkd.models.weights import read_weights
 from depthkd.paths import user_path
 from depthkd.shapes import Image
 
 CANONICAL_FOCAL_LENGTH = 1000.0  # Metric3D's, in pixels
-CODE = (".py", ".json", ".yaml", ".yml", ".toml")  # what a clone's predictions depend on, besides weights
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-class HubDepth(DepthModel):
+class HubDepth(ClonedDepth):
     """What the two share: a network that a clone's hubconf.py builds, with weights from a file."""
-
-    chooses_size = True
-    takes_camera = True
-    space = METRIC_DEPTH
 
     def __init__(self, repo: str, entry: str, options: dict[str, Any], weights: str, trust: bool) -> None:
         super().__init__()
         tensors = read_weights(weights)  # before any of the repository's code runs
-        self._clone = find_clone(repo, trust)
-        self.network = build(self._clone, entry, options)
+        self._code = find_clone(repo, trust)
+        self.network = build(self._code, entry, options)
         fill(self.network, tensors, weights)
         self.source = f"{entry} of {repo} with {weights}"
-
-    def files(self) -> list[Path]:
-        """The clone's code and settings."""
-        return sorted(file for suffix in CODE for file in self._clone.rglob(f"*{suffix}"))
-
-    def forward(self, image: Image) -> DepthOutput:
-        """RGB in [0, 1] -> depth in meters at the image's size; it passes no gradients."""
-        return DepthOutput(self.resize_to(self.predict_raw(image), (image.shape[-2], image.shape[-1])))
-
-    def encoder_parameters(self) -> Iterator[nn.Parameter]:
-        """All: nothing here is trained."""
-        parameters: Iterator[nn.Parameter] = self.network.parameters()
-        return parameters
 
 
 class UniDepth(HubDepth):
@@ -95,8 +84,7 @@ class UniDepth(HubDepth):
         training_sets: list[str] | None = None,
     ) -> None:
         options = {"version": version, "backbone": backbone, "pretrained": False}
-        if resolution_level is not None and not 0 <= resolution_level <= 9:
-            raise UserError(f"UniDepth's resolution_level must be 0 to 9, not {resolution_level}")
+        check_level("UniDepth", resolution_level)
         super().__init__(repo, "UniDepth", options, weights, trust)
         if resolution_level is not None:
             self.network.resolution_level = resolution_level
@@ -108,9 +96,7 @@ class UniDepth(HubDepth):
         """Depth in meters at the image's size; the network resizes by itself."""
         if self.focal_length is None:
             return self._infer(image, None)
-        height, width = image.shape[-2:]
-        camera = intrinsics_matrix(self.focal_length, self.focal_length, width / 2 - 0.5, height / 2 - 0.5)
-        return self._infer(image, camera.to(image.device).expand(len(image), -1, -1))
+        return self._infer(image, central_cameras(image, self.focal_length))
 
     def predict_raw_with_camera(self, image: Image, intrinsics: Cameras) -> RawPrediction:
         """`predict_raw`, by the images' own cameras and not by `focal_length`."""
@@ -126,11 +112,7 @@ class UniDepth(HubDepth):
         outputs = [self.network.infer(one, *camera) for one, camera in zip(pixels, cameras, strict=True)]
         depths = [output["depth"].float() for output in outputs]
         for depth in depths:
-            if depth.numel() != height * width:
-                raise UserError(
-                    f"{self.source} answered {list(depth.shape)} to an image of {height}x{width}; it would "
-                    f"be [1, 1, {height}, {width}]"
-                )
+            refuse_shape(self, depth, height, width)
         return torch.stack([depth.reshape(height, width) for depth in depths])
 
 
@@ -173,10 +155,7 @@ class Metric3D(HubDepth):
         license: str = "unknown",
         training_sets: list[str] | None = None,
     ) -> None:
-        if focal_length is not None and fov is not None:
-            raise UserError("Metric3D takes one of focal_length and fov, not both")
-        if fov is not None and not fov < 180:
-            raise UserError(f"fov of Metric3D would be degrees below 180, not {fov}")
+        check_camera("Metric3D", focal_length, fov)
         super().__init__(repo, entry, {"pretrain": False}, weights, trust)
         height, width = size or ((544, 1216) if "convnext" in entry else (616, 1064))
         self.fixed_size = (int(height), int(width))
@@ -186,7 +165,8 @@ class Metric3D(HubDepth):
 
     def predict_raw(self, image: Image) -> RawPrediction:
         """Depth in meters, at the size that the image has inside the network's."""
-        return self._scaled(image, torch.tensor(self._focal_length(image.shape[-1]), device=image.device))
+        focal_length = assumed_focal_length("Metric3D", image.shape[-1], self.focal_length, self.fov)
+        return self._scaled(image, torch.tensor(focal_length, device=image.device))
 
     def predict_raw_with_camera(self, image: Image, intrinsics: Cameras) -> RawPrediction:
         """`predict_raw`, by the images' own cameras and not by `focal_length` or `fov`."""
@@ -219,16 +199,6 @@ class Metric3D(HubDepth):
         """How much an image is enlarged to fit, and its size then."""
         scale = min(self._size()[0] / height, self._size()[1] / width)
         return scale, (max(1, int(height * scale)), max(1, int(width * scale)))
-
-    def _focal_length(self, width: int) -> float:
-        if self.focal_length is not None:
-            return self.focal_length
-        if self.fov is None:
-            raise UserError(
-                "Metric3D's depth is metric for one focal length, and an image's camera is not known: give "
-                "focal_length, in pixels of the images, or fov, the horizontal field of view in degrees"
-            )
-        return focal_length(width, self.fov)
 
 
 def find_clone(repo: str, trust: bool = False) -> Path:
@@ -281,27 +251,3 @@ def build(folder: Path, entry: str, options: dict[str, Any]) -> Any:
     if not isinstance(network, nn.Module):
         raise UserError(f"'{entry}' in '{folder}' is a {type(network).__name__}; it would be a torch module")
     return network
-
-
-def fill(network: nn.Module, tensors: dict[str, Tensor], path: str) -> None:
-    """Copy the tensors into the network; they may hold more than it has, but every parameter of it.
-
-    Raises:
-        UserError: a parameter is missing, or of another shape.
-    """
-    own = network.state_dict()
-    named = dict(zip(bare_names(own), own, strict=True))  # `tensors` have lost what may stand before all
-    tensors = {named.get(name, name): tensor for name, tensor in tensors.items()}
-    absent = sorted(
-        name
-        for name, _ in network.named_parameters()
-        if name not in tensors and not name.endswith("mask_token")
-    )
-    if absent:
-        raise UserError(f"the weights '{path}' lack {len(absent)} parameters, '{absent[0]}' among them")
-    try:
-        network.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        raise UserError(
-            f"the weights '{path}' are of another network: {str(error).splitlines()[1].strip()}"
-        ) from error

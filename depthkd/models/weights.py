@@ -50,9 +50,21 @@ def read_weights(path: str) -> dict[str, Tensor]:
     if not file.exists():
         raise MissingFileError(f"there is no file of weights '{path}'")
     refuse_run(file)
-    content = read_content(file)
+    return tensors_of(read_content(file), path)
+
+
+def tensors_of(content: Any, path: str) -> dict[str, Tensor]:
+    """The tensors in what `read_content` has read; see `read_weights`.
+
+    Args:
+        content: a state dict, or a checkpoint with one.
+        path: of its file.
+
+    Raises:
+        UserError: it has no state dict, or one with numbers that are not finite.
+    """
     if isinstance(content, dict) and "depthkd" in content:
-        refuse_run(file, content)
+        refuse_run(user_path(path), content)
     tensors = bare_names(_innermost(content, path))
     refuse_broken(tensors, f"'{path}'")
     return tensors
