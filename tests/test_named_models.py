@@ -76,7 +76,7 @@ def test_predictions_among_the_photographs_are_not_photographs(
         ),
         (
             "bert",
-            "'bert' has model_type 'bert'; one of depth_anything, dpt, zoedepth, depth_pro, timm_depth ",
+            "'bert' has model_type 'bert'; one of depth_anything, dpt, zoedepth, depth_pro, ",
         ),
         ("pipe", "pipe is a FluxPipeline of diffusers, which is no depth network by itself: name its class"),
     ],

@@ -1,10 +1,12 @@
 from .baselines import AlignedDepth as AlignedDepth
 from .baselines import UnsharpMask as UnsharpMask
+from .depth_anything_3 import DepthAnything3 as DepthAnything3
 from .dinov2 import Dinov2Features as Dinov2Features
 from .dpt.depth_anything import DepthAnything as DepthAnything
 from .dpt.dpt import HuggingFaceDepth as HuggingFaceDepth
 from .dpt.embedded import Embedded as Embedded
 from .dpt.metric_bins_depth import MetricBinsDepth as MetricBinsDepth
+from .dpt.prompt_depth_anything import PromptDepthAnything as PromptDepthAnything
 from .dpt.timm_depth import TimmDepth as TimmDepth
 from .frozen import Frozen as Frozen
 from .latent_diffusion.diffusion import GenPercept as GenPercept
@@ -17,6 +19,8 @@ from .latent_diffusion.sharpdepth import SharpDepth as SharpDepth
 from .model import DepthModel as DepthModel
 from .model import DepthOutput as DepthOutput
 from .model import FeatureModel as FeatureModel
+from .moge_unik3d import MoGe as MoGe
+from .moge_unik3d import UniK3D as UniK3D
 from .onnx import OnnxDepth as OnnxDepth
 from .random_scale import RandomScaleShift as RandomScaleShift
 from .unidepth_metric3d import Metric3D as Metric3D

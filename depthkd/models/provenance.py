@@ -60,6 +60,28 @@ UNIDEPTH_V2 = (
     *("Matterport3D", "MegaDepth", "PointOdyssey", "ScanNet", "ScanNet++", "TartanAir", "Taskonomy"),
     *("Waymo", "WildRGB-D"),
 )
+UNIK3D = (
+    *("A2D2", "aiMotive", "Argoverse2", "ARKitScenes", "Aria Synthetic Environments", "BEDLAM"),
+    *("BlendedMVS", "DL3DV", "DrivingStereo", "DynamicReplica", "EDEN", "FutureHouse", "HM3D", "HOI4D"),
+    *("Map-free", "Mapillary PSD", "MatrixCity", "Matterport3D", "MegaDepth", "PointOdyssey", "ScanNet"),
+    *("ScanNet++", "TartanAir", "Taskonomy", "Waymo", "WildRGB-D"),
+)
+MOGE_2 = (
+    *("3D Ken Burns", "A2D2", "Apollo Synthetic", "Argoverse2", "ARKitScenes", "BlendedMVS", "EDEN"),
+    *("GTA-SfM", "Hypersim", "IRS", "MatrixCity", "MegaDepth", "Mid-Air", "MVS-Synth", "Objaverse"),
+    *("ScanNet++", "Structured3D", "Synscapes", "SYNTHIA", "TartanAir", "Taskonomy", "UnrealStereo4K"),
+    *("UrbanSyn", "Waymo"),
+)
+DEPTH_ANYTHING_3 = (  # of the teacher
+    *("3D Ken Burns", "BlendedMVS", "EDEN", "GTA-SfM", "Hypersim", "IRS", "MatrixCity", "MVS-Synth"),
+    *("Objaverse", "OmniObject3D", "PointOdyssey", "Replica", "Spring", "Structured3D", "TartanAir"),
+    *("TauAgent", "Trellis", "UnrealStereo4K", "UrbanSyn", "Virtual KITTI 2"),
+)
+DEPTH_ANYTHING_3_METRIC = (
+    *("Argoverse2", "ARKitScenes", "Cityscapes", "DDAD", "DIML", "DrivingStereo", "DSEC", "Lyft"),
+    *("Map-free", "PandaSet", "ScanNet++", "Taskonomy", "Waymo"),
+)
+PROMPT_DEPTH_ANYTHING = (*DEPTH_ANYTHING_V2, "ARKitScenes", "ScanNet++")
 UNIDEPTH_V2_OLD = (*UNIDEPTH_V1, "ARKitScenes", "DIML", "HRWSI", "Hypersim", "MegaDepth")
 
 
@@ -87,6 +109,28 @@ KNOWN = (
     Known("intel/dpt-swinv2-*", MIDAS_12, "isl-org/MiDaS, README of v3.1"),
     Known("intel/zoedepth-*", MIDAS_12, "arXiv 2302.12288: MiDaS's twelve, then NYUv2, KITTI or both"),
     Known("apple/depthpro*", DEPTH_PRO, "arXiv 2410.02073, appendix; unchecked"),
+    Known(
+        "depth-anything/da3mono-*",
+        (*DEPTH_ANYTHING_3, *DEPTH_ANYTHING_UNLABELLED),
+        "arXiv 2511.10647, section 4; unchecked",
+    ),
+    Known(
+        "depth-anything/da3metric-*",
+        (*DEPTH_ANYTHING_3, *DEPTH_ANYTHING_3_METRIC),
+        "arXiv 2511.10647, section 4; unchecked",
+    ),
+    Known(
+        "depth-anything/prompt-depth-anything-*-transparent*",
+        (*PROMPT_DEPTH_ANYTHING, "HAMMER"),
+        "DepthAnything/PromptDA, README",
+    ),
+    Known(
+        "depth-anything/prompt-depth-anything-*",
+        PROMPT_DEPTH_ANYTHING,
+        "arXiv 2412.14015: Hypersim, ARKitScenes, ScanNet++, from Depth Anything V2's weights; unchecked",
+    ),
+    Known("ruicheng/moge-2*", MOGE_2, "microsoft/MoGe, configs/train/v2.json"),
+    Known("lpiccinelli/unik3d-*", UNIK3D, "arXiv 2503.16591; unchecked"),
     Known("lpiccinelli/unidepth-v1-*", UNIDEPTH_V1, "arXiv 2403.18913; unchecked"),
     Known("lpiccinelli/unidepth-v2old-*", UNIDEPTH_V2_OLD, "lpiccinelli-eth/UniDepth, issue 42"),
     Known("lpiccinelli/unidepth-v2-*", UNIDEPTH_V2, "arXiv 2502.20110; unchecked"),

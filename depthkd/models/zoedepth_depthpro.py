@@ -31,7 +31,7 @@ FARTHEST, NEAREST = 1e-4, 1e4  # limits of Depth Pro's inverse depth, in 1/m
 
 
 class MetricDepth(DepthModel):
-    """What ZoeDepth and DepthPro share: the transformers network, its files and its own size.
+    """What networks of transformers with a size of their own share: the network and its files.
 
     Args:
         source: hub id or local folder (config.json, preprocessor_config.json and safetensors).

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.dpt.packaged_weights import EMBEDDED
 from depthkd.models.model import DepthModel
+from depthkd.models.provenance import hub_id
 from depthkd.models.weights import read_json_file
 from depthkd.paths import local_or_hub, user_path
 from depthkd.runs.folder import CONFIG, Run
@@ -19,6 +21,12 @@ CLASSES = {  # by config.json's model_type
     "dpt": "HuggingFaceDepth",
     "zoedepth": "ZoeDepth",
     "depth_pro": "DepthPro",
+    "prompt_depth_anything": "PromptDepthAnything",
+}
+CLONES = {  # by a pattern of hub ids in lower case, whose repositories name no model_type
+    "depth-anything/da3m*": "DepthAnything3",
+    "ruicheng/moge-2-*": "MoGe",
+    "lpiccinelli/unik3d-*": "UniK3D",
 }
 OWN_KIND = "timm_depth"  # of a folder that `TimmDepth.save_pretrained` wrote
 PIPELINES = {"MarigoldDepthPipeline": "Marigold"}  # by model_index.json's _class_name
@@ -119,6 +127,10 @@ def _from_transformers(source: str) -> DepthModel:
     import depthkd.models
     from depthkd.models.hub import read_config
 
+    by_id = [name for pattern, name in CLONES.items() if fnmatchcase(hub_id(source).lower(), pattern)]
+    if by_id:
+        cloned: DepthModel = getattr(depthkd.models, by_id[0])(weights=source)
+        return cloned
     kind = str(read_config(local_or_hub(source)).get("model_type"))
     if kind == OWN_KIND:
         from depthkd.models.dpt.timm_depth import load_timm_depth

@@ -17,10 +17,12 @@ from depthkd.benchmarks import trivial
 from depthkd.models.dpt.depth_anything import depth_anything_config
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.runs.student import TrainedDepth
+from tests.models import stand_ins
 from tests.models.families import DEPTH_ANYTHING
 from tests.models.graphs import mixer
 from tests.models.stable_diffusion import DPT_CHANNELS, WIDTH, genpercept, genpercept_dpt, stable_diffusion
 from tests.models.test_metric import depth_pro, zoedepth
+from tests.models.test_prompt_depth_anything import prompt_depth_anything
 from tests.models.test_torch_hub import METRIC3D, UNIDEPTH, clone, weights
 
 ARGUMENTS = tuple[type[DepthModel], dict[str, Any], dict[str, Any]]
@@ -80,6 +82,17 @@ def plain_unet() -> UNet2DConditionModel:
     )
 
 
+def cloned(name: str, place: tuple[str, str], **others: Any) -> dict[str, ARGUMENTS]:
+    """A model from a clone and weights, by its name."""
+    repo, weights = place
+    words = {"license": "other", "training_sets": ["KITTI"], "focal_length": 500.0}
+    arguments = {"repo": repo, "weights": weights}
+    aside = f"{Path(weights).parent}/./{Path(weights).name}"
+    return {
+        name: (getattr(models, name), arguments, {**words, "repo": f"{repo}/", "weights": aside, **others})
+    }
+
+
 def smallest(place: Path) -> dict[str, ARGUMENTS]:
     """Name -> class, arguments, other arguments; files are written into `place`."""
     words: dict[str, Any] = {"license": "mit", "training_sets": ["KITTI"]}
@@ -99,6 +112,12 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
     tensors, graph = weights(place), mixer(place / "graph.onnx")
     code = {**words, "weights": f"{place}/./weights.safetensors", "trust": True, "focal_length": 500.0}
     trained = run(place / "run", "SharpDepth", size="tiny")
+    clones = {
+        **cloned("DepthAnything3", stand_ins.da3(place), variant="da3metric-large", fov=60.0, masked=True),
+        **cloned("MoGe", stand_ins.moge(place), resolution_level=3, masked=True),
+        **cloned("UniK3D", stand_ins.unik3d(place), resolution_level=3, backbone="vits"),
+    }
+    prompted = prompt_depth_anything(place / "prompt")
     relative, other = models.DepthAnything(size="tiny"), trivial.VerticalRamp()
     return {
         "HuggingFaceDepth": (
@@ -257,6 +276,12 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
                 "fov": 60.0,
                 "size": [28, 56],
             },
+        ),
+        **clones,
+        "PromptDepthAnything": (
+            models.PromptDepthAnything,
+            {"source": prompted},
+            {**hub, "source": f"{prompted}/"},
         ),
         "OnnxDepth": (
             models.OnnxDepth,

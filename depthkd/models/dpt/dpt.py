@@ -30,7 +30,11 @@ FAMILIES = {
 }
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Initialize = Literal["all", "encoder"]  # what is taken of weights; the rest begins at random
-ELSEWHERE = {"zoedepth": "ZoeDepth", "depth_pro": "DepthPro"}
+ELSEWHERE = {
+    "zoedepth": "ZoeDepth",
+    "depth_pro": "DepthPro",
+    "prompt_depth_anything": "PromptDepthAnything",
+}
 
 
 class HuggingFaceDepth(PreprocessedDepth):
