@@ -105,7 +105,7 @@ class PseudoLabelDistill(FeatureAligned):
         drop: the share of a pseudo-labelled image's valid pixels that is ignored: those of the largest
             losses.
         drop_from_gradient: leave these pixels out of gradient matching too. The paper does not say; by
-            default they count there, because its section 5.2 only qualifies "regions" of the loss per pixel.
+            default they count there.
         precise: names of the sources whose labels are the truth.
         scales: of gradient matching.
         feature_margin: alpha of the feature term, .85 in V1.
