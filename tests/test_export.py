@@ -13,6 +13,7 @@ import yaml
 from onnxruntime.capi.onnxruntime_inference_collection import InferenceSession
 from PIL import Image
 from transformers import (
+    AutoImageProcessor,
     AutoModelForDepthEstimation,
     Dinov2Backbone,
     Dinov2Config,
@@ -25,6 +26,7 @@ from transformers import (
 from depthkd import models
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.errors import UserError
+from depthkd.models.dpt.dpt import IMAGENET_STD
 from depthkd.models.dpt.timm_depth import load_timm_depth
 from depthkd.models.model import DepthModel
 from depthkd.runs.named_models import named_model
@@ -214,6 +216,8 @@ def test_an_encoder_is_transformers_own(run: Path, command_line: CommandLine) ->
     assert not report["missing_keys"] and not report["unexpected_keys"]
     ours, theirs = student_of(2).network.backbone.state_dict(), encoder.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    processor = AutoImageProcessor.from_pretrained("encoder")
+    assert (processor.size["height"], tuple(processor.image_std)) == (48, IMAGENET_STD)
     config = Mask2FormerConfig(
         backbone_config=Dinov2Config.from_pretrained("encoder"),
         **dict.fromkeys(("feature_size", "mask_feature_size", "hidden_dim"), 32),

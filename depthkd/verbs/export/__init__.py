@@ -72,7 +72,7 @@ def export(
 
     Args:
         model: a run folder, one of its checkpoints, a folder or hub id of transformers, "embedded", or any
-            DepthModel.
+            DepthModel, which is brought to the CPU.
         out: the folder for it; it must not be there.
         format: "hf" is a folder that `transformers.pipeline` loads, or, of a network that transformers has no
             class for, depthkd alone; "onnx" a graph, model.onnx; "all" both in one folder.

@@ -17,7 +17,7 @@ from depthkd.models.model import DepthModel
 from depthkd.models.onnx import OnnxDepth
 from depthkd.shapes import Image, Map
 from depthkd.verbs.export.onnx_graph import OPSET, write_graph
-from depthkd.verbs.export.parity import Row, Size, rows, sizes_for
+from depthkd.verbs.export.parity import SIDE, Row, Size, rows, sizes_for
 from depthkd.verbs.export.timm_encoder import write_timm_encoder
 
 GRAPH = "model.onnx"
@@ -193,6 +193,7 @@ def _write_backbone(model: HuggingFaceDepth, backbone: Any, folder: Path) -> lis
     try:
         with quietly():
             backbone.save_pretrained(folder)
+        model.processor(min(model.trained_at or model.rounded(SIDE, SIDE))).save_pretrained(folder)
     finally:
         if reshapes is not None:
             backbone.config.reshape_hidden_states = reshapes
