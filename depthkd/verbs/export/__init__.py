@@ -120,7 +120,9 @@ def export(
             (draft / CARD).write_text(text, encoding="utf-8")
             _mark(draft, {"source": origin.name, "format": format, "part": part, "license": named}, found)
     except _DisagreementError:
-        print(f"the exported network does not predict what the original does: nothing is kept at {out}")
+        at_one = any(row.form == ONNX and not row.agrees for row in found) and asked.size is None
+        advice = "; a graph of one size may (--size HEIGHTxWIDTH)" if at_one else ""
+        print(f"what was exported does not predict what the original does{advice}: nothing is kept at {out}")
         return Exported(out, False)
     print(f"{', '.join(forms)}; license: {named}; {out}")
     return Exported(out, True)

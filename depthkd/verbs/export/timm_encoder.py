@@ -48,7 +48,7 @@ def write_timm_encoder(model: TimmDepth, folder: Path) -> list[Row]:
         maps = loaded.forward_intermediates(
             (images - mean) / std,
             indices=model.stages,
-            norm=model.plain,
+            norm=model.normed,
             output_fmt="NCHW",
             intermediates_only=True,
         )
