@@ -131,8 +131,8 @@ def write_onnx(model: DepthModel, folder: Path, asked: Asked, about: dict[str, A
     size = asked.size
     if model.chooses_size or model.preprocessing != "depthkd":
         raise UserError(
-            f"{type(model).__name__} brings every image to a size of its own, which is no part of a graph: "
-            "take --format hf"
+            f"{type(model).__name__} brings every image to a size of its own, which is no part of a graph; "
+            "a folder (--format hf) may do"
         )
     if model.fixed_size is not None:
         if size not in (None, model.fixed_size):
@@ -204,7 +204,7 @@ def _write_backbone(model: HuggingFaceDepth, backbone: Any, folder: Path) -> lis
         raise UserError(f"the encoder's '{different[0]}' is another tensor once it is loaded again")
 
     def original(images: Image) -> Tensor:
-        tokens = model.features(model.fit_input(images))
+        tokens = model.run(model.normalized(images)).features  # at this size, whatever the model would choose
         assert tokens is not None
         return tokens
 
