@@ -141,3 +141,44 @@ def test_mistakes_are_said(images: Path, tmp_path: Path) -> None:
         run(images, tmp_path / "labels", metric=Gray())
     with pytest.raises(UserError, match="codec log16 takes values above 0"):
         run(images, tmp_path / "labels", codec="log16")
+
+
+def test_labels_with_their_images_are_a_labelled_shard(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path / "labels", copy_images=True)
+    beside = ShardSource(str(images), labels=str(tmp_path / "labels")).open("photos", 0)
+    alone = ShardSource(str(tmp_path / "labels"), labelled=True).open("photos", 0)
+    assert len(alone) == 14
+    by_key = {sample.key: sample for sample in (beside.sample(i)[0] for i in range(40))}
+    for position in range(14):
+        sample = alone.sample(position)[0]
+        assert np.array_equal(sample.image, by_key[sample.key].image)
+        assert np.array_equal(sample.depth, by_key[sample.key].depth)
+
+
+def test_a_label_keeps_the_camera_and_the_data_set_of_its_image(tmp_path: Path) -> None:
+    about = {"intrinsics": [30.0, 31.0, 32.0, 23.0], "source": {"data_set": "rooms"}, "caption": "a room"}
+    samples = {f"{i}": {"jpg": picture(i, (48, 64)), "json": json.dumps(about).encode()} for i in range(3)}
+    (tmp_path / "images").mkdir()
+    write_tar(tmp_path / "images/a.tar", samples)
+    run(tmp_path / "images", tmp_path / "labels")
+    source = ShardSource(str(tmp_path / "images"), labels=str(tmp_path / "labels")).open("photos", 0)
+    sample = source.sample(0)[0]
+    assert sample.data_set == "rooms" and sample.intrinsics is not None
+    assert sample.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]].tolist() == about["intrinsics"]
+    samples["1"]["json"] = b'{"intrinsics": [0, 0, 0, 0]}'
+    write_tar(tmp_path / "images/a.tar", samples)
+    [bad] = run(tmp_path / "images", tmp_path / "again").bad
+    assert "sample '1' has intrinsics [0, 0, 0, 0]" in bad
+
+
+def test_large_jpegs_are_decoded_at_a_part_of_their_size(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    samples = {f"{i}": {"jpg": picture(i, (768, 1024))} for i in range(2)}
+    write_tar(tmp_path / "images/a.tar", samples)
+    for scaled in (True, False):
+        run(tmp_path / "images", tmp_path / str(scaled), resolution=96, scaled_decoding=scaled)
+    maps = []
+    for scaled in (True, False):
+        opened = ShardSource(str(tmp_path / "images"), labels=str(tmp_path / str(scaled))).open("photos", 0)
+        maps.append(opened.sample(0)[0].depth)
+    assert not np.array_equal(*maps) and float(np.abs(maps[0] - maps[1]).max()) < 0.02

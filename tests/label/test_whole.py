@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from depthkd.batch import AFFINE_DISPARITY
-from depthkd.errors import UserError
+from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.images import encode_png
 from depthkd.formats.sample import Sample
 from depthkd.formats.shard_samples import encode_label
@@ -103,6 +103,12 @@ def test_images_that_changed_are_found(images: Path, tmp_path: Path) -> None:
     (images / "sa_0.tar").write_bytes(b"x")
     checked = merge(tmp_path / "labels", str(images))
     assert checked.missing == [1, 3] and len(checked.faults) == 2
+
+
+def test_a_folder_that_is_not_there_is_a_sentence(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="there is no folder"):
+        merge(tmp_path / "nowhere", str(images))
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_numbers_as_an_array() -> None:

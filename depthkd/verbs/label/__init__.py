@@ -3,12 +3,12 @@
 from depthkd.verbs.configs import Command
 from depthkd.verbs.options import parsed
 
-USAGE = """depthkd label --images URLS --out FOLDER [--model RUN|FILE.onnx|FOLDER|HUB_ID] [options]
-       writes a tar of labels for each tar of images; after an interruption the same command goes on
-usage: depthkd label --merge FOLDER --images URLS
-       proves that each image has one label or is listed as bad, and prints the parts that are missing
-usage: depthkd label --audit FOLDER [--images URLS]
-       draws random labels, and prints what is odd about them"""
+USAGE = (
+    "depthkd label --images URLS --out FOLDER [--model RUN|FILE.onnx|FOLDER|HUB_ID] [options] writes a tar "
+    "of labels for each tar of images, and goes on after an interruption. `depthkd label --merge FOLDER "
+    "--images URLS` proves that each image has one label or is listed as bad, and prints the parts that are "
+    "missing. `depthkd label --audit FOLDER [--images URLS]` draws random labels, and prints what is odd."
+)
 
 
 def main(command: Command) -> int:

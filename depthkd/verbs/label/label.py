@@ -53,7 +53,7 @@ class Labelled:
 
 def label(
     images: str | list[str],
-    out: Path,
+    out: str | Path,
     model: str | DepthModel = EMBEDDED,
     metric: str | DepthModel | None = None,
     part: str | None = None,

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from depthkd.errors import UserError
+from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.opened import opened
 from depthkd.formats.shard_set import ShardSet, add_to_manifests, facts_of, name_of, survey
 from depthkd.formats.shard_urls import Shards, find_shards
@@ -60,9 +60,11 @@ def merge(merge: Path, images: str | list[str], split: str | None = None, worker
         what was found.
 
     Raises:
-        UserError, MissingFileError: the images cannot be found.
+        UserError, MissingFileError: the images cannot be found, or there is no such folder.
     """
     out = user_path(merge)
+    if not out.is_dir():
+        raise MissingFileError(f"there is no folder {out}; it would hold labels")
     shards = find_shards(images, split, ALL)
     known = survey(shards.paths, max_bad=len(shards.paths), excluded=shards.excluded, opened=opened)
     manifests = {path: read_manifest(out / name_of(path)) for path in known.paths}
