@@ -103,7 +103,8 @@ class PseudoLabelDistill(FeatureAligned):
         weights: of the three terms.
         optimization: optimizer, schedule and moving average.
         drop: the share of a pseudo-labelled image's valid pixels that is ignored: those of the largest
-            losses.
+            losses. A random head that ends in a ReLU needs a warm-up for it: where a large step leaves most
+            pixels at 0, the few others have the largest losses, are ignored, and nothing learns.
         drop_from_gradient: leave these pixels out of gradient matching too. The paper does not say; by
             default they count there.
         precise: names of the sources whose labels are the truth.

@@ -21,6 +21,7 @@ LabelMask = Bool[Tensor, "batch *pixels"]
 
 FLAT = 1e-6  # of a label's largest absolute value: float32 rounding makes a constant map vary as much
 OVERFLOWS = 16  # steps in a row that a gradient scaler may skip: it has come from 65536 to 1 by then
+DEAD, DEAD_FOR = 0.9, 50  # share of a student's pixels that are exactly 0, and for how many batches in a row
 TELLING = 8  # samples without a label, and none with one, say something of the teacher
 NAMED = 16  # samples that a sentence names
 
@@ -104,6 +105,7 @@ class Finiteness:
     _pending: list[BatchFacts] = field(default_factory=list)
     _overflows: int = 0
     _said: dict[str, int] = field(default_factory=dict)
+    _dead: int = 0  # batches in a row
 
     def usable(
         self,
@@ -135,11 +137,18 @@ class Finiteness:
         self._labels.append(LabelFacts(source, origin, wanted, keys, counts))
         return torch.where(finite, label, 0), valid
 
-    def note(self, batch: TrainingBatch, losses: Mapping[str, Tensor]) -> None:
-        """Send what is known of a batch, after its forward pass, on its way to the host."""
+    def note(self, batch: TrainingBatch, losses: Mapping[str, Tensor], student: Label | None = None) -> None:
+        """Send what is known of a batch, after its forward pass, on its way to the host.
+
+        Args:
+            batch: by source.
+            losses: term -> value.
+            student: what it predicts of some of the images.
+        """
         labels, self._labels = self._labels, []
         terms = torch.stack([loss.detach() for loss in losses.values()]).float()
-        values, ready = _sent(torch.cat([terms, *(label.counts.flatten() for label in labels)]))
+        zeros = terms.new_zeros(1) if student is None else (student == 0).float().mean()[None]
+        values, ready = _sent(torch.cat([terms, zeros, *(label.counts.flatten() for label in labels)]))
         keys = [key for part in batch.values() for key in part.keys]
         self._pending.append(BatchFacts(keys, list(losses), labels, values, ready))
 
@@ -169,7 +178,8 @@ class Finiteness:
             found = {t: v for t, v in zip(facts.terms, values, strict=False) if not abs(v) < torch.inf}
             wrong |= found
             at_fault += facts.keys if found else []
-            unusable += self._count(facts.labels, values[len(facts.terms) :])
+            self._see_zeros(values[len(facts.terms)])
+            unusable += self._count(facts.labels, values[len(facts.terms) + 1 :])
         self._overflows = self._overflows + 1 if wrong else 0
         if wrong and not (scaled and self._overflows < OVERFLOWS):
             raise UserError(_sentence(step, student, wrong, at_fault))
@@ -207,6 +217,17 @@ class Finiteness:
         for origin, tally in self.tallies.items():
             if str(tally):
                 log.warning("%s, in all: %s", origin, tally)
+
+    def _see_zeros(self, share: float) -> None:
+        """Say once that the ReLU at the student's end lets hardly anything pass any more."""
+        self._dead = self._dead + 1 if share > DEAD else 0
+        if self._dead == DEAD_FOR:
+            log.warning(
+                "the student has predicted exactly 0 at over %d %% of the pixels for %d batches: the ReLU at "
+                "its end has died, and training seldom revives it; begin again with a smaller learning_rate, "
+                "more warmup_steps or another seed",
+                100 * DEAD, DEAD_FOR,
+            )  # fmt: skip
 
     def _count(self, labels: list[LabelFacts], values: list[float]) -> list[Unusable]:
         bad: dict[str, dict[int, str]] = {}

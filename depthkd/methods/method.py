@@ -257,7 +257,7 @@ class Method(LightningModule):
             self.log("train/magnitude", self.latest["student"].abs().mean(), batch_size=size)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({f"train/{name}": loss.detach() for name, loss in losses.items()}, batch_size=size)
-        self.finiteness.note(batch, {**losses, "loss": total})
+        self.finiteness.note(batch, {**losses, "loss": total}, self.latest.get("student"))
         # a loss that is not finite may have a finite gradient; so none passes, on any rank
         return total * torch.where(total.isfinite(), 1.0, torch.nan)
 

@@ -374,3 +374,16 @@ def test_what_is_said_of_labels_is_said_rarely(caplog: pytest.LogCaptureFixture)
     counts = "the label, so far: pixels left out, not finite: 1, in 1 of 2; constant, of one value"
     assert counts in caplog.messages[0] and len(caplog.messages) == 3
     assert "in all: pixels left out, not finite: 30, in 30 of 60; constant" in caplog.messages[-1]
+
+
+def test_a_student_whose_relu_has_died_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    finiteness, student, batch = Finiteness(), nn.Linear(1, 1), {"x": Batch(torch.zeros(1, 3, 2, 8), ["a"])}
+    dead = torch.zeros(1, 4, 8)
+    dead[0, 0, 0] = 1.0
+    with caplog.at_level(logging.WARNING):
+        for step in range(1, 121):
+            alive = step == 40  # once is no death
+            finiteness.note(batch, {"loss": torch.ones(())}, torch.ones(1, 4, 8) if alive else dead)
+            finiteness.read(step, student, False)
+            assert len(caplog.messages) == (step >= 90)
+    assert "exactly 0 at over 90 % of the pixels for 50 batches" in caplog.messages[0]
