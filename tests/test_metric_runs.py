@@ -119,8 +119,8 @@ def test_a_killed_cycle_resumes_bit_by_bit(home: Path) -> None:
 
 def errors(folder: Path, student: str) -> dict[str, float]:
     """AbsRel without any fit: of a run, of the best constant, and of the training images' mean rows."""
-    test = ShardBenchmark(str(folder / "runs/scenes/film_fog_test"), protocol="metric", max_depth=40)
-    train = ShardBenchmark(str(folder / "runs/scenes/film_fog_train"), protocol="metric", max_depth=40)
+    test = ShardBenchmark(str(folder / "runs/scenes/film_fog_test"), protocol="metric", max_depth=40.0)
+    train = ShardBenchmark(str(folder / "runs/scenes/film_fog_train"), protocol="metric", max_depth=40.0)
     network, rows = TrainedDepth(str(folder / "runs/tiny" / student)), torch.zeros(2, 96)
     for sample in train.samples():
         assert sample.depth is not None and sample.mask is not None
