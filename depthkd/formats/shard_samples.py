@@ -37,6 +37,7 @@ from depthkd.geometry import crop_intrinsics, resize_intrinsics
 from depthkd.shapes import DepthArray, MaskArray
 
 IMAGE_SIZE = "image_size"  # of a predicted label: height and width of the image that all of it covers
+IMAGE_DIGEST = "image_digest"  # of a predicted label: `digest_in_words` of the image that it is of
 SKY = "sky.png"  # member with the pixels that are infinitely far
 ALL_VALID = 0.999  # share of the pixels that an interpolated one is made of
 
@@ -163,6 +164,10 @@ def decode_sample(
     record = _record(members, name)
     with bad_part("label"):
         depth, mask, space = _decode_label(members, record, name)
+        if record.get(IMAGE_DIGEST, own := digest_in_words(content_digest(data))) != own:
+            raise BadSample(
+                f"{name} is the label of another image than '{key}' is now: label that tar of images again"
+            )
         size = int(image.shape[0]), int(image.shape[1])
         covers = record.get(IMAGE_SIZE) == list(size)
         depth, mask = _resized(depth, mask, size, "teacher" in record, name, covers)
@@ -227,6 +232,11 @@ def decode_label(
     record = _record(members, name)
     depth, mask, space = _decode_label(members, record, name)
     return np.where(mask, depth, np.float32(0)), mask, space, record
+
+
+def digest_in_words(digest: int) -> str:
+    """A `content_digest` as a label's json holds it."""
+    return f"{digest:016x}"
 
 
 def _data_set(record: Mapping[str, Any]) -> str | None:

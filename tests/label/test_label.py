@@ -182,3 +182,28 @@ def test_large_jpegs_are_decoded_at_a_part_of_their_size(tmp_path: Path) -> None
         opened = ShardSource(str(tmp_path / "images"), labels=str(tmp_path / str(scaled))).open("photos", 0)
         maps.append(opened.sample(0)[0].depth)
     assert not np.array_equal(*maps) and float(np.abs(maps[0] - maps[1]).max()) < 0.02
+
+
+def test_a_label_does_not_join_an_image_that_took_the_place_of_its_own(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path / "labels")
+    write_tar(images / "sa_0.tar", {f"0{i}": {"jpg": picture(50 + i, (48, 64))} for i in range(5)})
+    source = ShardSource(str(images / "sa_0.tar"), labels=str(tmp_path / "labels/sa_0.tar"))
+    with pytest.raises(UserError, match=r"is the label of another image than '0\d' is now"):
+        source.open("photos", 0).sample(0)
+
+
+def test_an_image_that_would_become_huge_has_no_label(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    sizes = {"a": (48, 64), "narrow": (300, 1), "long": (4, 64)}
+    samples = {key: {"jpg": picture(i, size)} for i, (key, size) in enumerate(sizes.items())}
+    write_tar(tmp_path / "images/0.tar", samples)
+    found = run(tmp_path / "images", tmp_path / "labels", resolution=16, max_bad=0.5)
+    assert found.labels == 2
+    assert "sample 'narrow' is of 1 x 300: images may be 16 times as long as wide" in found.bad[0]
+
+
+@pytest.mark.parametrize("wrong", [{"max_bad": 2.0}, {"max_bad": -0.1}, {"workers": 0}, {"workers": -3}])
+def test_numbers_that_cannot_be(images: Path, tmp_path: Path, wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        run(images, tmp_path / "labels", **wrong)
+    assert not (tmp_path / "labels").exists()

@@ -124,6 +124,10 @@ def label(
         View(view, window, overlap), "own" if resolution is None else str(resolution), batch_size,
         flip, codec, farthest, seed, copy_images, scaled_decoding,
     )  # fmt: skip
+    if not 0 <= max_bad <= 1:
+        raise UserError(f"max_bad is a share of a shard's images, from 0 to 1, not {max_bad:g}")
+    if workers is not None and workers < 1:
+        raise UserError(f"workers must be at least 1, not {workers}")
     out = user_path(out)
     shards = find_shards(images, split, ALL)
     _check_places(shards.paths, out)

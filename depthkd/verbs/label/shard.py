@@ -20,7 +20,13 @@ from depthkd.errors import UserError
 from depthkd.formats.depth import Number
 from depthkd.formats.images import IMAGE_SUFFIXES
 from depthkd.formats.sample import BadSample, Sample
-from depthkd.formats.shard_samples import decode_sample, encode_label, read_intrinsics
+from depthkd.formats.shard_samples import (
+    IMAGE_DIGEST,
+    decode_sample,
+    digest_in_words,
+    encode_label,
+    read_intrinsics,
+)
 from depthkd.formats.tar_index import TarIndex
 from depthkd.formats.whole_files import draft_file, draft_of, writing
 from depthkd.formats.writing import Member, write_samples
@@ -234,9 +240,12 @@ class _Run:
             known = _known(members.pop("json", b"{}"))
             camera = read_intrinsics(known.get("intrinsics"), name)
             sample = decode_sample(key, members, where, False, self.teachers.needed)
+            self.teachers.check_shape(sample.whole_size, name)
             prepared = self.teachers.prepare(sample.image, sample.whole_size, camera)
         except BadSample as error:
             return Encoded(key, fault=str(error))
+        if sample.digest is not None:
+            known[IMAGE_DIGEST] = digest_in_words(sample.digest)
         pixels = hashlib.blake2b(sample.image[::EVERY, ::EVERY].tobytes(), digest_size=16).digest()
         return Decoded(key, prepared, known, members if self.teachers.asked.copy_images else {}, pixels)
 

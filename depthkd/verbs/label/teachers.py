@@ -14,6 +14,7 @@ from depthkd.batch import METRIC_DEPTH, DepthSpace, Quantity
 from depthkd.errors import UserError
 from depthkd.formats.depth import CODECS, LOGARITHMIC, Number
 from depthkd.formats.images import RGB
+from depthkd.formats.sample import BadSample
 from depthkd.formats.shard_samples import IMAGE_SIZE
 from depthkd.geometry import resize_intrinsics
 from depthkd.models.frozen import Frozen
@@ -26,6 +27,7 @@ from depthkd.verbs.label.views import Maps, Pictures, Size, View, input_sizes, p
 Camera = Float64[np.ndarray, "3 3"]
 
 FIT_SIDE = 256  # pixels of the longer side of what the metric depth is fitted on
+NARROWEST = 16  # times as long as wide: beyond that an image grows to more pixels than memory may hold
 WHOLE = View()
 
 
@@ -148,6 +150,19 @@ class Teachers:
         if not self.asked.scaled_decoding or (height, width) in (sizes := self.sizes(height, width)):
             return None
         return 2 * max(min(size) for size in sizes)
+
+    def check_shape(self, size: Size, name: str) -> None:
+        """Check that an image does not become far larger, because its shorter side is brought to a network's.
+
+        Raises:
+            BadSample: it is too narrow; the sentence begins with `name`.
+        """
+        long, short = max(size), min(size)
+        if long > NARROWEST * short and max(max(shown) for shown in self.sizes(*size)) > long:
+            raise BadSample(
+                f"{name} is of {size[1]} x {size[0]}: images may be {NARROWEST} times as long as wide, where "
+                "they are enlarged for the model"
+            )
 
     def prepare(self, image: RGB, size: Size, intrinsics: Camera | None = None) -> Prepared:
         """An image, ready for a batch.
