@@ -117,7 +117,10 @@ class RandomRotation(SameSize):
 
 def rotated(sample: Sample, degrees: float) -> Sample:
     """The sample rotated counterclockwise around its center; the camera's focal lengths must be alike."""
-    mask = sample.mask if sample.mask is None else _turned(sample.mask.view(np.uint8), degrees).view(np.bool_)
+    mask = sample.mask
+    if mask is None and sample.depth is not None:  # the free corners are not valid
+        mask = np.isfinite(sample.depth)
+    mask = None if mask is None else _turned(mask.view(np.uint8), degrees).view(np.bool_)
     return replace(
         sample,
         image=_turned(sample.image, degrees, Image.Resampling.BILINEAR),

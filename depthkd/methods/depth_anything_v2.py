@@ -61,8 +61,10 @@ def with_sky(disparity: Map, mask: Mask, sky: Mask) -> tuple[Map, Mask]:
         sky: where depth is infinite.
 
     Returns:
-        The disparity with 0 in the sky, and where it is valid now.
+        The disparity with 0 in the sky, and where it is valid now. An image that is nothing but sky stays
+        without valid pixels: it has no depths to compare.
     """
+    sky = sky & mask.flatten(1).any(1)[:, None, None]
     return disparity.masked_fill(sky, 0), mask | sky
 
 

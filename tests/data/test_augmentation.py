@@ -108,3 +108,15 @@ def test_what_cannot_be_composed_is_refused() -> None:
     ):
         with pytest.raises(UserError, match=sentence):
             wrong()
+
+
+def test_the_corners_of_a_rotation_are_not_valid_and_no_sky() -> None:
+    """Also of depth without a mask; and the sky stays the sky."""
+    depth = np.full((20, 31), 2.0, np.float32)
+    depth[:10] = np.inf
+    turned = rotated(Sample("a", np.zeros((20, 31, 3), np.uint8), depth), 20.0)
+    assert turned.depth is not None and turned.mask is not None
+    free = turned.depth == 0
+    assert free.any() and not turned.mask[free].any()
+    assert np.isposinf(turned.depth).any() and not turned.mask[np.isposinf(turned.depth)].any()
+    assert turned.mask[turned.depth == 2].all()

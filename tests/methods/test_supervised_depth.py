@@ -8,7 +8,7 @@ from depthkd.batch import Batch, DepthSpace
 from depthkd.data import ResizeCrop, ShardSource
 from depthkd.data.stream import StreamBatches
 from depthkd.errors import UserError
-from depthkd.methods.depth_anything_v2 import SupervisedDepth, SupervisedWeights
+from depthkd.methods.depth_anything_v2 import SupervisedDepth, SupervisedWeights, with_sky
 from depthkd.models.dpt.depth_anything import DepthAnything
 from depthkd.verbs.shards.pack import pack
 from tests.datasets.files import npy, picture, png, write
@@ -119,6 +119,14 @@ def test_the_sky_counts_at_disparity_0_where_it_is_known(shards: list[str], sky:
     method.finiteness.note(batch, losses)
     (usable,) = method.finiteness.read(1, method.student, False)
     assert (usable.samples, usable.sentences) == (3, [])
+
+
+def test_an_image_of_nothing_but_sky_has_nothing_to_learn() -> None:
+    sky = torch.tensor([[[True, True]], [[True, False]]])
+    disparity = torch.full((2, 1, 2), 0.5)
+    truth, valid = with_sky(disparity, ~sky, sky)
+    assert valid.tolist() == [[[False, False]], [[True, True]]]
+    assert truth[1].tolist() == [[0.0, 0.5]]
 
 
 def test_a_sky_of_zero_is_of_disparity() -> None:
