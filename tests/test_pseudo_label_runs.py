@@ -1,6 +1,7 @@
 """Depth Anything V2's students as users type them, on scenes of a few pixels: resuming, ablations, labels."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from depthkd.data.shares import places_per_rank
+from depthkd.errors import UserError
 from depthkd.runs.folder import read_checkpoint
 from depthkd.verbs.configs import load_config
 from tests.conftest import CommandLine
@@ -89,13 +91,32 @@ def test_configs_have_the_papers_images_and_terms() -> None:
         assert precise == {key for key, source in sources.items() if source.get("labelled")}, name
         assert (model["weights"]["features"] == 0) == (precise == sources.keys()), name
         assert model["weights"]["gradient"] == 2.0 and model["drop"] == 0.1, name
-        ranks = 2 if len(sources) > 1 else 8
-        shares = {key: source.get("share", 1.0) for key, source in sources.items()}
-        places_per_rank(shares, tree["data"]["batch_size"], ranks)
         assert model["feature_encoder"]["init_args"] == {"source": f"facebook/dinov2-{size}"}, name
         if name.startswith("table10"):
             single.add(sources["real"]["urls"])
     assert single == set(real)
+
+
+def test_headers_say_how_many_devices_can_share_a_batch() -> None:
+    for path in sorted((ROOT / "configs").glob("**/depth_anything_v2/*.yaml")):
+        data = load_config(path).get("data")
+        if data is None:  # one that tests
+            continue
+        shares = {key: source.get("share", 1.0) for key, source in data["train"].items() if source}
+        head = " ".join(line[2:] for line in path.read_text().splitlines() if line.startswith("# "))
+        said = re.search(r"which ([1-8, or]+) devices can share", head)
+        assert said or len(shares) == 1, path
+        other = re.search(r"ight want \d+: ((--data\.train\.\w+\.share [\d.]+ ?)+)", head)
+        for ranks in (1, 2, 4, 8):
+            if said is None or str(ranks) in said[1]:
+                places_per_rank(shares, data["batch_size"], ranks)
+                continue
+            with pytest.raises(UserError):
+                places_per_rank(shares, data["batch_size"], ranks)
+            if other is not None:
+                options = re.findall(r"train\.(\w+)\.share ([\d.]+)", other[1])
+                wanted = {name: float(share) for name, share in options}
+                places_per_rank(shares | wanted, data["batch_size"], ranks)
 
 
 def test_a_killed_run_resumes_bit_by_bit(home: Path) -> None:
