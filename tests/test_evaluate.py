@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from depthkd import cli
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.benchmarks import Benchmark, Motorcycle, Protocol, ShardBenchmark
+from depthkd.errors import UserError
 from depthkd.evaluation import evaluate, rows
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.runs import named_models
+from depthkd.runs.named_models import as_options
 from depthkd.verbs.test import expand
 from tests.benchmarks.test_labelled_shards import labelled, write_shard
 
@@ -291,3 +293,15 @@ def test_checkpoints_are_called_by_run_and_name(tmp_path: Path, run: Path) -> No
     assert words[0] == "--models={}"
     assert words[1].startswith('--benchmarks={"floor"')
     assert words[2:] == [f"--models.foo-step-5-0={checkpoint}", "--pictures", "1"]
+
+
+def test_models_of_one_name_do_not_take_each_others_place(tmp_path: Path, run: Path) -> None:
+    for name in ("a/model.onnx", "b/model.onnx", "a/sharp.onnx", "b/sharp.onnx"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    exported = [str(tmp_path / name / "model.onnx") for name in "ab"]
+    assert as_options(exported) == [f"--models.a-onnx={exported[0]}", f"--models.b-onnx={exported[1]}"]
+    for words in (["a/sharp.onnx", "b/sharp.onnx"], [str(run), str(run)]):
+        places = [str(tmp_path / word) for word in words]
+        with pytest.raises(UserError, match=r"would both be called .* --models.NAME"):
+            as_options(places)

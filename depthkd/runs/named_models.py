@@ -1,7 +1,7 @@
 """Models by one word: "embedded", a run, an ONNX file, a folder or a hub id of transformers or diffusers."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -86,12 +86,33 @@ def named_model(text: str) -> NamedModel:
 
 
 def row_name(word: str) -> str:
-    """A file is called by its name, a checkpoint by its run's name and its own."""
+    """A file is called by its name, a checkpoint by its run's name and its own, an exported graph by its
+    folder's."""
     place = user_path(word)
     name = place.name if place.is_dir() or not place.exists() else place.stem
     if place.suffix == ".ckpt":
         name = Run(place).title
+    elif place.name == GRAPH:
+        name = f"{place.resolve().parent.name}-onnx"
     return re.sub("[.=]", "-", name)  # neither can be in the name of an option
+
+
+def as_options(words: Sequence[str]) -> list[str]:
+    """`--models.NAME=WORD` of each word that names a model.
+
+    Raises:
+        UserError: two would have one name, so that the one would take the other's place.
+    """
+    names: dict[str, str] = {}
+    for word in words:
+        name = row_name(word)
+        if name in names:
+            raise UserError(
+                f"{names[name]} and {word} would both be called '{name}': give one of them a name of its "
+                f"own, as in --models.NAME {word}"
+            )
+        names[name] = word
+    return [f"--models.{name}={word}" for name, word in names.items()]
 
 
 def _file(place: Path) -> NamedModel:

@@ -38,7 +38,7 @@ from depthkd.models.model import DepthModel
 from depthkd.paths import expand_paths, user_path
 from depthkd.report.annotation_page import AnnotatedImage, annotation_page
 from depthkd.resolution import Resolution
-from depthkd.runs.named_models import named_model, row_name
+from depthkd.runs.named_models import as_options, named_model
 from depthkd.verbs.configs import Command
 from depthkd.verbs.options import leading, parsed
 
@@ -283,7 +283,7 @@ def expand(arguments: list[str]) -> list[str]:
     for word in named:
         named_model(word)
     # Before all others: jsonargparse puts no class into a mapping that is not there, and no path behind one.
-    return ["--models={}", *config, *(f"--models.{row_name(word)}={word}" for word in named), *options]
+    return ["--models={}", *config, *as_options(named), *options]
 
 
 def main(command: Command) -> int:

@@ -14,7 +14,7 @@ from depthkd.evaluation.request import EvaluationRequest
 from depthkd.models.dpt.packaged_weights import EMBEDDED
 from depthkd.paths import user_path
 from depthkd.runs.folder import Run
-from depthkd.runs.named_models import named_model, row_name
+from depthkd.runs.named_models import as_options, named_model
 from depthkd.verbs.configs import Command
 from depthkd.verbs.options import leading, parsed
 
@@ -39,9 +39,8 @@ def expand(arguments: list[str]) -> list[str]:
     validation = None if elsewhere or not runs else _validation(runs[0])
     benchmarks = json.dumps(validation or {})
     # Paths before classes: after a `--models.NAME.class_path` jsonargparse refuses a path.
-    models = [f"--models.{row_name(word)}={word}" for word in named]
     # And mappings before all, if empty ones: into none at all, jsonargparse puts no first class.
-    return ["--models={}", f"--benchmarks={benchmarks}", *config, *models, *options]
+    return ["--models={}", f"--benchmarks={benchmarks}", *config, *as_options(named), *options]
 
 
 def _validation(run: Run) -> dict[str, Any] | None:
