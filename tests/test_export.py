@@ -193,6 +193,10 @@ def test_only_an_export_is_replaced_and_only_when_asked(run: Path, command_line:
     before = Path("out/model.onnx").stat().st_mtime_ns
     assert command_line(*words, "--overwrite")[0] == 0
     assert Path("out/model.onnx").stat().st_mtime_ns != before
+    marked = Path("out/depthkd_export.json").read_text()
+    Path("out/depthkd_export.json").write_text('{"files": null}')
+    assert "holds 'README.md' besides" in command_line(*words, "--overwrite")[2]
+    Path("out/depthkd_export.json").write_text(marked)
     Path("out/notes.txt").write_text("mine")
     assert "holds 'notes.txt' besides" in command_line(*words, "--overwrite")[2]
     assert "no export of depthkd" in command_line("export", run, "--out", run, "--overwrite")[2]
@@ -320,6 +324,12 @@ def test_what_has_no_form_is_told_what_can_be_done(run: Path, tmp_path: Path) ->
     ):
         with pytest.raises(UserError, match=sentence):
             verb.export(model, place)
+    for model, sentence in (
+        (models.MetricBinsDepth("tiny"), "part of a graph$"),  # and there is no folder to take instead
+        (models.UnsharpMask(models.DepthAnything("tiny", metric_max_depth=20)), "part of a graph$"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            verb.export(model, place, "onnx")
     with pytest.raises(UserError, match="chooses between those of a run"):
         verb.export(student_of(1), place, weights="raw")
     assert not place.exists()

@@ -68,10 +68,20 @@ def load_student(
     if progress is not None and not progress.finished:
         log.warning("%s is unfinished, at %s: its student is not what it will be", run.folder, progress)
     student.source = str(path)
-    licenses = [modern_teacher(t)["license"] for t in content["depthkd"]["teachers"].values()]
+    licenses = {modern_teacher(t)["license"] for t in content["depthkd"]["teachers"].values()}
     student.base_license = student.license
-    student.license = ", ".join(sorted({*licenses, student.license} - {"unknown"})) or "unknown"
+    if student.license != "unknown" or not begins_at_random(content["depthkd"].get("student", "unknown")):
+        licenses.add(student.license)
+    student.license = ", ".join(sorted(licenses)) or "unknown"
     return student.eval()
+
+
+def begins_at_random(source: str) -> bool:
+    """Whether a student's training began from no weights, by the `source` that its class gives it."""
+    built = source.startswith("DepthAnything ") and not (
+        " from " in source or " with the encoder of " in source
+    )
+    return built or source.startswith("random ")
 
 
 def build_student(run: Run, settings: Settings | None = None) -> DepthModel:
@@ -133,3 +143,4 @@ class TrainedDepth(Wrapper):
             network.make_metric = metric
         super().__init__(student)
         self.source = path
+        self.fresh = fresh

@@ -1,7 +1,6 @@
 """A Depth Anything network under ZoeDepth's metric-bins head."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -161,9 +160,7 @@ class MetricBinsDepth(DepthAnything):
         parameters: Iterator[nn.Parameter] = self.network.parameters()
         return parameters
 
-    def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
-        """See `DepthModel.save_pretrained`: transformers has no class for it."""
-        DepthModel.save_pretrained(self, folder, image_size)
+    save_pretrained = DepthModel.save_pretrained  # transformers has no class for it
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "MetricBinsDepth":
         super()._apply(fn, recurse)

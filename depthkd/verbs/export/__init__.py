@@ -14,6 +14,7 @@ from depthkd.models.model import DepthModel
 from depthkd.models.onnx import OnnxDepth
 from depthkd.models.weights import read_json_file
 from depthkd.paths import user_path
+from depthkd.runs.folder import Run
 from depthkd.runs.named_models import named_model
 from depthkd.runs.student import TrainedDepth, load_student
 from depthkd.verbs.configs import Command
@@ -142,7 +143,8 @@ def check_place(out: Path, overwrite: bool) -> None:
         return
     if not (out / MARK).is_file():
         raise ExistingFileError(f"{out} is there, and no export of depthkd: choose another --out")
-    ours = {MARK, *map(str, read_json_file(out / MARK).get("files", []))}
+    files = read_json_file(out / MARK).get("files")
+    ours = {MARK, *map(str, files if isinstance(files, list) else [])}
     others = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
     others = [name for name in others if name not in ours]
     if others:
@@ -156,18 +158,20 @@ def check_place(out: Path, overwrite: bool) -> None:
 def _loaded(model: str | DepthModel, weights: Weights | None) -> tuple[DepthModel, Origin]:
     """The network, on the CPU, in eval mode, and what it came of."""
     if isinstance(model, DepthModel):
-        network, run, name = model, None, model.source
+        network, name = model, model.source
+        run = Run(name) if isinstance(model, TrainedDepth) and not model.fresh else None
     else:
         known = named_model(model)
         run, name = known.run, model
         averaged = None if weights is None else weights == "average"
         network = known.load() if run is None else load_student(model, averaged=averaged)
-    if weights is not None and run is None:
+    if weights is not None and (run is None or network is model):
         raise UserError(f"--weights chooses between those of a run, and {name} is none")
+    # before it is unwrapped: what a run went on from has its license from its own teachers
+    origin = Origin(name) if run is None else origin_of_run(run, network, weights)
     while isinstance(network, TrainedDepth):
         network = network.network
-    network = network.cpu().float().eval()
-    return network, Origin(name) if run is None else origin_of_run(run, network, weights)
+    return network.cpu().float().eval(), origin
 
 
 def _refuse(network: DepthModel) -> None:

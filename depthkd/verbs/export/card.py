@@ -11,6 +11,7 @@ from depthkd.models.dpt.timm_depth import TimmDepth
 from depthkd.models.hub import WEIGHTS
 from depthkd.models.model import DepthModel
 from depthkd.runs.folder import Run, read_checkpoint
+from depthkd.runs.student import begins_at_random
 from depthkd.verbs.export.forms import ENCODER, GRAPH, HUB, ONNX, OWN
 from depthkd.verbs.export.licenses import UNKNOWN, inherited, split
 from depthkd.verbs.export.parity import Row, table
@@ -68,14 +69,6 @@ def origin_of_run(run: Run, student: DepthModel, weights: str | None) -> Origin:
         weights="the moving average of the weights" if kept else "the weights of the last step",
         steps=None if progress is None else progress.steps,
     )
-
-
-def begins_at_random(source: str) -> bool:
-    """Whether a student's training began from no weights, by the `source` that its class gives it."""
-    built = source.startswith("DepthAnything ") and not (
-        " from " in source or " with the encoder of " in source
-    )
-    return built or source.startswith("random ")
 
 
 def card(

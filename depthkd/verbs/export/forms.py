@@ -116,6 +116,11 @@ def pipeline_sizes(model: DepthModel, processor: Any) -> list[Size]:
     return sizes_for(model.multiple, None, model.rounded(side, side)[0])
 
 
+def can_be_saved(model: DepthModel) -> bool:
+    """Whether a network has a form as a folder."""
+    return type(model.unwrapped()).save_pretrained is not DepthModel.save_pretrained
+
+
 def write_onnx(model: DepthModel, folder: Path, asked: Asked, about: dict[str, Any]) -> list[Row]:
     """Write `model.onnx`, and how it compares.
 
@@ -130,9 +135,10 @@ def write_onnx(model: DepthModel, folder: Path, asked: Asked, about: dict[str, A
     """
     size = asked.size
     if model.chooses_size or model.preprocessing != "depthkd":
+        advice = ": take --format hf" if can_be_saved(model) else ""
         raise UserError(
-            f"{type(model).__name__} brings every image to a size of its own, which is no part of a graph; "
-            "a folder (--format hf) may do"
+            f"{type(model).__name__} brings every image to a size of its own, which is no part of a "
+            f"graph{advice}"
         )
     if model.fixed_size is not None:
         if size not in (None, model.fixed_size):
