@@ -64,19 +64,21 @@ def check_choices(kind: type, arguments: Mapping[str, object]) -> None:
     """Refuse an argument that is none of the words that its type lists; see `check`."""
     parameters = signature(kind.__init__).parameters  # type: ignore[misc]
     for name, value in arguments.items():
-        allowed = choices(parameters[name].annotation)
+        allowed = choices(parameters[name].annotation, value)
         if allowed is not None and value not in allowed:
             listed = ", ".join("null" if one is None else str(one) for one in allowed)
             raise UserError(f"{kind.__name__} has no {name} '{value}'; it would be one of {listed}")
 
 
-def choices(annotation: Any) -> tuple[object, ...] | None:
-    """All values of a type that is Literal, or Literal or None; None of any other type."""
+def choices(annotation: Any, value: object = None) -> tuple[object, ...] | None:
+    """All values of a type that is Literal, or Literal or None, or a list besides, which the value is not; None
+    of any other type."""
     if annotation is NoneType:
         return (None,)
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     if get_origin(annotation) not in (Union, UnionType):
         return None
-    parts = [choices(part) for part in get_args(annotation)]
+    kinds = [k for k in get_args(annotation) if get_origin(k) is not list or isinstance(value, list)]
+    parts = [choices(kind, value) for kind in kinds]
     return None if None in parts else tuple(value for part in parts if part for value in part)

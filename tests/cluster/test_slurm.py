@@ -197,9 +197,10 @@ def test_label_array(slurm: Slurm, project: Path, tmp_path: Path) -> None:
     model = ("--model.class_path", "tests.label.teachers.Gray")
     job, log = submit(slurm, project, "label", "--array=1-2", *TWO[1:], "slurm/label.sbatch", *words, *model)
     wait_until(
-        lambda: merge(tmp_path / "labels", str(images)).faults == [] or slurm.state(f"{job}_1") in OVER,
+        lambda: slurm.state(f"{job}_1") in OVER and slurm.state(f"{job}_2") in OVER,
         120,
         f"labels: {log.exists() and log.read_text()}",
     )
-    wait_until(lambda: all(slurm.state(f"{job}_{i}") == "COMPLETED" for i in (1, 2)), 60, log.read_text())
+    assert all(slurm.state(f"{job}_{i}") == "COMPLETED" for i in (1, 2)), log.read_text()
+    assert merge(tmp_path / "labels", str(images)).faults == []
     assert made(tmp_path / "labels") == made(one)

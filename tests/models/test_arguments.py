@@ -134,5 +134,6 @@ def test_a_model_of_a_user_is_held_to_its_own_words_alone() -> None:
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'mean'"):
         OfAUser()  # type: ignore[call-arg]
     assert choices(Literal[1, 2]) == (1, 2)
+    assert choices(Literal["a"] | list[int], "b") == ("a",) and choices(Literal["a"] | list[int], [1]) is None
     assert choices(int) is choices(int | None) is choices(Literal["a"] | int) is choices("str") is None
     assert models.HuggingFaceDepth(config=DEPTH_ANYTHING, mean=(0.5, 0.5, 0.5)).mean == (0.5, 0.5, 0.5)
