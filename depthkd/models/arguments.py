@@ -71,8 +71,8 @@ def check_choices(kind: type, arguments: Mapping[str, object]) -> None:
 
 
 def choices(annotation: Any, value: object = None) -> tuple[object, ...] | None:
-    """All values of a type that is Literal, or Literal or None, or a list besides, which the value is not; None
-    of any other type."""
+    """All values of a type that is Literal, or Literal or None, or a list besides, which the value is not;
+    None of any other type."""
     if annotation is NoneType:
         return (None,)
     if get_origin(annotation) is Literal:
