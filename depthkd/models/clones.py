@@ -5,6 +5,7 @@ read as tensors alone, before any of the code runs.
 """
 
 import sys
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from depthkd.models.hub import locate
 from depthkd.models.model import Cameras, DepthModel, DepthOutput, RawPrediction, resize_map
 from depthkd.models.weights import bare_names
 from depthkd.paths import local_or_hub, user_path
-from depthkd.shapes import Image
+from depthkd.shapes import Image, Map
 
 CODE = (".py", ".json", ".yaml", ".yml", ".toml")  # what a clone's predictions depend on, besides weights
 
@@ -53,6 +54,32 @@ class ClonedDepth(DepthModel):
         """All: nothing here is trained."""
         parameters: Iterator[nn.Parameter] = self.network.parameters()
         return parameters
+
+
+class CameraEstimator(ClonedDepth):
+    """A network that estimates the camera where nobody knows it, and else takes the image's, or one of
+    `focal_length`."""
+
+    focal_length: float | None
+    resolution_level: int | None
+
+    def predict_raw(self, image: Image) -> RawPrediction:
+        """Depth in meters at the image's size; the network resizes by itself."""
+        if self.focal_length is None:
+            return self._infer(image, None)
+        return self._infer(image, central_cameras(image, self.focal_length))
+
+    def predict_raw_with_camera(self, image: Image, intrinsics: Cameras) -> RawPrediction:
+        """`predict_raw`, by the images' own cameras and not by `focal_length`."""
+        return self._infer(image, intrinsics)
+
+    def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Map:
+        """Bilinear; infinite where most of it is."""
+        return resize_known(raw, size)
+
+    @abstractmethod
+    def _infer(self, image: Image, intrinsics: Cameras | None) -> Map:
+        """Depth in meters at the image's size, by cameras in pixels of the image or by estimated ones."""
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,14 @@ from depthkd.errors import UserError
 from depthkd.geometry import crop_intrinsics
 from depthkd.models.clones import (
     AuthorsCode,
-    ClonedDepth,
-    central_cameras,
+    CameraEstimator,
     check_level,
     fill,
     find_weights,
     forgetful,
     refuse_shape,
-    resize_known,
 )
-from depthkd.models.model import Cameras, RawPrediction
+from depthkd.models.model import Cameras
 from depthkd.models.provenance import stated_or_known
 from depthkd.models.weights import read_content, read_json_file, read_weights, tensors_of
 from depthkd.shapes import Image, Map
@@ -43,31 +41,7 @@ UNIK3D = AuthorsCode(
 )
 
 
-class PointDepth(ClonedDepth):
-    """What the two share: z of points at the image's size, by the image's camera or by an estimated one."""
-
-    focal_length: float | None
-    resolution_level: int | None
-
-    def predict_raw(self, image: Image) -> RawPrediction:
-        """Depth in meters at the image's size; the network resizes by itself."""
-        if self.focal_length is None:
-            return self._infer(image, None)
-        return self._infer(image, central_cameras(image, self.focal_length))
-
-    def predict_raw_with_camera(self, image: Image, intrinsics: Cameras) -> RawPrediction:
-        """`predict_raw`, by the images' own cameras and not by `focal_length`."""
-        return self._infer(image, intrinsics)
-
-    def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Map:
-        """Bilinear; infinite where most of it is."""
-        return resize_known(raw, size)
-
-    def _infer(self, image: Image, intrinsics: Cameras | None) -> Map:
-        raise NotImplementedError
-
-
-class MoGe(PointDepth):
+class MoGe(CameraEstimator):
     """MoGe-2 (Wang et al., arXiv 2507.02546): metric points, the camera, and where points are valid.
 
     From a clone of microsoft/MoGe. Its depth is z. Where an image's camera is known its horizontal field of
@@ -133,7 +107,7 @@ class MoGe(PointDepth):
         return depth
 
 
-class UniK3D(PointDepth):
+class UniK3D(CameraEstimator):
     """UniK3D (Piccinelli et al., arXiv 2503.16591): metric points for cameras of any kind.
 
     From a clone of lpiccinelli-eth/UniK3D. The network predicts a ray and the distance along it for each

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from depthkd.errors import MissingFileError, UserError
 from depthkd.geometry import crop_intrinsics
 from depthkd.models.clones import (
+    CameraEstimator,
     ClonedDepth,
     assumed_focal_length,
-    central_cameras,
     check_camera,
     check_level,
     fill,
@@ -47,7 +47,7 @@ class HubDepth(ClonedDepth):
         self.source = f"{entry} of {repo} with {weights}"
 
 
-class UniDepth(HubDepth):
+class UniDepth(HubDepth, CameraEstimator):
     """UniDepth V1 and V2 (Piccinelli et al., arXiv 2403.18913 and 2502.20110).
 
     From a clone of lpiccinelli-eth/UniDepth. It estimates the camera too, unless the image's is known
@@ -91,16 +91,6 @@ class UniDepth(HubDepth):
         self.focal_length, self.resolution_level = focal_length, resolution_level
         self.license = license
         self.training_sets = stated_or_known(training_sets, f"lpiccinelli/unidepth-{version}-{backbone}")
-
-    def predict_raw(self, image: Image) -> RawPrediction:
-        """Depth in meters at the image's size; the network resizes by itself."""
-        if self.focal_length is None:
-            return self._infer(image, None)
-        return self._infer(image, central_cameras(image, self.focal_length))
-
-    def predict_raw_with_camera(self, image: Image, intrinsics: Cameras) -> RawPrediction:
-        """`predict_raw`, by the images' own cameras and not by `focal_length`."""
-        return self._infer(image, intrinsics)
 
     def _infer(self, image: Image, intrinsics: Cameras | None) -> RawPrediction:
         height, width = image.shape[-2:]

@@ -97,7 +97,9 @@ def test_the_head_is_transformers_zoedepths_by_its_weights(centers: str, joining
     )  # fmt: skip
     torch.manual_seed(0)
     theirs: Any = ZoeDepthMetricDepthEstimationHead(config).eval()
-    ours = MetricBinsHead(12, 5, 6, 8, (4, 3, 2, 1), centers, joining=joining)  # type: ignore[arg-type]
+    ours = MetricBinsHead(
+        12, 5, 6, 8, (4, 3, 2, 1), centers, "inv", 300.0, 2, joining, (1e-3, 10.0), (0.0212, 50.0)  # type: ignore[arg-type]
+    )  # fmt: skip
     ours.load_state_dict(theirs.state_dict())
     generator = torch.Generator().manual_seed(1)
     full, bottleneck = (torch.randn(2, c, s, s + 2, generator=generator) for c, s in ((5, 24), (12, 2)))

@@ -56,10 +56,10 @@ def normed_seed_centers(widths: Centers, nearest: float, farthest: float) -> Cen
 def attracted(
     centers: Centers,
     points: Float[Tensor, "batch points height width"],
-    attraction: Attraction = "inv",
-    alpha: float = 300.0,
-    gamma: int = 2,
-    joining: Joining = "mean",
+    attraction: Attraction,
+    alpha: float,
+    gamma: int,
+    joining: Joining,
 ) -> Centers:
     """Section 3.2.1: centers plus the mean (or the sum) over the points of their moves towards each.
 
@@ -166,16 +166,16 @@ class MetricBinsHead(nn.Module):
         self,
         channels: int,
         features: int,
-        bins: int = 64,
-        embedding: int = 128,
-        attractors: tuple[int, int, int, int] = (16, 8, 4, 1),
-        centers: CentersType = "softplus",
-        attraction: Attraction = "inv",
-        alpha: float = 300.0,
-        gamma: int = 2,
-        joining: Joining = "mean",
-        depths: tuple[float, float] = (1e-3, 10.0),
-        temperatures: tuple[float, float] = (0.0212, 50.0),
+        bins: int,
+        embedding: int,
+        attractors: tuple[int, int, int, int],
+        centers: CentersType,
+        attraction: Attraction,
+        alpha: float,
+        gamma: int,
+        joining: Joining,
+        depths: tuple[float, float],
+        temperatures: tuple[float, float],
     ) -> None:
         super().__init__()
         self.centers = centers
