@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from depthkd.batch import DepthSpace, Quantity
 from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.models.model import DepthModel
@@ -68,14 +69,25 @@ def predict_sample(
     return model.resize_to(infer_sample(model, sample, how, device), size)
 
 
-def says_nothing(prediction: Float[Tensor, "1 height width"]) -> str | None:
+def says_nothing(prediction: Float[Tensor, "1 height width"], space: DepthSpace | None = None) -> str | None:
     """What is in a prediction that cannot be depth, because it has numbers that are not finite, or one value
-    everywhere; None for any other."""
-    broken = int((~torch.isfinite(prediction)).sum())
+    everywhere; None for any other.
+
+    Args:
+        prediction: the map.
+        space: what it means. Given a space of depth, pixels that are infinitely far are those of which a
+            network says that it does not know them, and the others count.
+    """
+    known = prediction.flatten()
+    if space is not None and space.quantity is Quantity.DEPTH:
+        known = known[~known.isposinf()]
+        if not len(known):
+            return "infinite depth everywhere"
+    broken = int((~torch.isfinite(known)).sum())
     if broken:
         return f"{broken} numbers that are not finite, of {prediction.numel()}"
-    if prediction.numel() > 1 and bool(prediction.max() == prediction.min()):
-        return f"{float(prediction.max()):g} everywhere"
+    if len(known) > 1 and bool(known.max() == known.min()):
+        return f"{float(known.max()):g} everywhere"
     return None
 
 

@@ -130,7 +130,7 @@ def predict(
             print(f"left out: {sentence}")
             continue
         sizes.append(network.runs_at(height, width, at))
-        if nothing := _nothing(depth, metric):
+        if nothing := _nothing(depth, network.space):
             empty.append(f"{path}: the model answers with {nothing}")
             print(empty[-1])
         if known is None and clouds:
@@ -172,10 +172,11 @@ def _camera(intrinsics: str | list[float] | None, fov: float | None) -> list[flo
     return camera
 
 
-def _nothing(depth: OneMap, metric: bool) -> str | None:
+def _nothing(depth: OneMap, space: DepthSpace) -> str | None:
     """What a prediction consists of, where that is not depth."""
-    nothing = says_nothing(depth)
-    return "no depth above 0 m" if nothing is None and metric and not bool((depth > 0).any()) else nothing
+    nothing = says_nothing(depth, space)
+    none = nothing is None and space == METRIC_DEPTH and not bool((depth > 0).any())
+    return "no depth above 0 m" if none else nothing
 
 
 def _write(

@@ -47,6 +47,15 @@ class Meters(Gray):
         return DepthOutput(depth)
 
 
+class Masked(Meters):
+    """Meters that does not know the upper half of an image."""
+
+    def forward(self, image: Image) -> DepthOutput:
+        depth = super().forward(image).depth
+        depth[:, : depth.shape[1] // 2] = torch.inf
+        return DepthOutput(depth)
+
+
 class Same(Gray):
     """One map for every image."""
 

@@ -16,7 +16,7 @@ from depthkd.in_use import InUse
 from depthkd.models.inference import Inference, predict_sample
 from depthkd.verbs.label.manifest import read_manifest
 from tests.data.shards import write_tar
-from tests.label.teachers import Gray, Meters, Same, made, picture, run
+from tests.label.teachers import Gray, Masked, Meters, Same, made, picture, run
 
 
 def test_a_label_is_the_models_own_prediction(images: Path, tmp_path: Path) -> None:
@@ -118,6 +118,20 @@ def test_scale_and_shift_are_those_of_the_metric_teacher(images: Path, tmp_path:
         assert sample.space == METRIC_DEPTH and sample.depth is not None
         if sample.image.shape[0] != 50:  # where the reader's interpolation of depth is not that of disparity
             np.testing.assert_allclose(sample.depth, 1 / (2 * disparity + 0.1), rtol=1e-3)
+
+
+def test_what_a_network_does_not_know_is_not_valid(images: Path, tmp_path: Path) -> None:
+    alone, second = (
+        run(images, tmp_path / "alone", Masked()),
+        run(images, tmp_path / "second", metric=Masked()),
+    )
+    assert alone.labels == second.labels == 14
+    for name, part in (("alone", 0.5), ("second", 1.0)):  # a second teacher only scales and shifts
+        source = ShardSource(str(images), labels=str(tmp_path / name)).open("photos", 0)
+        for position in range(6):
+            mask = source.sample(position)[0].mask
+            assert mask is not None and mask.mean() == pytest.approx(part, abs=0.03) and mask[-1].all()
+        assert not any(b"sky.png" in path.read_bytes() for path in (tmp_path / name).glob("*.tar"))
 
 
 def test_a_model_that_says_one_thing_does_not_pass(images: Path, tmp_path: Path) -> None:

@@ -194,13 +194,16 @@ class Teachers:
         own = len(inputs) - (self.metric is not None)
         depth = self._predict(self.relative, inputs[:own], cameras, batch, self.asked.view)
         valid, records = None, [self._record(one) for one in batch]
-        faults = [says_nothing(one[None]) for one in depth]
+        faults = [says_nothing(one[None], self.relative.space) for one in depth]
         if self.metric is not None:
             metric = self._predict(self.metric, inputs[own:], cameras, batch, WHOLE)
-            faults = [a or says_nothing(b[None]) for a, b in zip(faults, metric, strict=True)]
+            theirs = (says_nothing(one[None], METRIC_DEPTH) for one in metric)
+            faults = [a or b for a, b in zip(faults, theirs, strict=True)]
             depth, valid, fits = to_metric(depth, self.relative.space, metric, self.asked.farthest)
             for record, (scale, shift) in zip(records, fits, strict=True):
                 record["metric_teacher"] |= {"scale": scale, "shift": shift}
+        elif not bool((known := torch.isfinite(depth)).all()):
+            depth, valid = torch.where(known, depth, 0), known
         labels = []
         for i, (one, record) in enumerate(zip(depth.cpu().numpy(), records, strict=True)):
             mask = None if valid is None else valid[i].cpu().numpy()
