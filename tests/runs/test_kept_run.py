@@ -21,7 +21,8 @@ KEPT = Path(__file__).parent / "kept/run_4fb3203.tar.xz"
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
     with tarfile.open(KEPT) as tar:
-        tar.extractall(tmp_path, filter="data")
+        trusted = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11.4 and later
+        tar.extractall(tmp_path, **trusted)
     return tmp_path
 
 
