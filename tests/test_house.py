@@ -14,7 +14,7 @@ FLOORS = [
     {"storage"},
     {"batch", "lazy", "parsing", "paths", "resolution"},
     {"alignment", "formats"},
-    {"cluster", "datasets", "in_use", "losses", "metrics"},
+    {"cluster", "datasets", "in_use", "losses", "metrics", "sparse_depth"},
     {"models", "report"},
     {"benchmarks", "runs"},
     {"data", "evaluation", "methods"},

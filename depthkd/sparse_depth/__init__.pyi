@@ -1,0 +1,15 @@
+from .areas import DepthRange as DepthRange
+from .areas import Holes as Holes
+from .areas import MissingBorders as MissingBorders
+from .areas import NearestShare as NearestShare
+from .names import parse_pattern as parse_pattern
+from .patterns import Area as Area
+from .patterns import LowResolution as LowResolution
+from .patterns import Outliers as Outliers
+from .patterns import Points as Points
+from .patterns import Selection as Selection
+from .patterns import Sensor as Sensor
+from .patterns import Several as Several
+from .patterns import SparsePattern as SparsePattern
+from .sensors import Corners as Corners
+from .sensors import LidarLines as LidarLines
