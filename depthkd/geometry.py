@@ -1,4 +1,4 @@
-"""Pinhole cameras: intrinsics that follow crops, resizes and flips; distance <-> z; back-projection.
+"""Pinhole cameras: intrinsics and points that follow crops, resizes, flips; distance <-> z; back-projection.
 
 Pixel coordinates put the *center* of the top-left pixel at (0, 0), as OpenCV and KITTI do. Where a
 data set puts the image's corner there (Hypersim), subtract 0.5 from its principal point first.
@@ -57,6 +57,32 @@ def flip_intrinsics(intrinsics: Intrinsics, width: int) -> Intrinsics:
     flipped = intrinsics.clone()
     flipped[..., 0, 2] = (width - 1) - flipped[..., 0, 2]
     return flipped
+
+
+def resize_sparse_depth(
+    sparse: Float[Tensor, "batch height width"], size: tuple[int, int]
+) -> Float[Tensor, "batch new_height new_width"]:
+    """Sparse depth at another size, of the same points: each goes to the one pixel in which it lies.
+
+    Nothing is interpolated, and no point is repeated where the map grows. Of several points that fall into
+    one pixel the one nearest to the camera stays, because it hides the others.
+
+    Args:
+        sparse: depth, 0 where nothing was measured.
+        size: height and width of the result.
+    """
+    height, width = sparse.shape[-2:]
+    if (height, width) == size:
+        return sparse
+    image, row, column = sparse.nonzero(as_tuple=True)
+    depth = sparse[image, row, column]
+    row = torch.div(
+        (2 * row + 1) * size[0], 2 * height, rounding_mode="floor"
+    )  # the center's, in whole numbers
+    column = torch.div((2 * column + 1) * size[1], 2 * width, rounding_mode="floor")
+    resized = sparse.new_full((len(sparse) * size[0] * size[1],), torch.inf)
+    resized.scatter_reduce_(0, (image * size[0] + row) * size[1] + column, depth, "amin")
+    return torch.where(resized.isinf(), 0.0, resized).reshape(len(sparse), *size)
 
 
 def turn_intrinsics(intrinsics: Intrinsics, height: int, width: int, turns: int) -> Intrinsics:

@@ -21,7 +21,7 @@ CROPS: dict[Crop, tuple[float, float, float, float]] = {  # rows and columns tha
 
 
 def kb_cropped(sample: Sample) -> Sample:
-    """Image, truth (where there is any) and camera cut to KITTI's benchmark crop.
+    """Image, truth and sparse depth (where there are any) and camera cut to KITTI's benchmark crop.
 
     Raises:
         BadSample: the image is smaller.
@@ -41,6 +41,7 @@ def kb_cropped(sample: Sample) -> Sample:
         image=sample.image[area],
         depth=None if sample.depth is None else sample.depth[area],
         mask=None if sample.mask is None else sample.mask[area],
+        sparse=None if sample.sparse is None else sample.sparse[area],
         intrinsics=camera,
     )
 

@@ -45,7 +45,8 @@ class Sample:
     further views of parts of `image`, all of one size, and `boxes` says where each lies in it:
     (top, left, height, width) as fractions of the image. `digest` tells the image's file from others,
     and `data_set` is what papers call the public data set that it is of, where that is known. `decoded_from`
-    is the height and width of the image's file, where it was decoded at a fraction of them.
+    is the height and width of the image's file, where it was decoded at a fraction of them. `sparse` is what
+    models may be given beside the image: depth of its size, in meters, 0 where nothing was measured.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Sample:
     digest: int | None = None
     data_set: str | None = None
     decoded_from: tuple[int, int] | None = None
+    sparse: Float32[np.ndarray, "height width"] | None = None
 
     @property
     def whole_size(self) -> tuple[int, int]:

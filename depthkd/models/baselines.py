@@ -11,7 +11,7 @@ from depthkd.batch import METRIC_DEPTH, Quantity
 from depthkd.errors import UserError
 from depthkd.models.model import Cameras, DepthModel, DepthOutput, RawPrediction
 from depthkd.resolution import Asked, Resolution, checked
-from depthkd.shapes import Image
+from depthkd.shapes import Image, Map
 
 SMALLEST_DEPTH = 1e-3  # m
 
@@ -48,6 +48,7 @@ class AlignedDepth(DepthModel):
         self.relative, self.metric = relative, metric
         self.metric_resolution = checked(metric_resolution, "metric_resolution")
         self.takes_camera = intrinsics and metric.takes_camera
+        self.takes_sparse_depth = metric.takes_sparse_depth
         self.source = f"{relative.source} aligned to {metric.source}"
         self.license = ", ".join(dict.fromkeys((relative.license, metric.license)))
         sets = (relative.training_sets, metric.training_sets)
@@ -75,8 +76,15 @@ class AlignedDepth(DepthModel):
         """`predict_raw`, whose metric model knows the cameras."""
         return self._aligned(image, intrinsics)
 
-    def _aligned(self, image: Image, intrinsics: Cameras | None) -> RawPrediction:
-        metric = self.metric.predict(image, self.metric_resolution, intrinsics=intrinsics)
+    def predict_raw_with_sparse_depth(
+        self, image: Image, sparse: Map, intrinsics: Cameras | None = None
+    ) -> RawPrediction:
+        """`predict_raw`, whose metric model is given the points."""
+        return self._aligned(image, intrinsics, sparse)
+
+    def _aligned(self, image: Image, intrinsics: Cameras | None, sparse: Map | None = None) -> RawPrediction:
+        at = self.metric_resolution
+        metric = self.metric.predict(image, at, intrinsics=intrinsics, sparse=sparse)
         relative, space = self.relative.predict(image, self._request), self.relative.space
         everywhere = torch.ones_like(metric, dtype=torch.bool)
         fitted = align(relative, space, metric, METRIC_DEPTH, everywhere, Fit.SCALE_AND_SHIFT, space.quantity)
@@ -121,7 +129,7 @@ class UnsharpMask(DepthModel):
             raise UserError(f"radius and amount must be above 0, not {radius} and {amount}")
         self.model, self.radius, self.amount = model, radius, amount
         self.resolution = checked(resolution)
-        self.takes_camera = model.takes_camera
+        self.takes_camera, self.takes_sparse_depth = model.takes_camera, model.takes_sparse_depth
         self.source = f"{model.source}, unsharp mask {radius:g} {amount:g}"
         self.license, self.training_sets = model.license, model.training_sets
 
@@ -141,6 +149,13 @@ class UnsharpMask(DepthModel):
         """`predict_raw`, whose model knows the cameras."""
         at = self._at(self._request)
         return self._sharper(self.model.predict(image, at, intrinsics=intrinsics))
+
+    def predict_raw_with_sparse_depth(
+        self, image: Image, sparse: Map, intrinsics: Cameras | None = None
+    ) -> RawPrediction:
+        """`predict_raw`, whose model is given the points."""
+        at = self._at(self._request)
+        return self._sharper(self.model.predict(image, at, intrinsics=intrinsics, sparse=sparse))
 
     def runs_at(
         self, height: int, width: int, resolution: Asked = None, scale: float = 1.0

@@ -78,6 +78,7 @@ class Frozen(FrozenNetwork[DepthModel]):
         image: Float[Tensor, "batch 3 height width"],
         intrinsics: Float[Tensor, "batch 3 3"] | None = None,
         resolution: Asked = None,
+        sparse: Float[Tensor, "batch height width"] | None = None,
     ) -> DepthOutput:
         """RGB in [0, 1] -> depth in `self.space`, float32.
 
@@ -86,10 +87,14 @@ class Frozen(FrozenNetwork[DepthModel]):
             intrinsics: of the cameras, for a model that takes them.
             resolution: the size at which the model runs, see `DepthModel.infer`, and then answers at the
                 image's; None: the image's own, and the prediction is of the (rounded) size that it ran at.
+            sparse: depth that is measured at some pixels, for a model that takes it; see `DepthModel.infer`.
         """
         with torch.autocast(image.device.type, self.autocast, enabled=self.autocast is not None):
-            if resolution is not None or (intrinsics is not None and self.model.takes_camera):
-                depth = self.model.predict(image.to(self.dtype), resolution, intrinsics=intrinsics)
+            camera = self.model.takes_camera and intrinsics is not None
+            points = self.model.takes_sparse_depth and sparse is not None
+            if resolution is not None or camera or points:
+                image = image.to(self.dtype)
+                depth = self.model.predict(image, resolution, intrinsics=intrinsics, sparse=sparse)
                 return DepthOutput(depth.float())
             output = self.model(image.to(self.dtype))
         if output.depth.ndim != 3 or len(output.depth) != len(image) or not output.depth.numel():

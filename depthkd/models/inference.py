@@ -45,8 +45,11 @@ def infer_sample(
     torch.manual_seed(how.seed)
     image, camera = image_tensor(sample.image, device), sample.intrinsics
     intrinsics = None if camera is None else torch.tensor(camera, device=device)[None].float()
+    given = {}
+    if model.takes_sparse_depth and sample.sparse is not None:
+        given["sparse"] = torch.tensor(sample.sparse, device=device)[None]
     try:
-        depth = model.infer(image, how.resolution, how.scale, how.flip, intrinsics)
+        depth = model.infer(image, how.resolution, how.scale, how.flip, intrinsics, **given)
     except UserError as error:  # it does not take an image as odd as this one
         raise WrongPredictionError(str(error)) from error
     if depth.ndim != 3 or len(depth) != 1 or 0 in depth.shape:

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from depthkd.alignment import convert
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
-from depthkd.geometry import flip_intrinsics, resize_intrinsics
+from depthkd.geometry import flip_intrinsics, resize_intrinsics, resize_sparse_depth
 from depthkd.models.arguments import check, named
 from depthkd.models.identity import identity_of
 from depthkd.models.renamed import RenamedNames
 from depthkd.resolution import NATIVE, Asked, Resolution
-from depthkd.shapes import Image
+from depthkd.shapes import Image, Map
 
 Cameras = Float[Tensor, "batch 3 3"]
 Resized = Float[Tensor, "batch 3 new_height new_width"]
 RawPrediction = Float[Tensor, "batch raw_height raw_width"]
+SparseDepth = Float[Tensor, "_ _ _"]  # would be [batch, height, width], as is checked with a sentence
 
 
 class DepthOutput(NamedTuple):
@@ -81,6 +82,7 @@ class DepthModel(FeatureModel):
     preprocessing: str = "depthkd"  # whose way of resizing images and predictions it takes
     decodes_latents: bool = False  # whether an autoencoder makes the prediction, with an error of its own
     takes_camera: bool = False  # whether its prediction depends on the intrinsics, where they are known
+    takes_sparse_depth: bool = False  # whether it completes measured points, where they are given
     max_depth: float | None = None  # the largest depth it can predict, in meters; None: any, or not metric
     caches: tuple[str, ...] = ()  # attributes that change while it runs, without changing its predictions
     _request: Resolution | None = None  # what `infer` is asked for, while it runs
@@ -174,6 +176,25 @@ class DepthModel(FeatureModel):
         """`predict_raw` for images of known cameras, in their pixels; of a network that `takes_camera`."""
         return self.predict_raw(image)
 
+    def predict_raw_with_sparse_depth(
+        self, image: Image, sparse: Map, intrinsics: Cameras | None = None
+    ) -> RawPrediction:
+        """`predict_raw` for images of which the depth is measured at some pixels; of a network that
+        `takes_sparse_depth`.
+
+        Args:
+            image: of the size at which the network runs.
+            sparse: the depth at the image's pixels, in meters, 0 where nothing was measured.
+            intrinsics: of the cameras, in the image's pixels, of a network that `takes_camera`; None, where
+                they are not known.
+
+        Raises:
+            UserError: there are too few points for this network.
+        """
+        return (
+            self.predict_raw(image) if intrinsics is None else self.predict_raw_with_camera(image, intrinsics)
+        )
+
     def companions(self) -> "list[DepthModel]":
         """Networks that are not part of this one, but on which its predictions depend."""
         return []
@@ -227,6 +248,7 @@ class DepthModel(FeatureModel):
         scale: float = 1.0,
         flip: bool = False,
         intrinsics: Cameras | None = None,
+        sparse: SparseDepth | None = None,
     ) -> RawPrediction:
         """Run the network, in eval mode; its raw prediction, float32, at network resolution, for `resize_to`.
 
@@ -241,12 +263,17 @@ class DepthModel(FeatureModel):
             flip: the mean with the prediction for the mirrored image, mirrored back.
             intrinsics: of the cameras, in the image's pixels with the top-left one's center at (0, 0);
                 None, where they are not known. Only networks that take them hear of them.
+            sparse: the depth that was measured at some of the image's pixels, in meters; not above 0, or not
+                finite, where nothing was measured. None: nowhere. Only networks that take it hear of it. When
+                the image is resized, points stay points: see `resize_sparse_depth`.
 
         Raises:
-            UserError: the resolution is none, or the scale is not above 0.
+            UserError: the resolution is none, the scale is not above 0, or the sparse depth is not of the
+                image's size.
         """
         asked = Resolution.parse(resolution).times(scale)
         height, width = image.shape[-2:]
+        sparse = _measured(sparse, image) if self.takes_sparse_depth and sparse is not None else None
         was_training = self.training
         self.eval()
         self._request = asked
@@ -257,17 +284,23 @@ class DepthModel(FeatureModel):
                 image = resize_image(image, size)
                 if intrinsics is not None:
                     intrinsics = resize_intrinsics(intrinsics, size[0] / height, size[1] / width)
-            raw = self._ask(image, intrinsics)
+                if sparse is not None:
+                    sparse = resize_sparse_depth(sparse, size)
+            raw = self._ask(image, intrinsics, sparse)
             if flip:
                 mirrored = None if intrinsics is None else flip_intrinsics(intrinsics, image.shape[-1])
-                raw = (raw + self._ask(image.flip(-1), mirrored).flip(-1)) / 2
+                points = None if sparse is None else sparse.flip(-1)
+                raw = (raw + self._ask(image.flip(-1), mirrored, points).flip(-1)) / 2
         finally:
             vars(self).pop("_request")
             self.train(was_training)
         return raw
 
-    def _ask(self, image: Image, intrinsics: Cameras | None) -> RawPrediction:
-        if intrinsics is None or not self.takes_camera:
+    def _ask(self, image: Image, intrinsics: Cameras | None, sparse: Map | None) -> RawPrediction:
+        intrinsics = intrinsics if self.takes_camera else None
+        if sparse is not None:
+            return self.predict_raw_with_sparse_depth(image, sparse, intrinsics)
+        if intrinsics is None:
             return self.predict_raw(image)
         return self.predict_raw_with_camera(image, intrinsics)
 
@@ -295,10 +328,28 @@ class DepthModel(FeatureModel):
         scale: float = 1.0,
         flip: bool = False,
         intrinsics: Cameras | None = None,
+        sparse: SparseDepth | None = None,
     ) -> Float[Tensor, "batch height width"]:
         """Depth in `self.space` at the image's own size, float32, in eval mode; arguments as in `infer`."""
         height, width = image.shape[-2:]
-        return self.resize_to(self.infer(image, resolution, scale, flip, intrinsics), (height, width))
+        points = {} if sparse is None else {"sparse": sparse}  # an older subclass's `infer` may not know it
+        return self.resize_to(
+            self.infer(image, resolution, scale, flip, intrinsics, **points), (height, width)
+        )
+
+
+def _measured(sparse: SparseDepth, image: Image) -> Map:
+    """Sparse depth in float32, 0 where nothing was measured.
+
+    Raises:
+        UserError: it is not of the images' size.
+    """
+    if sparse.shape != (len(image), *image.shape[-2:]):
+        raise UserError(
+            f"sparse depth would be one map of each image's size, {[len(image), *image.shape[-2:]]}, not "
+            f"{list(sparse.shape)}"
+        )
+    return torch.where((sparse > 0) & sparse.isfinite(), sparse, 0.0).float()
 
 
 def resize_image(image: Image, size: tuple[int, int]) -> Resized:

@@ -87,6 +87,12 @@ class Wrapper(DepthModel):
         """As the other's."""
         return self.network.predict_raw_with_camera(image, intrinsics)
 
+    def predict_raw_with_sparse_depth(
+        self, image: Image, sparse: Map, intrinsics: Cameras | None = None
+    ) -> RawPrediction:
+        """As the other's."""
+        return self.network.predict_raw_with_sparse_depth(image, sparse, intrinsics)
+
     def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
         """As the other's."""
         return self.network.resize_to(raw, size)

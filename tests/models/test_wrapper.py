@@ -24,7 +24,7 @@ class Odd(DepthModel):
     """Unlike the base class in all that a model may override."""
 
     space, multiple, fixed_size = METRIC_DISPARITY, 3, (9, 12)
-    chooses_size = resizes = keeps_head_fp32 = decodes_latents = takes_camera = True
+    chooses_size = resizes = keeps_head_fp32 = decodes_latents = takes_camera = takes_sparse_depth = True
     longest, trained_at, preprocessing, max_depth = 40, (20, 30), "authors", 70.0
     default_resolution = Resolution("shorter", 7)
     license, source, training_sets, base_license = "mit", "odd", ("KITTI",), "mit"
@@ -65,6 +65,12 @@ class Odd(DepthModel):
     def predict_raw_with_camera(self, image: Tensor, intrinsics: Tensor) -> Tensor:
         return image[:, 1] * intrinsics[:, :1, :1]
 
+    def predict_raw_with_sparse_depth(
+        self, image: Tensor, sparse: Tensor, intrinsics: Tensor | None = None
+    ) -> Tensor:
+        assert intrinsics is not None
+        return image[:, 1] * sparse + intrinsics[:, :1, :1]
+
     def resize_to(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
         return raw + size[0]
 
@@ -75,9 +81,10 @@ class Odd(DepthModel):
         scale: float = 1.0,
         flip: bool = False,
         intrinsics: Tensor | None = None,
+        sparse: Tensor | None = None,
     ) -> Tensor:
-        assert intrinsics is not None
-        return image[:, 2] * scale + (resolution or 0) + flip + intrinsics.sum()
+        assert intrinsics is not None and sparse is not None
+        return image[:, 2] * scale + (resolution or 0) + flip + intrinsics.sum() + sparse
 
     def predict(self, image: Tensor, *how: Any) -> Tensor:
         return 2 * self.infer(image, *how)
@@ -107,9 +114,14 @@ ASKED: dict[str, tuple[Any, ...]] = {
     "fit_input": (torch.rand(2, 3, 4, 5),),
     "predict_raw": (torch.rand(2, 3, 4, 5),),
     "predict_raw_with_camera": (torch.rand(2, 3, 4, 5), torch.rand(2, 3, 3)),
+    "predict_raw_with_sparse_depth": (
+        torch.rand(2, 3, 4, 5),
+        torch.rand(2, 4, 5),
+        torch.rand(2, 3, 3),
+    ),
     "resize_to": (torch.rand(2, 4, 5), (4, 5)),
-    "infer": (torch.rand(2, 3, 4, 5), 32, 2.0, True, torch.rand(2, 3, 3)),
-    "predict": (torch.rand(2, 3, 4, 5), 32, 2.0, True, torch.rand(2, 3, 3)),
+    "infer": (torch.rand(2, 3, 4, 5), 32, 2.0, True, torch.rand(2, 3, 3), torch.rand(2, 4, 5)),
+    "predict": (torch.rand(2, 3, 4, 5), 32, 2.0, True, torch.rand(2, 3, 3), torch.rand(2, 4, 5)),
     "encode_decode_truth": (torch.rand(2, 4, 5), torch.ones(2, 4, 5, dtype=torch.bool), METRIC_DEPTH),
     "encoder_parameters": (),
     "head_parameters": (),
