@@ -1,4 +1,8 @@
 from .anchor import magnitude_anchor as magnitude_anchor
+from .channel_wise import channel_norm_mse as channel_norm_mse
+from .channel_wise import channel_wise_divergence as channel_wise_divergence
+from .channel_wise import channel_wise_loss as channel_wise_loss
+from .channel_wise import normalized_mse as normalized_mse
 from .disagreement import agreement_weighted_mean as agreement_weighted_mean
 from .disagreement import aligned_difference as aligned_difference
 from .disagreement import relative_disagreement as relative_disagreement
