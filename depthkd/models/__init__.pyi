@@ -22,6 +22,7 @@ from .model import FeatureModel as FeatureModel
 from .moge_unik3d import MoGe as MoGe
 from .moge_unik3d import UniK3D as UniK3D
 from .onnx import OnnxDepth as OnnxDepth
+from .pointnet import PointNet as PointNet
 from .random_scale import RandomScaleShift as RandomScaleShift
 from .unidepth_metric3d import Metric3D as Metric3D
 from .unidepth_metric3d import UniDepth as UniDepth

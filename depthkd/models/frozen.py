@@ -5,23 +5,53 @@ from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from depthkd.batch import DepthSpace
 from depthkd.errors import UserError
 from depthkd.models.model import DepthModel, DepthOutput, FeatureModel
 from depthkd.resolution import Asked
 
+Module = TypeVar("Module", bound=nn.Module)
 Network = TypeVar("Network", bound=FeatureModel)
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # precision of a run -> of its teachers
 
 
-class FrozenNetwork(Generic[Network]):
+class FrozenModule(Generic[Module]):
     """Holds a network *outside* the module tree, so that no checkpoint, DDP wrapper or EMA carries it.
 
-    It is always in eval mode, without gradients, and in `dtype` on its device; what it says comes
-    back in float32. A copy of it is itself.
+    It is always in eval mode, and its weights never learn; gradients may pass through it to its input. A copy
+    of it is itself.
+
+    Args:
+        factory: builds the network.
+        device: where it goes.
+        dtype: of its weights.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[[], Module],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.model: Module = factory().eval().requires_grad_(False).to(device=device, dtype=dtype)
+        self.dtype = dtype
+
+    def to(self, device: torch.device | str) -> "FrozenModule[Module]":
+        """Move the network; returns itself."""
+        self.model.to(device)
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "FrozenModule[Module]":
+        return self
+
+
+class FrozenNetwork(FrozenModule[Network]):
+    """A `FrozenModule` that is asked for features of images, without gradients.
+
+    It is in `dtype` on its device; what it says comes back in float32.
 
     Args:
         factory: builds the network.
@@ -40,8 +70,7 @@ class FrozenNetwork(Generic[Network]):
         compiled: bool = False,
         autocast: torch.dtype | None = None,
     ) -> None:
-        self.model: Network = factory().eval().requires_grad_(False).to(device=device, dtype=dtype)
-        self.dtype = dtype
+        super().__init__(factory, device, dtype)
         self.autocast = autocast if self.model.keeps_head_fp32 else None
         if compiled:
             self.model.compile()
@@ -54,14 +83,6 @@ class FrozenNetwork(Generic[Network]):
         with torch.autocast(image.device.type, self.autocast, enabled=self.autocast is not None):
             features = self.model.features(image.to(self.dtype))
         return None if features is None else features.float()
-
-    def to(self, device: torch.device | str) -> "FrozenNetwork[Network]":
-        """Move the network; returns itself."""
-        self.model.to(device)
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "FrozenNetwork[Network]":
-        return self
 
 
 class Frozen(FrozenNetwork[DepthModel]):

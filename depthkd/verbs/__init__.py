@@ -9,5 +9,6 @@ VERBS = {
     "export": "a network as a folder of transformers, or as an ONNX graph, with a model card",
     "replicate": "a paper's tables in miniature, seed by seed, with verdicts",
     "pairs": "pairs of points on which models disagree, and a page for annotators (DA-2K)",
+    "pointnet": "a PointNet that tells the embedded scenes' shapes apart, for geometric distillation",
     "shards": "pack, inspect and verify tar shards, or generate scenes into them",
 }
