@@ -10,6 +10,7 @@ from .features import feature_alignment_loss as feature_alignment_loss
 from .features import resample_tokens as resample_tokens
 from .gradient import gradient_matching as gradient_matching
 from .gradient import normalized_gradient_matching as normalized_gradient_matching
+from .image_level import image_level_regression as image_level_regression
 from .normalization import Normalization as Normalization
 from .normalization import distillation_loss as distillation_loss
 from .normalization import global_normalization as global_normalization

@@ -10,6 +10,9 @@ from .fiffdepth import FiffDepthFeedForward as FiffDepthFeedForward
 from .fiffdepth import FiffDepthWeights as FiffDepthWeights
 from .latent_diffusion import LatentDiffusion as LatentDiffusion
 from .latent_diffusion import LatentDiffusionWeights as LatentDiffusionWeights
+from .lightweight import Geometry as Geometry
+from .lightweight import LabelFreeDistill as LabelFreeDistill
+from .lightweight import LabelFreeWeights as LabelFreeWeights
 from .method import Method as Method
 from .optimization import Optimization as Optimization
 from .sharpdepth import SharpDepthRefiner as SharpDepthRefiner

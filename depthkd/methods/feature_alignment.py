@@ -1,6 +1,6 @@
 """A student's encoder features held to those of a frozen network: what several methods share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from depthkd.errors import UserError
 from depthkd.losses.features import feature_alignment_loss, resample_tokens, token_grid
-from depthkd.methods.method import Method, Teacher
+from depthkd.methods.method import Method, Origin, Teacher
 from depthkd.methods.optimization import Optimization
 from depthkd.models.frozen import HALF, FrozenNetwork
 from depthkd.models.model import DepthModel, FeatureModel
@@ -46,7 +46,7 @@ class FeatureAligned(Method):
         self.encoder: FrozenNetwork[FeatureModel] | None = None
         self.feature_projection: nn.Linear | None = None
 
-    def taught_by(self) -> dict[str, FeatureModel]:
+    def taught_by(self) -> Mapping[str, Origin]:
         """The teachers, and the feature encoder."""
         encoder = {} if self.encoder is None else {ENCODER: self.encoder.model}
         return {**super().taught_by(), **encoder}

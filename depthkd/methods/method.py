@@ -3,9 +3,9 @@
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from zlib import crc32
 
 import torch
@@ -29,12 +29,21 @@ from depthkd.methods.optimization import (
 )
 from depthkd.methods.validation import Validation
 from depthkd.models.frozen import HALF, Frozen
-from depthkd.models.model import DepthModel, FeatureModel, resize_map
+from depthkd.models.model import DepthModel, resize_map
 from depthkd.shapes import Image, Map
 
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
 Teacher = Callable[[], DepthModel]
 log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Origin(Protocol):
+    """What checkpoints say of a network from which a student has learned: see `FeatureModel`."""
+
+    source: str
+    license: str
+    training_sets: tuple[str, ...] | None
 
 
 class Method(LightningModule):
@@ -130,7 +139,7 @@ class Method(LightningModule):
         """A teacher, in words."""
         return f"teacher '{teacher}' ({self.teachers[teacher].model.source})"
 
-    def taught_by(self) -> dict[str, FeatureModel]:
+    def taught_by(self) -> Mapping[str, Origin]:
         """Name -> network, of all that the student learns from."""
         return {name: teacher.model for name, teacher in self.teachers.items()}
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from depthkd.errors import UserError
+from depthkd.errors import MissingFileError, UserError
 from depthkd.models.weights import read_weights
 from depthkd.paths import user_path
 
@@ -84,8 +84,8 @@ class PointNet(nn.Module):
         UserError: it holds other weights, or a PointNet that has T-Nets where this has none.
     """
 
-    license = "Apache-2.0"
-    training_sets: tuple[str, ...] = ()
+    license: str = "Apache-2.0"
+    training_sets: tuple[str, ...] | None = ()
 
     def __init__(
         self, weights: str = RANDOM, transforms: bool = False, classes: int = 0, seed: int = 0
@@ -94,6 +94,10 @@ class PointNet(nn.Module):
         tensors: dict[str, Tensor] = {}
         self.source = "a random PointNet"
         if weights != RANDOM:
+            if not user_path(weights).exists():
+                raise MissingFileError(
+                    f"there is no PointNet '{weights}': `depthkd pointnet --out {weights}` makes one"
+                )
             tensors, facts = read_weights(weights), read_facts(weights)
             classes = len(facts["classes"])
             self.source = f"a PointNet that tells {classes} shapes apart ({facts['digest'][:8]})"

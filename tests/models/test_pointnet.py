@@ -155,7 +155,10 @@ def test_mistakes_get_a_sentence(words: list[str], sentence: str, command_line: 
 
 
 def test_other_files_get_a_sentence(command_line: CommandLine, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no file of weights"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"there is no PointNet .*`depthkd pointnet --out nowhere\.safetensors` makes one",
+    ):
         PointNet("nowhere.safetensors")
     other = tmp_path / "other.safetensors"
     save_file({"x": torch.ones(2)}, other)
