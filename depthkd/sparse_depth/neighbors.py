@@ -202,7 +202,8 @@ def squared_distances(
     """From each candidate to each pixel of its block, exact below 4096 pixels."""
     at = np.where(some.known[..., None], places[some.points], FAR) - (some.block * side)[:, None]
     y, x = np.square(at[..., None].transpose(2, 1, 0, 3) - np.arange(side)).astype(np.float32)
-    return (y[..., None] + x[..., None, :]).reshape(*y.shape[:2], side * side)
+    squares: Float32[np.ndarray, "candidates blocks side side"] = y[..., None] + x[..., None, :]
+    return squares.reshape(*y.shape[:2], side * side)
 
 
 def kth_smallest(values: Float32[np.ndarray, "count *rest"], k: int) -> Float32[np.ndarray, "*rest"]:
