@@ -113,5 +113,5 @@ def test_the_five_additions_work(tmp_path: Path, scene_shards: Path) -> None:
                           cwd=tmp_path, env=environment, timeout=200)  # fmt: skip
     assert len(commands.splitlines()) == 5
     assert done.stdout.count("\nexit 0") == 5, done.stdout + done.stderr
-    assert "PlainDistill: the student is" in done.stdout and " MAE ↓ " in done.stdout
+    assert "PlainDistill: the student is" in done.stdout and " RMSrel ↓ " in done.stdout
     assert "metric depth from 2.5 to 2.5" in done.stdout and "two convolutions: 593 parameters" in done.stdout

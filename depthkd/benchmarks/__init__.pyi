@@ -1,4 +1,5 @@
 from .benchmark import Benchmark as Benchmark
+from .completion import CompletionBenchmark as CompletionBenchmark
 from .labelled_shards import ShardBenchmark as ShardBenchmark
 from .protocol import Protocol as Protocol
 from .public import DA2K as DA2K

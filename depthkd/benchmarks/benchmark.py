@@ -9,6 +9,7 @@ from depthkd.formats.sample import Sample
 from depthkd.metrics.catalogue import MetricSet
 
 Unmeasured = Literal["far", "zero", "nearest"]
+Units = Literal["m", "mm"]
 
 
 class Benchmark(ABC):
@@ -22,6 +23,10 @@ class Benchmark(ABC):
         unmeasured: what depth stands at pixels without truth for the metrics of edges, which take no mask:
             "far", the protocol's largest (the sky of rendered data), "zero", as the files of sensors and so
             the metrics' own scripts have it, or "nearest", that of the nearest measured pixel.
+        pattern: what models are given besides images: the name of a pattern of sparse depth, such as
+            "500 points"; None: nothing.
+        units: of the errors of depth completion: "m" for meters and 1 / meters, "mm" for millimeters and
+            1 / kilometers, as KITTI has it.
         edges_beyond_range: whether true depth beyond the protocol's range keeps its values for the metrics
             of edges; otherwise it is clamped to the end of the range.
     """
@@ -32,6 +37,8 @@ class Benchmark(ABC):
     data_set: str | None = None
     unmeasured: Unmeasured = "far"
     edges_beyond_range: bool = False
+    pattern: str | None = None
+    units: Units = "m"
 
     @property
     def guarded_as(self) -> str | None:

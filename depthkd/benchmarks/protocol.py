@@ -20,7 +20,7 @@ from depthkd.alignment import (
 )
 from depthkd.batch import DepthSpace, Quantity
 from depthkd.errors import UserError
-from depthkd.metrics.depth import depth_metrics
+from depthkd.metrics.depth import completion_metrics, depth_metrics
 from depthkd.pixels import Pixels, clamp_, nan_where_not_finite_, reciprocal_
 from depthkd.resolution import Resolution, checked
 from depthkd.shapes import Map, Mask, PerImage
@@ -35,6 +35,7 @@ FIT_NAMES = {
     Fit.NONE: "no fit",
 }
 SMALLEST_DEPTH = 1e-6  # Marigold's, where no range says otherwise
+COMPLETION = "completion"  # the preset of depth completion, under which "metric" is without its clipping
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,13 @@ class Protocol:
         select = self._in_range(truth_space)
         return depth_metrics(prediction, truth, mask, step, of_truth, select, inverse)
 
+    def compare_completion(
+        self, depth: Map, truth: Map, truth_space: DepthSpace, mask: Mask
+    ) -> dict[str, PerImage]:
+        """`completion_metrics` of what `aligned` returned, of depth whatever the protocol scores in."""
+        of_truth = partial(convert, space=truth_space, quantity=Quantity.DEPTH)
+        return completion_metrics(depth, truth, mask, of_truth, self._in_range(truth_space))
+
     def _fit_quantity(self, prediction_space: DepthSpace) -> Quantity:
         return self.fit_quantity or prediction_space.quantity
 
@@ -270,4 +278,7 @@ PROTOCOLS = {
     "midas": Protocol("midas", Fit.SCALE_AND_SHIFT, Quantity.DISPARITY, Quantity.DEPTH),
     "metric": Protocol("metric", Fit.NONE, Quantity.DEPTH, Quantity.DEPTH),
     "median": Protocol("median", Fit.MEDIAN_SCALE, Quantity.DEPTH, Quantity.DEPTH),
+    COMPLETION: Protocol(
+        COMPLETION, Fit.NONE, Quantity.DEPTH, Quantity.DEPTH, max_depth=None, clip_predictions=False
+    ),
 }

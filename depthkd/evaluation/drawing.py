@@ -82,7 +82,7 @@ def draw(task: Task, predictions: RawPredictions, chosen: Mapping[int, list[str]
             drawn[index] = Drawn(*about, None, small(raw), space)
             continue
         one = fitted(raw, space, sample, task.protocol)
-        caption = metrics_caption(one.metrics(task.protocol))
+        caption = metrics_caption(task.metrics(one))
         truth = small(one.true_depth(task.protocol))
         drawn[index] = Drawn(
             *about, truth, small(one.aligned), METRIC_DEPTH, caption, small_camera(sample, truth.shape)

@@ -18,14 +18,19 @@ def benchmark_fingerprint(benchmark: Benchmark) -> str:
     count = len(benchmark)
     description = Description()
     description.text(type(benchmark).__qualname__, count)
-    description.mapping(_settings(benchmark))
-    for value in vars(benchmark).values():
-        if isinstance(value, Dataset):
-            description.text(type(value).__qualname__)
-            description.mapping(_settings(value))
+    _describe(description, benchmark)
     for _, sample in ahead(benchmark, sorted({0, count // 2, count - 1} & set(range(count)))):
         description.value(str(sample) if isinstance(sample, BadSample) else vars(sample))
     return description.digest()[:DIGITS]
+
+
+def _describe(description: Description, thing: Benchmark | Dataset) -> None:
+    """The settings of a benchmark, and of the data set or the benchmark that it is made of."""
+    description.mapping(_settings(thing))
+    for value in vars(thing).values():
+        if isinstance(value, Benchmark | Dataset):
+            description.text(type(value).__qualname__)
+            _describe(description, value)
 
 
 def _settings(thing: Benchmark | Dataset) -> dict[str, Any]:

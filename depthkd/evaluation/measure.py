@@ -232,7 +232,7 @@ def _judge(
     slow = None
     one = None if sample.depth is None else fitted(raw, space, sample, task.protocol)
     if one is not None:
-        values |= one.metrics(task.protocol)
+        values |= task.metrics(one)
         values |= _facts(model, task, raw, one, scored=not isnan(values["abs_rel"]))
         if MetricSet.WINDOWS in task.sets:
             values |= study_windows(raw, space, one, task.protocol, DIVISIONS)

@@ -7,7 +7,7 @@ from typing import Any
 from depthkd.alignment import Fit
 from depthkd.batch import DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark
-from depthkd.benchmarks.protocol import FIT_NAMES, PROTOCOLS, Protocol
+from depthkd.benchmarks.protocol import COMPLETION, FIT_NAMES, PROTOCOLS, Protocol
 from depthkd.metrics.catalogue import MetricSet
 
 ALL = "all"
@@ -19,7 +19,8 @@ def chosen(benchmark: Benchmark, names: Sequence[str] | None, changes: Mapping[s
 
     Args:
         benchmark: of which.
-        names: presets, or "all" of them; None: the benchmark's own.
+        names: presets, or "all" of them (that of depth completion for its benchmarks alone); None: the
+            benchmark's own.
         changes: fields that are the same under all of them, such as `resolution`.
 
     Raises:
@@ -30,7 +31,9 @@ def chosen(benchmark: Benchmark, names: Sequence[str] | None, changes: Mapping[s
         return [replace(own, stand_in="raw")]  # nothing is fitted
     if names is None:
         return [own]
-    presets = [Protocol.named(n) for n in (PROTOCOLS if ALL in names else dict.fromkeys(names))]
+    completion = MetricSet.COMPLETION in benchmark.metrics
+    every = [name for name in PROTOCOLS if completion or name != COMPLETION]
+    presets = [Protocol.named(n) for n in (every if ALL in names else dict.fromkeys(names))]
     return [replace(own, **{field: getattr(preset, field) for field in CHOICE}) for preset in presets]
 
 

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from depthkd.alignment import convert
 from depthkd.batch import DepthSpace, Quantity
+from depthkd.benchmarks.benchmark import Units
 from depthkd.benchmarks.protocol import Protocol
 from depthkd.formats.sample import AnnotatedSample, Sample
+from depthkd.metrics.catalogue import IN_INVERSE_METERS, IN_METERS
 from depthkd.metrics.ordinal import closer_is_first
 from depthkd.metrics.windows import window_errors
 from depthkd.shapes import OneMap
@@ -30,6 +32,13 @@ class Fitted:
     def metrics(self, protocol: Protocol) -> dict[str, float]:
         """The protocol's metrics per pixel."""
         return _floats(protocol.compare(self.aligned, self.truth, self.space, self.mask))
+
+    def completion_metrics(self, protocol: Protocol, units: Units) -> dict[str, float]:
+        """The metrics per pixel of depth completion, those of `metrics` among them, in these units."""
+        found = self.metrics(protocol)
+        found |= _floats(protocol.compare_completion(self.aligned, self.truth, self.space, self.mask))
+        factor = {"m": 1.0, "mm": 1000.0}[units]  # of meters, and of 1 / meters as 1 / kilometers
+        return found | {name: factor * found[name] for name in (*IN_METERS, *IN_INVERSE_METERS)}
 
     def measured_depth(self) -> Float[Tensor, " pixels"]:
         """Depth where it is measured, be it inside of a protocol's range or not."""

@@ -9,6 +9,7 @@ from depthkd.benchmarks.protocol import Protocol
 from depthkd.errors import UserError
 from depthkd.evaluation.identity import benchmark_fingerprint
 from depthkd.evaluation.reading import truth_space
+from depthkd.evaluation.scoring import Fitted
 from depthkd.metrics.boundary import SMALLEST_DEPTH
 from depthkd.metrics.catalogue import MetricSet
 
@@ -75,12 +76,18 @@ class Task:
         return MetricSet.DEPTH in self.benchmark.metrics
 
     @property
+    def completion(self) -> bool:
+        """Whether models are given sparse depth, and have to complete it."""
+        return MetricSet.COMPLETION in self.benchmark.metrics
+
+    @property
     def description(self) -> str:
         """What stands beside the metrics."""
         sets, ratios_of = self.benchmark.metrics, RATIOS_OF[self.protocol.stand_in]
         recall = f"boundary recall of {ratios_of}, foreground where alpha is above 0.1"
         if self.fitted:
             edges = {MetricSet.EDGES: f"boundary F1 of {ratios_of}", MetricSet.MATTE: recall}
+            edges |= {MetricSet.COMPLETION: self._of_completion}
             return ", ".join([str(self.protocol), *(text for s, text in edges.items() if s in sets)])
         unfitted = {
             MetricSet.PAIRS: "pairs: the raw prediction at two points, no fit; a tie is wrong; the mean over "
@@ -88,6 +95,18 @@ class Task:
             MetricSet.MATTE: f"mattes: {recall}, no fit",
         }
         return "; ".join([*(text for s, text in unfitted.items() if s in sets), self.protocol.run()])
+
+    def metrics(self, one: Fitted) -> dict[str, float]:
+        """The metrics per pixel of one fitted prediction."""
+        if self.completion:
+            return one.completion_metrics(self.protocol, self.benchmark.units)
+        return one.metrics(self.protocol)
+
+    @property
+    def _of_completion(self) -> str:
+        meters, inverse = {"m": ("m", "1/m"), "mm": ("mm", "1/km")}[self.benchmark.units]
+        given = "no sparse depth" if self.benchmark.pattern is None else self.benchmark.pattern
+        return f"models are given {given}, RMSE and MAE in {meters}, iRMSE and iMAE in {inverse}"
 
     def refusal(self, name: str, space: DepthSpace, optional: bool) -> str | None:
         """The note about a model that the protocol cannot score, where that is optional; None: it can.

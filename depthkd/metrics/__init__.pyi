@@ -8,12 +8,15 @@ from .depth import Delta2 as Delta2
 from .depth import Delta3 as Delta3
 from .depth import DeltaAccuracy as DeltaAccuracy
 from .depth import DepthMetrics as DepthMetrics
+from .depth import InverseMeanAbsoluteError as InverseMeanAbsoluteError
 from .depth import InverseRootMeanSquaredError as InverseRootMeanSquaredError
 from .depth import Log10Error as Log10Error
+from .depth import MeanAbsoluteError as MeanAbsoluteError
 from .depth import RootMeanSquaredError as RootMeanSquaredError
 from .depth import RootMeanSquaredLogError as RootMeanSquaredLogError
 from .depth import ScaleInvariantLogError as ScaleInvariantLogError
 from .depth import SquaredRelativeError as SquaredRelativeError
+from .depth import completion_metrics as completion_metrics
 from .depth import depth_metrics as depth_metrics
 from .edges import BoundaryErrors as BoundaryErrors
 from .edges import PseudoBoundaryErrors as PseudoBoundaryErrors

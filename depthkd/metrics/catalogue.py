@@ -10,8 +10,10 @@ from typing import Literal
 
 from depthkd.metrics.formulas import (
     ABS_REL,
+    IMAE,
     IRMSE,
     LOG10,
+    MAE,
     RMSE,
     RMSE_LOG,
     SILOG,
@@ -31,6 +33,7 @@ class MetricSet(StrEnum):
     PAIRS = "pairs"  # the share of pairs of points that are ordered rightly
     MATTE = "matte"  # boundary recall, against an alpha matte
     WINDOWS = "windows"  # a fit over the image against one inside each window (a study, for any depth)
+    COMPLETION = "completion"  # per pixel, of depth completion, whose papers print others than those of depth
     OUTPUT = "output"  # the raw prediction's magnitude (a study, for any benchmark)
 
 
@@ -69,7 +72,7 @@ class Entry:
     def heading(self) -> str:
         """Its column's heading, with an arrow in the better direction."""
         arrow = {"lower": " ↓", "higher": " ↑", None: ""}[self.better]
-        return f"{self.column or self.name}{arrow}"
+        return f"{self.column or self.words or self.name}{arrow}"
 
     @property
     def phrase(self) -> str:
@@ -84,6 +87,7 @@ class Entry:
 
 _EDGES, _DBE, _PLANES = MetricSet.EDGES, MetricSet.ANNOTATED_EDGES, MetricSet.PLANES
 _PAIRS, _MATTE, _WINDOWS, _OUTPUT = MetricSet.PAIRS, MetricSet.MATTE, MetricSet.WINDOWS, MetricSet.OUTPUT
+_COMPLETION = MetricSet.COMPLETION
 
 CATALOGUE = (
     Entry("abs_rel", "AbsRel", "lower", formula=ABS_REL, main=True, interval=True),
@@ -96,10 +100,13 @@ CATALOGUE = (
     Entry("delta1", "δ1", "higher", formula=within(1.25), main=True, interval=True),
     Entry("delta2", "δ2", "higher", formula=within(1.25**2)),
     Entry("delta3", "δ3", "higher", formula=within(1.25**3)),
-    Entry("delta_1_05", None, "higher", formula=within(1.05)),
-    Entry("delta_1_10", None, "higher", formula=within(1.10)),
+    Entry("delta_1_05", None, "higher", formula=within(1.05), words="δ1.05"),
+    Entry("delta_1_10", None, "higher", formula=within(1.10), words="δ1.10"),
     Entry("delta_1_15", None, "higher", formula=within(1.15)),
     Entry("delta_1_20", None, "higher", formula=within(1.20)),
+    Entry("mae", "MAE", "lower", _COMPLETION, formula=MAE, interval=True),
+    Entry("imae", "iMAE", "lower", _COMPLETION, formula=IMAE),
+    Entry("delta_1_02", "δ1.02", "higher", _COMPLETION, formula=within(1.02)),
     Entry("pdbe_accuracy", "PDBE acc", "lower", _EDGES, words="PDBE accuracy", interval=True),
     Entry("pdbe_completeness", "PDBE compl", "lower", _EDGES),
     Entry("boundary_f1", "F1", "higher", _EDGES, words="boundary F1", interval=True),
@@ -131,13 +138,31 @@ CATALOGUE = (
 )  # fmt: skip
 
 BY_NAME = {entry.name: entry for entry in CATALOGUE}
-FORMULAS = {entry.name: entry.formula for entry in CATALOGUE if entry.formula is not None}
+FORMULAS, COMPLETION_FORMULAS = (
+    {entry.name: entry.formula for entry in CATALOGUE if entry.formula is not None and entry.set is one}
+    for one in (MetricSet.DEPTH, MetricSet.COMPLETION)
+)
+COMPLETION_COLUMNS = (  # of the table of a benchmark of depth completion, in the order of its papers
+    "rmse", "mae", "irmse", "imae", "abs_rel", "delta1", "delta2", "delta3", "delta_1_02", "delta_1_05",
+    "delta_1_10",
+)  # fmt: skip
+IN_METERS, IN_INVERSE_METERS = ("rmse", "mae"), ("irmse", "imae")  # of metric depth
 
 
 def names_of(sets: Iterable[MetricSet]) -> list[str]:
     """The metrics of some sets, in the catalogue's order."""
     wanted = set(sets)
     return [entry.name for entry in CATALOGUE if entry.set in wanted]
+
+
+def columns(measured: Iterable[str]) -> list[Entry]:
+    """The metrics that a table shows of those that were measured, in its order: others of depth completion
+    than of depth alone."""
+    known = set(measured)
+    completion = not known.isdisjoint(COMPLETION_FORMULAS)
+    per_pixel = [BY_NAME[name] for name in COMPLETION_COLUMNS] if completion else []
+    others = [e for e in CATALOGUE if e.column is not None and not (completion and e.formula)]
+    return [entry for entry in (*per_pixel, *others) if entry.name in known]
 
 
 def heading(name: str) -> str:

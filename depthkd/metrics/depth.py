@@ -19,7 +19,7 @@ from torch import Tensor
 
 from depthkd.alignment import Select, Step, as_given, unchanged
 from depthkd.errors import UserError
-from depthkd.metrics.catalogue import FORMULAS
+from depthkd.metrics.catalogue import COMPLETION_FORMULAS, FORMULAS
 from depthkd.metrics.formulas import Errors, Formula, within
 from depthkd.metrics.mean import Mean, MeanByName
 from depthkd.pixels import chunks, every_bit, is_array, keep_or_1, narrowed, row_counts, row_missing, total
@@ -84,8 +84,16 @@ def depth_metrics(
     return _metrics(FORMULAS, prediction, target, mask, step, of_target, select, inverse)
 
 
+def completion_metrics(
+    prediction: Map, target: Map, mask: Mask, of_target: Step = unchanged, select: Select = as_given
+) -> dict[str, PerImage]:
+    """What papers on depth completion print besides: "mae", "imae" and "delta_1_02"; arguments as in
+    `depth_metrics`."""
+    return _metrics(COMPLETION_FORMULAS, prediction, target, mask, unchanged, of_target, select)
+
+
 def _metric(name: str, prediction: Map, target: Map, mask: Mask) -> PerImage:
-    return _metrics({name: FORMULAS[name]}, prediction, target, mask)[name]
+    return _metrics({name: (FORMULAS | COMPLETION_FORMULAS)[name]}, prediction, target, mask)[name]
 
 
 def absolute_relative_error(prediction: Map, target: Map, mask: Mask) -> PerImage:
@@ -124,6 +132,16 @@ def scale_invariant_log_error(prediction: Map, target: Map, mask: Mask) -> PerIm
 def inverse_root_mean_squared_error(prediction: Map, target: Map, mask: Mask) -> PerImage:
     """iRMSE: root of the mean of (1/p - 1/t)^2, in 1 / the maps' unit (KITTI prints 1/km)."""
     return _metric("irmse", prediction, target, mask)
+
+
+def mean_absolute_error(prediction: Map, target: Map, mask: Mask) -> PerImage:
+    """MAE: mean of |p - t|, in the maps' unit (KITTI prints mm)."""
+    return _metric("mae", prediction, target, mask)
+
+
+def inverse_mean_absolute_error(prediction: Map, target: Map, mask: Mask) -> PerImage:
+    """iMAE: mean of |1/p - 1/t|, in 1 / the maps' unit (KITTI prints 1/km)."""
+    return _metric("imae", prediction, target, mask)
 
 
 def delta_accuracy(prediction: Map, target: Map, mask: Mask, threshold: float = 1.25) -> PerImage:
@@ -185,6 +203,8 @@ ScaleInvariantLogError = _mean_of("silog", "ScaleInvariantLogError", "SIlog, `sc
 InverseRootMeanSquaredError = _mean_of(
     "irmse", "InverseRootMeanSquaredError", "iRMSE, `inverse_root_mean_squared_error`"
 )
+MeanAbsoluteError = _mean_of("mae", "MeanAbsoluteError", "MAE, `mean_absolute_error`")
+InverseMeanAbsoluteError = _mean_of("imae", "InverseMeanAbsoluteError", "iMAE, `inverse_mean_absolute_error`")
 Delta1 = _mean_of("delta1", "Delta1", "delta1, `delta_accuracy` at 1.25")
 Delta2 = _mean_of("delta2", "Delta2", "delta2, `delta_accuracy` at 1.25^2")
 Delta3 = _mean_of("delta3", "Delta3", "delta3, `delta_accuracy` at 1.25^3")

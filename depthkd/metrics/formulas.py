@@ -138,6 +138,14 @@ def _squared_inverse(e: Errors) -> Sums:
     return (row_dots(difference, difference),)
 
 
+def _absolute(e: Errors) -> Sums:
+    return (row_sums(abs(e.difference)),)
+
+
+def _absolute_inverse(e: Errors) -> Sums:
+    return (row_sums(abs(e.relative / e.prediction)),)
+
+
 def _deviation(mean: PerImage, square: PerImage) -> PerImage:
     return (square - mean.square()).clamp(min=0).sqrt()
 
@@ -169,3 +177,5 @@ RMSE_LOG = Formula(_squared_log, torch.sqrt)
 LOG10 = Formula(_log10)
 SILOG = Formula(_log_moments, lambda *means: 100.0 * _deviation(*means))
 IRMSE = Formula(_squared_inverse, torch.sqrt)
+MAE = Formula(_absolute)
+IMAE = Formula(_absolute_inverse)

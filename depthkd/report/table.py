@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import isnan, nan
 
-from depthkd.metrics.catalogue import CATALOGUE, heading
+from depthkd.metrics.catalogue import columns, heading
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -28,7 +28,7 @@ def number(value: float) -> str:
 
 def shown_together(metrics: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
     """The metrics that there are, those per pixel and the others apart: one table would be too wide."""
-    shown = [e for e in CATALOGUE if e.column is not None and any(e.name in f for f in metrics.values())]
+    shown = columns(name for row in metrics.values() for name in row)
     per_pixel, others = [e.name for e in shown if e.formula], [e.name for e in shown if not e.formula]
     return [part for part in (per_pixel, others) if part]
 

@@ -18,6 +18,7 @@ from depthkd.metrics.catalogue import STUDIES, MetricSet
 from depthkd.models.model import DepthModel, DepthOutput
 
 SIZE = 40, 56
+UNASKED = (*STUDIES, MetricSet.COMPLETION)  # sets of metrics that no annotation of the boxes is for
 
 
 class Boxes(Benchmark):
@@ -28,7 +29,7 @@ class Boxes(Benchmark):
     def __init__(
         self,
         count: int = 6,
-        metrics: tuple[MetricSet, ...] = tuple(s for s in MetricSet if s not in STUDIES),
+        metrics: tuple[MetricSet, ...] = tuple(s for s in MetricSet if s not in UNASKED),
         unreadable: tuple[int, ...] = (),
         without_truth: tuple[int, ...] = (),
         data_set: str | None = None,

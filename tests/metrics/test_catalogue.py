@@ -23,8 +23,9 @@ def test_what_is_computed_has_an_entry() -> None:
 
 
 def test_every_headed_metric_is_shown_in_a_table() -> None:
-    row = {entry.name: 0.5 for entry in CATALOGUE} | {"images": 1.0}
+    row = {entry.name: 0.5 for entry in CATALOGUE if entry.set is not MetricSet.COMPLETION} | {"images": 1.0}
     table = metrics_table("b", "p", 1, {"model": row})
+    table += metrics_table("c", "p", 1, {"model": row | dict.fromkeys(names_of(MetricSet), 0.5)})
     for entry in CATALOGUE:
         assert entry.column is None or f" {heading(entry.name)} |" in table
     assert "AbsRel ↓" in table and "δ1 ↑" in table and "| change |" in table

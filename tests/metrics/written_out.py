@@ -13,6 +13,15 @@ THRESHOLDS = {
 }
 
 
+def numpy_completion(p: np.ndarray, t: np.ndarray) -> dict[str, float]:
+    """What papers on depth completion print besides (KITTI's devkit, NLSPN's and OMNI-DC's metrics)."""
+    return {
+        "mae": np.mean(np.abs(p - t)),
+        "imae": np.mean(np.abs(1 / p - 1 / t)),
+        "delta_1_02": np.mean(np.maximum(p / t, t / p) < 1.02),
+    }
+
+
 def numpy_metrics(p: np.ndarray, t: np.ndarray) -> dict[str, float]:
     """The formulas as papers write them, of the valid pixels of one image; also what our speed is against."""
     ratio = np.maximum(p / t, t / p)
