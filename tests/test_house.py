@@ -10,13 +10,13 @@ import depthkd
 
 PACKAGE = Path(depthkd.__file__).parent
 FLOORS = [
-    {"errors", "geometry", "old_names", "pixels", "processes", "shapes"},
+    {"errors", "geometry", "old_names", "pixels", "processes", "shapes", "versions"},
     {"storage"},
     {"batch", "lazy", "parsing", "paths", "resolution"},
     {"alignment", "formats"},
     {"cluster", "datasets", "in_use", "losses", "metrics", "sparse_depth"},
     {"models", "report"},
-    {"benchmarks", "runs"},
+    {"benchmarks", "cost", "runs"},
     {"data", "evaluation", "methods"},
     {"verbs"},
     {"cli"},

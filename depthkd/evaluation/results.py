@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from typing import Any
 
@@ -14,16 +13,9 @@ from depthkd.metrics.catalogue import CATALOGUE, heading
 from depthkd.report.html import Section
 from depthkd.report.pictures import SheetRow
 from depthkd.report.table import markdown_table, metrics_table, number
+from depthkd.versions import installed
 
 PACKAGES = ("depthkd", "torch", "transformers", "onnxruntime", "numpy", "scikit-image")
-
-
-def installed(package: str) -> str:
-    """The version of a package; depthkd itself may be there as a folder alone."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def results_json(

@@ -6,6 +6,7 @@ VERBS = {
     "test": "score models and run folders under a protocol, with a table and pictures",
     "label": "depth of images in tar shards, predicted once by a teacher for many trainings",
     "predict": "depth of photographs: arrays, pictures, and metric point clouds",
+    "cost": "what models cost: parameters, multiply-adds, memory and latency, side by side",
     "export": "a network as a folder of transformers, or as an ONNX graph, with a model card",
     "replicate": "a paper's tables in miniature, seed by seed, with verdicts",
     "pairs": "pairs of points on which models disagree, and a page for annotators (DA-2K)",

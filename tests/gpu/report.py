@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from depthkd.evaluation.results import installed
 from depthkd.formats.whole_files import write_whole
+from depthkd.versions import installed
 
 PACKAGES = ("torch", "lightning", "transformers", "diffusers", "timm", "torchmetrics", "onnxruntime")
 

@@ -103,7 +103,7 @@ def export(
             "--part encoder is a folder that runs at any size: it takes neither --format nor --size"
         )
     network, origin = _loaded(model, weights)
-    _refuse(network)
+    refuse(network)
     binding = origin.binding or ({network.license} if origin.method is None else set())
     named = chosen(license, binding, i_hold_the_rights)
     found, forms = list[Row](), list[str]()
@@ -174,8 +174,12 @@ def _loaded(model: str | DepthModel, weights: Weights | None) -> tuple[DepthMode
     return network.cpu().float().eval(), origin
 
 
-def _refuse(network: DepthModel) -> None:
-    """Say of what has no form to export in, what can be done instead."""
+def refuse(network: DepthModel) -> None:
+    """Say of what has no form to export in, what can be done instead.
+
+    Raises:
+        UserError: it is such a network.
+    """
     kind = type(network).__name__
     if isinstance(network, OnnxDepth):
         raise UserError(

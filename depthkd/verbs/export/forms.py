@@ -121,6 +121,33 @@ def can_be_saved(model: DepthModel) -> bool:
     return type(model.unwrapped()).save_pretrained is not DepthModel.save_pretrained
 
 
+def graph_size(model: DepthModel, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Height and width of the only size of a network's graph, where such a size is asked for or the network
+    has one; None: any.
+
+    Raises:
+        UserError: the network cannot be a graph, or not of that size.
+    """
+    if model.chooses_size or model.preprocessing != "depthkd":
+        advice = ": take --format hf" if can_be_saved(model) else ""
+        raise UserError(
+            f"{type(model).__name__} brings every image to a size of its own, which is no part of a "
+            f"graph{advice}"
+        )
+    if model.fixed_size is not None:
+        if size not in (None, model.fixed_size):
+            raise UserError(
+                f"{type(model).__name__} runs at {_text(model.fixed_size)} only, not at {_text(size)}"
+            )
+        return model.fixed_size
+    if size is not None and size != model.rounded(*size):
+        raise UserError(
+            f"size {_text(size)} does not fit {type(model).__name__}, whose sides are multiples of "
+            f"{model.multiple}: {_text(model.rounded(*size))} does"
+        )
+    return size
+
+
 def write_onnx(model: DepthModel, folder: Path, asked: Asked, about: dict[str, Any]) -> list[Row]:
     """Write `model.onnx`, and how it compares.
 
@@ -133,24 +160,7 @@ def write_onnx(model: DepthModel, folder: Path, asked: Asked, about: dict[str, A
     Raises:
         UserError: the network cannot be a graph, or not of that size.
     """
-    size = asked.size
-    if model.chooses_size or model.preprocessing != "depthkd":
-        advice = ": take --format hf" if can_be_saved(model) else ""
-        raise UserError(
-            f"{type(model).__name__} brings every image to a size of its own, which is no part of a "
-            f"graph{advice}"
-        )
-    if model.fixed_size is not None:
-        if size not in (None, model.fixed_size):
-            raise UserError(
-                f"{type(model).__name__} runs at {_text(model.fixed_size)} only, not at {_text(size)}"
-            )
-        size = model.fixed_size
-    elif size is not None and size != model.rounded(*size):
-        raise UserError(
-            f"size {_text(size)} does not fit {type(model).__name__}, whose sides are multiples of "
-            f"{model.multiple}: {_text(model.rounded(*size))} does"
-        )
+    size = graph_size(model, asked.size)
     at = model.trained_at if size is None else None
     stated = {
         "space": str(model.space),

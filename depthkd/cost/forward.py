@@ -1,0 +1,89 @@
+"""One forward pass of a model on random images: what every cost is measured of."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from depthkd.models.frozen import HALF
+from depthkd.models.model import DepthModel, RawPrediction
+from depthkd.resolution import NATIVE
+from depthkd.shapes import Image
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]  # as a run's: mixed is autocast, weights in float32
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under what a cost is measured.
+
+    Args:
+        size: height and width of the images in pixels, before a model rounds them to its multiple.
+        device: where it runs.
+        batch_size: images of one forward pass.
+        precision: float32, or autocast to bfloat16 or float16.
+    """
+
+    size: tuple[int, int]
+    device: torch.device
+    batch_size: int = 1
+    precision: Precision = "32-true"
+
+    def image_size(self, model: DepthModel) -> tuple[int, int]:
+        """Height and width of the images that this model gets: rounded, or its fixed size."""
+        return model.rounded(*self.size)
+
+    def runs_at(self, model: DepthModel) -> tuple[int, int] | None:
+        """Height and width at which the network runs on them; None, where only it knows."""
+        return model.runs_at(*self.image_size(model), NATIVE)
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A forward pass that can be called again and again.
+
+    Args:
+        step: the network.
+        image: its input, RGB in [0, 1].
+        precision: see `Setting`.
+    """
+
+    step: Callable[[Image], RawPrediction]
+    image: Image
+    precision: Precision
+
+    def __call__(self) -> RawPrediction:
+        """The raw prediction for the images, without gradients."""
+        with torch.no_grad(), self._autocast():
+            return self.step(self.image)
+
+    def compiled(self) -> "Forward":
+        """The same through torch.compile, which compiles at the first call."""
+        return replace(self, step=torch.compile(self.step, dynamic=False))
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        half = HALF.get(self.precision)
+        context: AbstractContextManager[None] = torch.autocast(
+            self.image.device.type, half, enabled=half is not None
+        )
+        return context
+
+
+def forward_of(model: DepthModel, setting: Setting) -> Forward:
+    """A model's forward pass: from images of the size at which it runs to its raw prediction there.
+
+    Args:
+        model: in eval mode, on the setting's device.
+        setting: under what it runs.
+    """
+    shape = setting.batch_size, 3, *setting.image_size(model)
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(setting.device)
+    if not (model.chooses_size or model.resizes):
+        return Forward(model.predict_raw, image, setting.precision)
+
+    def at_this_size(image: Image) -> RawPrediction:  # which only `infer` can ask it for
+        return model.infer(image, NATIVE)
+
+    return Forward(at_this_size, image, setting.precision)
