@@ -1,5 +1,8 @@
 from .baselines import AlignedDepth as AlignedDepth
 from .baselines import UnsharpMask as UnsharpMask
+from .completion.completion import DepthCompletion as DepthCompletion
+from .completion.points import AlignedToPoints as AlignedToPoints
+from .completion.points import InterpolatedPoints as InterpolatedPoints
 from .depth_anything_3 import DepthAnything3 as DepthAnything3
 from .dinov2 import Dinov2Features as Dinov2Features
 from .dpt.depth_anything import DepthAnything as DepthAnything

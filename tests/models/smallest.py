@@ -310,6 +310,25 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
             {"model": Level()},
             {"model": Level(3.0), "radius": 0.1, "amount": 2.0, "resolution": 64},
         ),
+        "InterpolatedPoints": (models.InterpolatedPoints, {}, {"interpolation": "nearest"}),
+        "AlignedToPoints": (
+            models.AlignedToPoints,
+            {"relative": relative},
+            {"relative": other, "fit": "robust", "shrinkage": 0.5, "neighbors": 3, "beyond": 2.0},
+        ),
+        "DepthCompletion": (
+            models.DepthCompletion,
+            {"widths": (8, 16)},
+            {
+                "relative": Level,
+                "relative_resolution": 64,
+                "fit": "robust",
+                "shrinkage": 0.5,
+                "neighbors": 3,
+                "beyond": 2.0,
+                "widths": (8, 8),
+            },
+        ),
         "RandomScaleShift": (
             models.RandomScaleShift,
             {"model": Level()},

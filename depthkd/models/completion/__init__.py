@@ -1,0 +1,1 @@
+"""Models that complete sparse depth: what needs no training, and networks that refine it."""

@@ -1,0 +1,66 @@
+"""The completion network: a small encoder-decoder over image, aligned depth and points."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from depthkd.errors import UserError
+from depthkd.shapes import Map
+
+Channels = Float[Tensor, "batch channels height width"]
+GROUP = 8  # channels that are normalized together
+
+
+def block(channels: int, width: int, stride: int = 1) -> nn.Sequential:
+    """Two convolutions of 3 x 3, each normalized in groups of channels: no batch is needed for it."""
+    layers: list[nn.Module] = []
+    for before, step in ((channels, stride), (width, 1)):
+        layers += [
+            nn.Conv2d(before, width, 3, step, padding=1, bias=False),
+            nn.GroupNorm(width // GROUP, width),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
+
+
+class EncoderDecoder(nn.Module):
+    """A U-Net of levels that halve the sides; its output is one map, 0 everywhere before training.
+
+    Args:
+        channels: of the input.
+        widths: channels of each level, the finest first; multiples of 8.
+
+    Raises:
+        UserError: a width is not.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        if not widths or any(width < GROUP or width % GROUP for width in widths):
+            raise UserError(f"widths would be multiples of {GROUP}, not {list(widths)}")
+        before = [channels, *widths[:-1]]
+        self.down = nn.ModuleList(
+            block(inner, width, 1 if level == 0 else 2)
+            for level, (inner, width) in enumerate(zip(before, widths, strict=True))
+        )
+        self.up = nn.ModuleList(block(fine + coarse, fine) for fine, coarse in pairwise(widths))
+        self.head = nn.Conv2d(widths[0], 1, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, inputs: Channels) -> Map:
+        """One map of the input's size."""
+        levels = [inputs]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        hidden = levels.pop()
+        for up, skip in zip(reversed(self.up), reversed(levels[1:]), strict=True):
+            size = skip.shape[-2:]
+            larger = F.interpolate(hidden, size, mode="bilinear", align_corners=False)
+            hidden = up(torch.cat([skip, larger], 1))
+        residual: Tensor = self.head(hidden)[:, 0]
+        return residual
