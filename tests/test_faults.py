@@ -14,7 +14,7 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from depthkd import models
-from depthkd.benchmarks.public import Motorcycle
+from depthkd.benchmarks.motorcycle import Motorcycle
 from depthkd.errors import UserError, mistake_or_fault, sentence
 from depthkd.methods.depth_anything_v2 import SupervisedDepth
 from depthkd.models.dpt import depth_anything

@@ -1,6 +1,7 @@
 from .benchmark import Benchmark as Benchmark
 from .completion import CompletionBenchmark as CompletionBenchmark
 from .labelled_shards import ShardBenchmark as ShardBenchmark
+from .motorcycle import Motorcycle as Motorcycle
 from .protocol import Protocol as Protocol
 from .public import DA2K as DA2K
 from .public import DIODE as DIODE
@@ -12,7 +13,6 @@ from .public import DIODEIndoor as DIODEIndoor
 from .public import DIS5k as DIS5k
 from .public import Hypersim as Hypersim
 from .public import IBims1 as IBims1
-from .public import Motorcycle as Motorcycle
 from .public import NuScenes as NuScenes
 from .public import NYUv2 as NYUv2
 from .public import P3M10k as P3M10k
@@ -22,3 +22,6 @@ from .public import Spring as Spring
 from .public import UnrealStereo4K as UnrealStereo4K
 from .public import VirtualKITTI2 as VirtualKITTI2
 from .public_benchmark import PublicBenchmark as PublicBenchmark
+from .public_completion import VOID as VOID
+from .public_completion import ETH3DSfM as ETH3DSfM
+from .public_completion import KITTICompletion as KITTICompletion

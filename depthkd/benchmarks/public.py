@@ -12,8 +12,8 @@ import numpy as np
 from depthkd import datasets
 from depthkd.alignment import Fit
 from depthkd.batch import Quantity
-from depthkd.benchmarks.benchmark import Benchmark, Unmeasured
-from depthkd.benchmarks.crops import NYU_EIGEN, Crop, kb_cropped, masked, scored_crop
+from depthkd.benchmarks.benchmark import Unmeasured
+from depthkd.benchmarks.crops import NYU_EIGEN, Crop, kb_cropped, masked, nlspn_sized, scored_crop
 from depthkd.benchmarks.protocol import Protocol
 from depthkd.benchmarks.public_benchmark import PublicBenchmark, clamped_at
 from depthkd.datasets.dataset import ListedDataset
@@ -33,7 +33,10 @@ class NYUv2(PublicBenchmark):
     """654 indoor images, scored in Eigen's crop; 1e-3 to 10 m.
 
     Args:
-        truth: "raw" is what Kinect measured, which papers score; "filled" its inpainting.
+        truth: "raw" is what Kinect measured, which papers score; "filled" its inpainting, which papers on
+            depth completion score.
+        crop: "eigen", or "nlspn", the 228 x 304 px of papers on depth completion (see `nlspn_sized`), of
+            which all are scored.
         root, settings: see `PublicBenchmark`.
     """
 
@@ -41,8 +44,14 @@ class NYUv2(PublicBenchmark):
     kind = datasets.NYUv2
     own_resolution = "native"
 
-    def __init__(self, root: str | Path, truth: Literal["raw", "filled"] = "raw", **settings: Any) -> None:
-        self.truth = truth
+    def __init__(
+        self,
+        root: str | Path,
+        truth: Literal["raw", "filled"] = "raw",
+        crop: Literal["eigen", "nlspn"] = "eigen",
+        **settings: Any,
+    ) -> None:
+        self.truth, self.crop = truth, crop
         super().__init__(root, **settings)
 
     def open(self, root: str | Path, split: str | Path | None) -> ListedDataset:
@@ -51,6 +60,8 @@ class NYUv2(PublicBenchmark):
 
     def scored(self, sample: Sample) -> Sample:
         """See `PublicBenchmark.scored`."""
+        if self.crop == "nlspn":
+            return nlspn_sized(sample, self.truth == "filled")
         crop = np.zeros(sample.image.shape[:2], bool)
         crop[NYU_EIGEN] = True
         return masked(sample, crop)
@@ -380,21 +391,3 @@ class DIS5k(MatteBenchmark):
     def open(self, root: str | Path, split: str | Path | None) -> ListedDataset:
         """See `PublicBenchmark.open`."""
         return datasets.DIS5k(root, split, self.part)
-
-
-class Motorcycle(Benchmark):
-    """One real image, offline: scikit-image's Middlebury motorcycle, 500 x 741 pixels, 2.1 to 5.0 m deep."""
-
-    name = "motorcycle"
-
-    def __init__(self, protocol: str | Protocol = "marigold") -> None:
-        self.dataset = datasets.Motorcycle()
-        self.data_set = self.dataset.title
-        self.protocol = Protocol.named(protocol, min_depth=1e-3, max_depth=10.0)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def sample(self, index: int) -> Sample:
-        """The left image with its metric depth."""
-        return self.dataset.sample(index)

@@ -4,20 +4,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from depthkd.benchmarks import public
+from depthkd.benchmarks import public, public_completion
 from depthkd.benchmarks.public_benchmark import PublicBenchmark
 from depthkd.errors import MissingFileError, UserError
 from depthkd.paths import user_path
 from depthkd.report.table import markdown_table
 
-NAMED_ONLY = (public.DIODEIndoor,)  # parts of others: looked for where they are named
+NAMED_ONLY = (  # parts of others, and those of depth completion: looked for where they are named
+    public.DIODEIndoor,
+    public_completion.KITTICompletion,
+    public_completion.VOID,
+    public_completion.ETH3DSfM,
+)
 
 
 def found_below_roots() -> list[type[PublicBenchmark]]:
-    """Every benchmark whose data set says where it may stand below a root, in the order of `public`."""
-    kinds = [
-        kind for kind in vars(public).values() if isinstance(kind, type) and issubclass(kind, PublicBenchmark)
-    ]
+    """Every benchmark whose data set says where it may stand below a root, in the order of `public` and
+    `public_completion`."""
+    known = (vars(public) | vars(public_completion)).values()
+    kinds = [kind for kind in known if isinstance(kind, type) and issubclass(kind, PublicBenchmark)]
     return [kind for kind in kinds if hasattr(kind, "kind") and kind.kind.places]
 
 

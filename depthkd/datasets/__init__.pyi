@@ -8,12 +8,14 @@ from .dataset import ListedDataset as ListedDataset
 from .diml import DIML as DIML
 from .diode import DIODE as DIODE
 from .eth3d import ETH3D as ETH3D
+from .eth3d_sfm import ETH3DSfM as ETH3DSfM
 from .folder import FolderDataset as FolderDataset
 from .hrwsi import HRWSI as HRWSI
 from .hypersim import Hypersim as Hypersim
 from .ibims import IBims1 as IBims1
 from .irs import IRS as IRS
 from .kitti import KITTI as KITTI
+from .kitti_completion import KITTICompletion as KITTICompletion
 from .mattes import AM2k as AM2k
 from .mattes import DIS5k as DIS5k
 from .mattes import P3M10k as P3M10k
@@ -29,3 +31,4 @@ from .tartanair import TartanAir as TartanAir
 from .tum_rgbd import TUMRGBD as TUMRGBD
 from .unrealstereo4k import UnrealStereo4K as UnrealStereo4K
 from .virtual_kitti_2 import VirtualKITTI2 as VirtualKITTI2
+from .void import VOID as VOID

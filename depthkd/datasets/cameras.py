@@ -5,6 +5,7 @@ convention.
 """
 
 import struct
+from itertools import zip_longest
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -72,6 +73,19 @@ def read_matrix(data: bytes, name: str) -> Matrix:
     return _checked(matrix[:3, :3], name)
 
 
+def read_matrix_words(data: bytes, name: str) -> Matrix:
+    """The intrinsics/*.txt of KITTI's val_selection_cropped: nine numbers of the intrinsic matrix, by rows.
+
+    Raises:
+        BadSample: it is no such file.
+    """
+    try:
+        matrix = np.array([float(word) for word in data.decode().split()]).reshape(3, 3)
+    except ValueError as error:
+        raise BadSample(f"{name} would hold nine numbers, a 3 x 3 matrix by rows: {error}") from error
+    return _checked(matrix, name)
+
+
 def read_pincam(data: bytes, name: str) -> Matrix:
     """ARKitScenes' .pincam: width, height, fx, fy, cx and cy in one line, in pixels.
 
@@ -121,6 +135,44 @@ def read_colmap(cameras: bytes, images: bytes | None, image: str, name: str) -> 
             f"{name} is not COLMAP's list of cameras, CAMERA_ID MODEL WIDTH HEIGHT PARAMS a line: {error!r}"
         ) from error
     return _checked(_from_corner(camera_matrix(fx, fy, cx, cy)), name)
+
+
+def read_colmap_points(images: bytes, points: bytes, name: str) -> dict[str, Float64[np.ndarray, "points 3"]]:
+    """What COLMAP's model knows of each image: (x, y, z) of the points that it found there.
+
+    x and y are in pixels from the image's top-left corner, z is the depth in the image's camera, in the
+    model's unit, which ETH3D has in meters.
+
+    Args:
+        images, points: the bytes of images.txt and points3D.txt.
+        name: of images.txt.
+
+    Returns:
+        An image's file name, without folders -> its points.
+
+    Raises:
+        BadSample: they are no such files.
+    """
+    try:
+        places = {int(number): (float(x), float(y), float(z)) for number, x, y, z, *_ in _records(points)}
+        found, nothing = {}, list[str]()
+        lines = [line.split() for line in images.decode().splitlines() if not line.startswith("#")]
+        for about, features in zip_longest(lines[::2], lines[1::2], fillvalue=nothing):
+            qw, qx, qy, qz, *moved = (float(word) for word in about[1:8])
+            forward = (2 * (qx * qz - qw * qy), 2 * (qy * qz + qw * qx), 1 - 2 * (qx * qx + qy * qy))
+            seen = [
+                (float(x), float(y), *places[int(number)])
+                for x, y, number in zip(features[::3], features[1::3], features[2::3], strict=True)
+                if int(number) >= 0
+            ]
+            known = np.array(seen, np.float64).reshape(-1, 5)
+            depth = known[:, 2:] @ np.array(forward) + moved[2]
+            found[PurePosixPath(about[9]).name] = np.column_stack([known[:, :2], depth])
+    except (ValueError, KeyError, IndexError) as error:
+        raise BadSample(
+            f"{name}, or the points3D.txt beside it, is not of a model of COLMAP's in text: {error!r}"
+        ) from error
+    return found
 
 
 def _records(text: bytes) -> list[list[str]]:

@@ -23,6 +23,7 @@ from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.images import IMAGE_SUFFIXES
 from depthkd.formats.sample import BadSample, Sample, content_digest
 from depthkd.paths import user_path
+from depthkd.shapes import DepthArray
 
 Decoded = tuple[
     UInt8[np.ndarray, "_ _ 3"], Float32[np.ndarray, "truth_height truth_width"],
@@ -319,7 +320,13 @@ class DepthDataset(ListedDataset):
             raise BadSample(
                 f"data set '{self.name}': {line[0]} has {image.shape[:2]} pixels, but its truth {mask.shape}"
             )
-        return Sample(line[0], image, depth, mask, self.intrinsics(line), self.space)
+        sparse = self.sparse(line)
+        if sparse is not None and sparse.shape != mask.shape:
+            raise BadSample(
+                f"data set '{self.name}': {line[0]} has {mask.shape} pixels, but its sparse depth "
+                f"{sparse.shape}"
+            )
+        return Sample(line[0], image, depth, mask, self.intrinsics(line), self.space, sparse=sparse)
 
     def numbers(self, line: list[str], first: int, end: int) -> list[float]:
         """Words of a line that are numbers above 0: of cameras.
@@ -340,6 +347,11 @@ class DepthDataset(ListedDataset):
 
     def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"] | None:
         """The camera of what `decode` gives, as in `Sample`; None where the data set does not say."""
+        return None
+
+    def sparse(self, line: list[str]) -> DepthArray | None:
+        """What a sensor has measured of the image that `decode` gives besides its truth: in meters, 0 where
+        nothing; None where the data set brings no such depth."""
         return None
 
     @abstractmethod

@@ -70,13 +70,18 @@ class KITTI(DepthDataset):
 
     def intrinsics(self, line: list[str]) -> Float64[np.ndarray, "3 3"] | None:
         """The rectified color cameras of the day, which are alike; None where the path names no day."""
-        date = DATE.search(line[0])
-        if date is None or date[0] not in CAMERAS:
-            return None
-        focal, cx, cy = CAMERAS[date[0]]
-        return camera_matrix(focal, focal, cx, cy)
+        return camera_of_day(line[0])
 
     def decode(self, line: list[str]) -> Decoded:
         """See `DepthDataset.decode`."""
         image = decode_image(self.archive.read(line[0]), line[0])
         return image, *read_depth_png(self.archive.read(line[1]), 1 / 256, name=line[1])
+
+
+def camera_of_day(path: str) -> Float64[np.ndarray, "3 3"] | None:
+    """The rectified color cameras of the day that a path names, of whole images; None where it names none."""
+    date = DATE.search(path)
+    if date is None or date[0] not in CAMERAS:
+        return None
+    focal, cx, cy = CAMERAS[date[0]]
+    return camera_matrix(focal, focal, cx, cy)

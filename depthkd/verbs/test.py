@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from depthkd.benchmarks.public import Motorcycle
+from depthkd.benchmarks.motorcycle import Motorcycle
 from depthkd.benchmarks.roots import listing
 from depthkd.evaluation.evaluate import carried_out
 from depthkd.evaluation.request import EvaluationRequest
