@@ -27,7 +27,6 @@ from depthkd import models
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.errors import UserError
 from depthkd.models.dpt.dpt import IMAGENET_STD
-from depthkd.models.dpt.timm_depth import load_timm_depth
 from depthkd.models.model import DepthModel
 from depthkd.runs.named_models import named_model
 from depthkd.runs.student import load_student
@@ -256,11 +255,11 @@ def test_a_network_of_timm_has_a_folder_of_depthkd(
     config["init_args"]["options"] = {"checkpoint_path": "evil.pth"}
     Path("mobile/config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="options that read files"):
-        load_timm_depth("mobile")
+        models.TimmDepth.from_folder("mobile")
     config["init_args"] = {"backbone": "resnet10t", "pretrained": True}
     Path("mobile/config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="describes no TimmDepth"):
-        load_timm_depth("mobile")
+        models.TimmDepth.from_folder("mobile")
 
 
 @pytest.mark.parametrize(

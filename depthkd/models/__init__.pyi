@@ -19,6 +19,7 @@ from .latent_diffusion.fiffdepth import FiffDepth as FiffDepth
 from .latent_diffusion.genpercept_dpt import GenPerceptDPT as GenPerceptDPT
 from .latent_diffusion.latent import LatentDepth as LatentDepth
 from .latent_diffusion.sharpdepth import SharpDepth as SharpDepth
+from .lightweight import LightweightDepth as LightweightDepth
 from .model import DepthModel as DepthModel
 from .model import DepthOutput as DepthOutput
 from .model import FeatureModel as FeatureModel

@@ -18,7 +18,8 @@ from depthkd.errors import MissingFileError, UserError
 from depthkd.paths import user_path
 
 RUN = ("config.yaml", "checkpoints/last.ckpt")  # what tells a run folder of depthkd
-WRAPPERS = ("model_state_dict", "state_dict", "model")  # under which checkpoints keep their tensors
+# under which checkpoints keep their tensors; the average of the weights first
+WRAPPERS = ("state_dict_ema", "model_state_dict", "state_dict", "model")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 PREFIXES = ("module.", "model.", "network.", "_forward_module.")  # that trainers put before every name
 INSERTED = re.compile(r"(?:(?<=\.)|^)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")

@@ -28,7 +28,10 @@ CLONES = {  # by a pattern of hub ids in lower case, whose repositories name no 
     "ruicheng/moge-2-*": "MoGe",
     "lpiccinelli/unik3d-*": "UniK3D",
 }
-OWN_KIND = "timm_depth"  # of a folder that `TimmDepth.save_pretrained` wrote
+OWN = {  # by the model_type of a folder that `save_pretrained` of such a class wrote
+    "timm_depth": "TimmDepth",
+    "lightweight_depth": "LightweightDepth",
+}
 PIPELINES = {"MarigoldDepthPipeline": "Marigold"}  # by model_index.json's _class_name
 GRAPH = "model.onnx"  # in a folder that `depthkd export --format onnx` wrote
 BY_CLASS = (
@@ -153,12 +156,11 @@ def _from_transformers(source: str) -> DepthModel:
         cloned: DepthModel = getattr(depthkd.models, by_id[0])(weights=source)
         return cloned
     kind = str(read_config(local_or_hub(source)).get("model_type"))
-    if kind == OWN_KIND:
-        from depthkd.models.dpt.timm_depth import load_timm_depth
-
-        return load_timm_depth(source)
+    if kind in OWN:
+        own: DepthModel = getattr(depthkd.models, OWN[kind]).from_folder(source)
+        return own
     if kind not in CLASSES:
-        kinds = ", ".join([*CLASSES, OWN_KIND])
+        kinds = ", ".join([*CLASSES, *OWN])
         raise UserError(f"'{source}' has model_type '{kind}'; one of {kinds} would be read")
     model: DepthModel = getattr(depthkd.models, CLASSES[kind])(source=source)
     return model

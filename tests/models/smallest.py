@@ -109,6 +109,7 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
     plain_unet().save_pretrained(place / "genpercept-dpt/unet_disparity_dpt_head_v2")
     unidepth, metric3d = clone(place / "unidepth", UNIDEPTH), clone(place / "metric3d", METRIC3D)
     torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), place / "t.pth")
+    overlay = {"pretrained_cfg_overlay": {"file": f"{place}/t.pth"}}
     tensors, graph = weights(place), mixer(place / "graph.onnx")
     code = {**words, "weights": f"{place}/./weights.safetensors", "trust": True, "focal_length": 500.0}
     trained = run(place / "run", "SharpDepth", size="tiny")
@@ -182,13 +183,27 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
             {"backbone": "resnet10t", "fusion": 16},
             {
                 "backbone": "mobilenetv4_conv_small_035",
-                "pretrained": Instead(True, options={"pretrained_cfg_overlay": {"file": f"{place}/t.pth"}}),
+                "pretrained": Instead(True, options=overlay),
                 "layers": "last",
                 "fusion": 24,
                 "widths": Instead([4, 8, 16, 16], backbone="vit_tiny_patch16_224", options=NARROW),
                 "options": {"drop_rate": 0.5},
                 "license": "mit",
                 "gradient_checkpointing": True,
+                "frozen_statistics": True,
+            },
+        ),
+        "LightweightDepth": (
+            models.LightweightDepth,
+            {"encoder": "topformer_tiny", "width": 8},
+            {
+                "encoder": "mobilenetv4_conv_small_035",
+                "width": [4, 8, 8, 8],
+                "quarter_skip": False,
+                "pretrained": Instead(True, encoder="resnet10t", options=overlay),
+                "space": "affine depth",
+                "options": {"scaled_attention": True},
+                "license": "mit",
                 "frozen_statistics": True,
             },
         ),

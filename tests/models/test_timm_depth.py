@@ -12,7 +12,7 @@ from torch import Tensor
 from depthkd.batch import AFFINE_DISPARITY
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models import DepthModel, Frozen, TimmDepth
-from depthkd.models.dpt.timm_depth import choose
+from depthkd.models.timm_backbone import choose
 from tests.models.checks import assert_fits_a_ramp
 
 VIT: dict[str, Any] = {"embed_dim": 32, "depth": 6, "num_heads": 2}

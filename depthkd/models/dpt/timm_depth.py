@@ -1,14 +1,8 @@
 """TimmDepth: any backbone of timm under the head of DPT."""
 
-import json
-from collections.abc import Callable, Iterator
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import DepthAnythingConfig
 from transformers.models.depth_anything.modeling_depth_anything import (
@@ -17,28 +11,16 @@ from transformers.models.depth_anything.modeling_depth_anything import (
 )
 
 from depthkd.batch import AFFINE_DISPARITY
-from depthkd.errors import MissingFileError, UserError
-from depthkd.models.dpt.dpt import keep_precise, randomize_head
-from depthkd.models.dpt.packaged_weights import WeightsFile, packaged
-from depthkd.models.hub import UNUSED, WEIGHTS, locate, read_config, read_license
-from depthkd.models.model import DepthModel, DepthOutput
-from depthkd.models.weights import SUFFIXES, read_safetensors, read_weights, refuse_broken
-from depthkd.paths import user_path
+from depthkd.errors import UserError
+from depthkd.models.backbone_depth import BackboneDepth
+from depthkd.models.dpt.dpt import randomize_head
+from depthkd.models.hub import UNUSED
+from depthkd.models.model import DepthOutput
+from depthkd.models.timm_backbone import STAGES, build_backbone, plain_options
 from depthkd.shapes import Image
 
-KIND = "timm_depth"  # config.json's model_type
-STAGES = 4
-OWN = {
-    "pretrained",
-    "num_classes",
-    "in_chans",
-    "features_only",
-    "out_indices",
-}  # options that are not the user's
-PATHS = {"checkpoint_path", "cache_dir"}
 
-
-class TimmDepth(DepthModel):
+class TimmDepth(BackboneDepth):
     """A backbone of timm under the neck and head of DPT (Ranftl et al., arXiv 2103.13413).
 
     Of a network whose maps get smaller (ResNet, EfficientNet, MobileNet, ConvNeXt, Swin) the head reads
@@ -68,8 +50,8 @@ class TimmDepth(DepthModel):
     """
 
     space = AFFINE_DISPARITY
-
-    keeps_head_fp32 = True
+    kind = "timm_depth"
+    saved = frozenset({"backbone", "layers", "fusion", "widths", "options", "frozen_statistics"})
 
     def __init__(
         self,
@@ -84,56 +66,34 @@ class TimmDepth(DepthModel):
         frozen_statistics: bool | None = None,
     ) -> None:
         super().__init__()
-        self.backbone_name = backbone
-        plain_options = {k: v for k, v in (options or {}).items() if k not in PATHS}
         shape = {"layers": layers, "fusion": fusion, "widths": widths}
-        self.built_by = {"backbone": backbone, **shape, "options": plain_options}
-        package = _weights_of(pretrained, backbone) if isinstance(pretrained, str) else None
-        self.backbone, any_size = create_backbone(backbone, pretrained is True, options or {})
-        comes_with_weights = bool(pretrained) or "checkpoint_path" in (options or {})
-        self.frozen_statistics = comes_with_weights if frozen_statistics is None else frozen_statistics
-        stages: list[dict[str, Any]] = list(self.backbone.feature_info)
-        self.plain = len({stage["reduction"] for stage in stages}) == 1
-        chosen = choose(len(stages), "last" if not self.plain else layers)
-        self.normed = self.plain and not hasattr(self.backbone, "neck")  # SAM's makes other maps than layers
-        self.stages = self.backbone.prune_intermediate_layers(chosen, prune_norm=not self.normed)
-        if package is not None:
-            package.load_into(self.backbone)
-        self.multiple = int(stages[chosen[-1]]["reduction"])
-        if not any_size:
-            self.fixed_size = fixed_size(self.backbone, options or {})
-        channels = [int(stages[i]["num_chs"]) for i in chosen]
-        self._feature_channels = channels[-1]
-        self.config = head_config(channels, self.plain, fusion, widths)
-        self.neck, self.head = dpt_head(self.config, self.plain)
+        self.built_by = {"backbone": backbone, **shape, "options": plain_options(options or {})}
+        built = build_backbone(backbone, pretrained, options or {}, layers, "DPT's head")
+        self.backbone, self.backbone_name, self.stages = built.network, backbone, built.stages
+        self.plain, self.normed, self.multiple = built.plain, built.normed, built.strides[-1]
+        self.fixed_size, self.mean, self.std = built.only_size, built.mean, built.std
+        self.frozen_statistics = built.with_weights if frozen_statistics is None else frozen_statistics
+        self._feature_channels = built.channels[-1]
+        self.config = head_config(built.channels, built.plain, fusion, widths)
+        self.neck, self.head = dpt_head(self.config, built.plain)
         randomize_head(self)
         for name, parameter in self.named_parameters():
             if name.startswith(UNUSED):
                 parameter.requires_grad_(False)
         if gradient_checkpointing:
             self.backbone.set_grad_checkpointing(True)
-        known = {**self.backbone.pretrained_cfg, **({} if package is None else vars(package))}
-        if isinstance(package, WeightsFile):
-            known["license"] = None
-        self.mean, self.std = tuple(known["mean"]), tuple(known["std"])
-        origin = pretrained if isinstance(pretrained, str) else "timm" if pretrained else "random"
-        self.source = f"{origin} {backbone} under DPT's head"
-        self.license = license or (pretrained and known.get("license")) or "unknown"
+        self.source = f"{built.origin} {backbone} under DPT's head"
+        self.license = license or built.license or "unknown"
 
     def forward(self, image: Image) -> DepthOutput:
         """RGB in [0, 1] -> float32 disparity at the rounded size, and the last map as tokens.
 
-        Backbone and neck run in the ambient precision, the head in float32: its values overflow
-        float16.
+        Backbone and neck run in the ambient precision, the head in float32.
         """
         image = self.fit_input(image)
         height, width = image.shape[-2:]
-        mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
-        normalized = ((image - mean) / std).to(next(self.neck.parameters()).dtype)
-        if not self.plain:  # convolutions follow their input, and take a fifth less time so
-            normalized = normalized.contiguous(memory_format=torch.channels_last)
         maps = self.backbone.forward_intermediates(
-            normalized,
+            self.normalized(image, channels_last=not self.plain),
             indices=self.stages,
             norm=self.normed,
             output_fmt="NCHW",
@@ -144,93 +104,6 @@ class TimmDepth(DepthModel):
             precise = [h.to(next(self.head.parameters()).dtype) for h in hidden]
             depth = self.head(precise, height, width)
         return DepthOutput(depth, maps[-1].flatten(2).transpose(1, 2))
-
-    @property
-    def feature_channels(self) -> int:
-        """The width of the last map; a plain transformer's has passed its final norm."""
-        return self._feature_channels
-
-    @property
-    def feature_family(self) -> str:
-        """The backbone's name; "dinov2" of those that are transformers' DINOv2 too."""
-        name = self.backbone_name
-        return "dinov2" if "dinov2" in name and "_reg" not in name else name
-
-    def train(self, mode: bool = True) -> "TimmDepth":
-        """See `nn.Module.train`; frozen statistics stay what they are."""
-        super().train(mode)
-        if self.frozen_statistics:
-            for module in self.backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
-
-    def encoder_parameters(self) -> Iterator[nn.Parameter]:
-        """The backbone's."""
-        parameters: Iterator[nn.Parameter] = self.backbone.parameters()
-        return parameters
-
-    def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
-        """Write config.json and model.safetensors, as `load_timm_depth` and `depthkd predict --model` read
-        them; transformers has no class for it. See `DepthModel.save_pretrained`."""
-        folder = user_path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        at = self.trained_at if image_size is None else (image_size, image_size)
-        config = {
-            "model_type": KIND,
-            "class_path": "depthkd.models.TimmDepth",
-            "init_args": {**self.built_by, "frozen_statistics": self.frozen_statistics},
-            "depth_space": str(self.space),
-            "trained_at": None if at is None else list(at),
-            "image_mean": list(self.mean),
-            "image_std": list(self.std),
-        }
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TimmDepth":
-        cast_all: Callable[..., object] = super()._apply
-        cast_all(fn, recurse)
-        keep_precise(self.head)
-        return self
-
-
-def load_timm_depth(source: str, revision: str | None = None) -> TimmDepth:
-    """The TimmDepth of a folder, or hub id, that `TimmDepth.save_pretrained` wrote.
-
-    Raises:
-        MissingFileError: there is no such folder or repository, or no weights in it.
-        UserError: its config.json is another kind's, or its weights do not fit that.
-    """
-    config = read_config(source, revision)
-    arguments = config.get("init_args")
-    known = {"backbone", "layers", "fusion", "widths", "options", "frozen_statistics"}
-    if config.get("model_type") != KIND or not isinstance(arguments, dict) or set(arguments) != known:
-        raise UserError(
-            f"the config.json of '{source}' describes no TimmDepth: model_type would be '{KIND}', and "
-            f"init_args would be {', '.join(sorted(known))}"
-        )
-    if not isinstance(arguments["options"], dict) or PATHS & set(arguments["options"]):
-        raise UserError(
-            f"the config.json of '{source}' has options that read files; they would be plain values"
-        )
-    try:
-        model = TimmDepth(**arguments)
-        model.mean, model.std = tuple(config["image_mean"]), tuple(config["image_std"])
-        at = config["trained_at"]
-        model.trained_at = None if at is None else (int(at[0]), int(at[1]))
-    except (KeyError, TypeError, IndexError) as error:
-        raise UserError(f"the config.json of '{source}' describes no TimmDepth: {error!r}") from error
-    tensors = read_safetensors(locate(source, WEIGHTS, revision))
-    refuse_broken(tensors, f"{WEIGHTS} of '{source}'")
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
-        raise UserError(f"the weights of '{source}' do not fit its config.json: {first}") from error
-    model.source, model.license = source, read_license(source, revision)
-    return model
 
 
 class Maps(nn.Module):
@@ -245,83 +118,6 @@ class Maps(nn.Module):
         if not self.layers:
             return maps
         return [layer(one) for layer, one in zip(self.layers, maps, strict=True)]
-
-
-def create_backbone(name: str, pretrained: bool, options: dict[str, Any]) -> tuple[Any, bool]:
-    """timm's network without a classifier, and whether it runs at any size.
-
-    Raises:
-        UserError: timm has no such network or no weights for it, or it gives no four maps.
-        MissingFileError: its weights cannot be fetched.
-    """
-    architecture = name.split(".")[0]
-    if not timm.is_model(architecture):
-        close = get_close_matches(architecture, timm.list_models(), n=3)
-        hint = f"; it has {', '.join(close)}" if close else ""
-        raise UserError(f"timm has no backbone '{name}'{hint}")
-    taken = sorted(OWN & set(options))
-    if taken:
-        raise UserError(f"options of TimmDepth cannot set {', '.join(taken)}, which it sets itself")
-    options = dict(options)
-    for key in PATHS & set(options):
-        options[key] = str(user_path(options[key]))
-    if (file := options.get("checkpoint_path")) is not None:
-        read_weights(file)  # for its sentences: timm's are others
-    arguments = {"pretrained": pretrained, "num_classes": 0, **options}
-    network: Any
-    try:
-        try:
-            network = timm.create_model(name, dynamic_img_size=True, **arguments)
-            any_size = True
-        except TypeError as error:
-            if "dynamic_img_size" not in str(error):
-                raise
-            network = timm.create_model(name, **arguments)
-            loose = not getattr(getattr(network, "patch_embed", None), "strict_img_size", True)  # SAM's
-            any_size = loose or not network.pretrained_cfg.get("fixed_input_size", False)
-    except OSError as error:
-        raise MissingFileError(
-            f"timm's weights of '{name}' cannot be fetched: check the network and HF_HUB_OFFLINE"
-        ) from error
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"timm cannot build '{name}': {reason}") from error
-    if pretrained or file is not None:
-        refuse_broken(network.state_dict(), f"timm's weights of '{name}'")
-    stages = len(getattr(network, "feature_info", ()))
-    if stages < STAGES or not hasattr(network, "forward_intermediates"):
-        raise UserError(f"the backbone '{name}' gives {stages} maps; DPT's head reads four")
-    return network, any_size
-
-
-def _weights_of(name: str, backbone: str) -> Any:
-    """What a word or a path for `pretrained` means."""
-    return WeightsFile(name) if "/" in name or name.endswith(SUFFIXES) else packaged(name, backbone)
-
-
-def choose(count: int, layers: str | list[int]) -> list[int]:
-    """Four of `count` layers, counted from 0: the last, at each quarter of the depth, or those given.
-
-    Raises:
-        UserError: those given are not four, rising, of as many layers.
-    """
-    if not isinstance(layers, str):
-        if len(layers) != STAGES or sorted({*layers}) != layers or not 0 <= layers[0] <= layers[-1] < count:
-            raise UserError(
-                f"layers of TimmDepth would be 'spread', 'last' or four rising numbers from 0 to "
-                f"{count - 1}, not {layers}"
-            )
-        return layers
-    if layers == "last":
-        return list(range(count - STAGES, count))
-    return [(k + 1) * count // STAGES - 1 for k in range(STAGES)]
-
-
-def fixed_size(network: Any, options: dict[str, Any]) -> tuple[int, int]:
-    """Height and width of the only size at which a network runs."""
-    size = options.get("img_size", network.pretrained_cfg["input_size"][-2:])
-    height, width = (size, size) if isinstance(size, int) else size
-    return int(height), int(width)
 
 
 def dpt_head(config: DepthAnythingConfig, plain: bool) -> tuple[Any, Any]:

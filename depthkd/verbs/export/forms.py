@@ -10,8 +10,9 @@ from PIL import Image as Picture
 from torch import Tensor
 
 from depthkd.errors import UserError
+from depthkd.models.backbone_depth import BackboneDepth
 from depthkd.models.dpt.dpt import HuggingFaceDepth
-from depthkd.models.dpt.timm_depth import TimmDepth, load_timm_depth
+from depthkd.models.dpt.timm_depth import TimmDepth
 from depthkd.models.hub import load_safetensors, quietly
 from depthkd.models.model import DepthModel
 from depthkd.models.onnx import OnnxDepth
@@ -67,8 +68,8 @@ def write_folder(model: DepthModel, folder: Path, asked: Asked) -> tuple[str, li
     """
     with quietly():
         model.save_pretrained(folder, asked.side)
-    if isinstance(model, TimmDepth):
-        loaded = load_timm_depth(str(folder)).eval()
+    if isinstance(model, BackboneDepth):
+        loaded = model.saved_as().from_folder(str(folder)).eval()
         sizes = sizes_for(model.multiple, model.fixed_size)
 
         def original(images: Image) -> Map:
