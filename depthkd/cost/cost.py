@@ -25,6 +25,7 @@ class Cost:
 
     Args:
         size: height and width at which the network runs; None, where only it knows.
+        machine: on what it ran, in words.
         parameters: of the model and the models that it asks; None: not known.
         multiply_adds: for one image; None: not known.
         latency: column -> seconds of one forward pass; None, where it cannot run so.
@@ -33,6 +34,7 @@ class Cost:
     """
 
     size: tuple[int, int] | None
+    machine: str
     parameters: int | None
     multiply_adds: int | None
     latency: Mapping[str, Latency | None] = field(default_factory=dict)
@@ -49,16 +51,17 @@ def counted(name: str, model: DepthModel, setting: Setting) -> Cost:
         setting: its batch size does not matter.
     """
     one = replace(setting, batch_size=1)
-    size, parameters = one.runs_at(model), parameter_count(model)
+    parameters = parameter_count(model)
+    about = one.runs_at(model), machine(setting.device), parameters
     notes = [f"{name}: its graph's weights are no initializers."] if parameters is None else []
     if graphs(model):
         notes.append(f"{name}: multiply-adds of an ONNX graph are not counted.")
-        return Cost(size, parameters, None, notes=tuple(notes))
+        return Cost(*about, None, notes=tuple(notes))
     found = multiply_adds(forward_of(model, one))
     if found.uncounted:
         several = ", ".join(f"{operator} ({times}x)" for operator, times in found.uncounted.items())
         notes.append(f"{name}: not among its multiply-adds, for want of a formula: {several}.")
-    return Cost(size, parameters, found.count, notes=tuple(notes))
+    return Cost(*about, found.count, notes=tuple(notes))
 
 
 def eager(model: DepthModel, setting: Setting, repeats: int, most_seconds: float = float("inf")) -> Latency:
@@ -95,12 +98,13 @@ def size_text(cost: Cost) -> str:
 
 
 def machine(device: torch.device) -> str:
-    """What a device is called."""
+    """What a device is called; of processors, with how many threads torch computes."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "a CPU"
+    threads = torch.get_num_threads()
+    return f"{names[0] if names else 'a CPU'}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _digits(value: float) -> str:

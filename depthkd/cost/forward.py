@@ -10,8 +10,9 @@ import torch
 from depthkd.models.frozen import HALF
 from depthkd.models.model import DepthModel, RawPrediction
 from depthkd.resolution import NATIVE
-from depthkd.shapes import Image
+from depthkd.shapes import Image, Map
 
+POINTS = 500  # of measured depth an image, as in NYUv2's tables of depth completion
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]  # as a run's: mixed is autocast, weights in float32
 
 
@@ -72,7 +73,8 @@ class Forward:
 
 
 def forward_of(model: DepthModel, setting: Setting) -> Forward:
-    """A model's forward pass: from images of the size at which it runs to its raw prediction there.
+    """A model's forward pass: from images of the size at which it runs to its raw prediction there. One that
+    completes depth is given points.
 
     Args:
         model: in eval mode, on the setting's device.
@@ -80,10 +82,21 @@ def forward_of(model: DepthModel, setting: Setting) -> Forward:
     """
     shape = setting.batch_size, 3, *setting.image_size(model)
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(setting.device)
-    if not (model.chooses_size or model.resizes):
+    if not (model.chooses_size or model.resizes or model.takes_sparse_depth):
         return Forward(model.predict_raw, image, setting.precision)
+    sparse = _sparse_depth(image) if model.takes_sparse_depth else None
 
     def at_this_size(image: Image) -> RawPrediction:  # which only `infer` can ask it for
-        return model.infer(image, NATIVE)
+        return model.infer(image, NATIVE, sparse=sparse)
 
     return Forward(at_this_size, image, setting.precision)
+
+
+def _sparse_depth(image: Image) -> Map:
+    """Depth from 1 to 10 m at some pixels drawn at random, 0 at the others."""
+    generator = torch.Generator().manual_seed(0)
+    sparse = torch.zeros(len(image), *image.shape[-2:])
+    for row in sparse.flatten(1):
+        places = torch.randperm(len(row), generator=generator)[:POINTS]
+        row[places] = 1 + 9 * torch.rand(len(places), generator=generator)
+    return sparse.to(image.device)

@@ -12,9 +12,11 @@ import torch
 
 from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.cluster.processors import use_processors
+from depthkd.cost.counting import parameter_count
 from depthkd.datasets.photographs import Photographs
 from depthkd.evaluation.certainty import certainty
 from depthkd.evaluation.comparison import overview, papers_own, reproductions, scatters
+from depthkd.evaluation.costs import costs
 from depthkd.evaluation.drawing import Drawings, draw, draw_photographs, picks, sheet_rows
 from depthkd.evaluation.measure import EvaluatedModel, Measured, measure
 from depthkd.evaluation.provenance import provenance
@@ -148,6 +150,7 @@ def _measured(
         {name: [*notes, *([refusal] if refusal else [])] for name, refusal in refusals.items()},
         drawn,
         draw_photographs(model, plan.tasks[0], shown, seed),
+        costs(model, suited, records) if plan.request.cost and not model.trivial else {},
     )
 
 
@@ -159,7 +162,7 @@ def _about(evaluated: EvaluatedModel) -> dict[str, Any]:
         "space": str(model.space),
         "preprocessing": model.preprocessing,
         "weights": evaluated.weights,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": parameter_count(model),
         "training_sets": {who: list(sets) for who, sets in evaluated.provenance.training_sets.items()},
     }
 

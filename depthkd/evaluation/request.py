@@ -52,6 +52,8 @@ class EvaluationRequest:
         pictures: samples of each benchmark on the picture sheet.
         photographs: whether the sheet ends with photographs, which have no truth.
         untrained: whether each run also gets a row for its student with the weights before training.
+        cost: whether tables also have each model's parameters, multiply-adds and latency at the size at which
+            most images ran, as `depthkd cost` measures them.
         claims: what should come out; each is printed with its verdict.
         tables: of papers, such as "SharpDepth, Table 1": each laid out as it is there, with our rows.
     """
@@ -77,6 +79,7 @@ class EvaluationRequest:
     pictures: int = 4
     photographs: bool = True
     untrained: bool = True
+    cost: bool = False
     claims: list[Claim] | None = None
     tables: list[str] | None = None
 

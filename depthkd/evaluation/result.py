@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from depthkd.batch import METRIC_DEPTH, DepthSpace
+from depthkd.cost.cost import Cost
 from depthkd.evaluation.certainty import Certainty
 from depthkd.evaluation.drawing import Drawings, sheet_rows
 from depthkd.evaluation.measure import Means, Measured
@@ -38,6 +39,7 @@ class ModelResult:
         notes: task -> sentences for under its table.
         drawn: task -> pictures.
         photographs: pictures without truth.
+        costs: task -> what the model costs, where that is asked for.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ModelResult:
     notes: Mapping[str, list[str]]
     drawn: Mapping[str, Drawings] = field(default_factory=dict)
     photographs: Drawings = field(default_factory=dict)
+    costs: Mapping[str, Cost] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,11 @@ class BenchmarkResult:
     def run_at(self) -> dict[str, str]:
         """Row -> the sizes at which it ran, in words."""
         return {row: found.run_at for row, found in self.measured.items()}
+
+    @property
+    def costs(self) -> dict[str, Cost]:
+        """Row -> what it costs, where that is asked for."""
+        return {model.name: model.costs[self.name] for model in self.models if self.name in model.costs}
 
     @property
     def notes(self) -> list[str]:

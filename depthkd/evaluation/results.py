@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from depthkd.evaluation.costs import columns, remarks
 from depthkd.evaluation.protocols import differences
 from depthkd.evaluation.result import BenchmarkResult, ModelResult
 from depthkd.metrics.catalogue import CATALOGUE, heading
@@ -45,6 +46,7 @@ def _benchmark_json(result: BenchmarkResult) -> dict[str, Any]:
             for group, found in result.groups.items()
         },
         "run_at": result.run_at,
+        "costs": {row: asdict(cost) for row, cost in result.costs.items()},
         "seconds": {row: found.seconds for row, found in result.measured.items()},
         "trivial": result.trivial,
         "intervals": {
@@ -71,11 +73,14 @@ def _benchmark_json(result: BenchmarkResult) -> dict[str, Any]:
 
 def table(result: BenchmarkResult, differences: Sequence[str]) -> str:
     """One benchmark's section of table.md; `differences` as `protocol_differences` has them."""
-    notes = [*result.certainty.sentences(), *result.remarks(), *differences]
+    notes = [*result.certainty.sentences(), *result.remarks(), *remarks(result.costs), *differences]
     metrics = {result.label(row): values for row, values in result.scored.items()}
     run_at = {result.label(row): size for row, size in result.run_at.items()}
+    costs = columns({result.label(row): cost for row, cost in result.costs.items()})
     samples, parts = len(result.task.benchmark), group_table(result)
-    return metrics_table(result.name, result.task.description, samples, metrics, [*parts, *notes], run_at)
+    return metrics_table(
+        result.name, result.task.description, samples, metrics, [*parts, *notes], run_at, costs
+    )
 
 
 def group_table(result: BenchmarkResult) -> list[str]:
@@ -125,11 +130,12 @@ def section(result: BenchmarkResult, differences: Sequence[str]) -> Section:
         result.trivial,
         {m: {f: f"{i.low:.4f} to {i.high:.4f}" for f, i in found.items()} for m, found in intervals},
         result.certainty.sentences(),
-        [*result.remarks(), *differences],
+        [*result.remarks(), *remarks(result.costs), *differences],
         [(", ".join(picks[i]), row) for i, row in sorted(result.pictures.items())],
         {row: result.label(row) for row in result.metrics},
         dict(sorted(result.groups.items())) if result.scored else {},
         result.run_at,
+        columns(result.costs),
     )
 
 
@@ -147,9 +153,13 @@ def report_header(results: Mapping[str, Any]) -> dict[str, str]:
     for name, model in results["models"].items():
         header[name] = (
             f"{model['source']}; predicts {model['space']}; license {model['license']}; "
-            f"weights {model['weights']}; {model['parameters']:,} parameters"
+            f"weights {model['weights']}; {_parameters(model['parameters'])}"
         )
     return header
+
+
+def _parameters(count: int | None) -> str:
+    return "an unknown number of parameters" if count is None else f"{count:,} parameters"
 
 
 def _json_safe(metrics: Mapping[str, float]) -> dict[str, float | str]:

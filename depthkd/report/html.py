@@ -74,6 +74,7 @@ class Section:
         labels: row -> what it is called, where that is not its name.
         groups: part of the benchmark -> row -> metric -> mean over its images.
         run_at: row -> the sizes at which it ran, in words.
+        columns: heading -> row -> text, of more columns of the first table.
     """
 
     title: str
@@ -87,6 +88,7 @@ class Section:
     labels: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     run_at: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def write_report(
@@ -113,7 +115,7 @@ def write_report(
     for section in [s for s in sections if s.metrics or s.notes]:
         parts.append(f"<h2>{escape(section.title)}</h2>")
         parts.append(f"<p class=protocol>Protocol {escape(section.protocol)}.")
-        parts.append(_table(section, section.metrics))
+        parts.append(_table(section, section.metrics, section.columns))
         for group, metrics in section.groups.items():
             parts.append(f"<details><summary>{escape(group)}</summary>{_table(section, metrics)}</details>")
         parts.append(_how_sure(section))
@@ -146,11 +148,21 @@ def _from_markdown(text: str) -> str:
     return "\n".join(parts)
 
 
-def _table(section: Section, metrics: Mapping[str, Mapping[str, float]]) -> str:
-    return "".join(_part(section, metrics, names) for names in shown_together(metrics))
+def _table(
+    section: Section,
+    metrics: Mapping[str, Mapping[str, float]],
+    columns: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
+    parts = enumerate(shown_together(metrics))
+    return "".join(_part(section, metrics, names, {} if i else columns or {}) for i, names in parts)
 
 
-def _part(section: Section, metrics: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> str:
+def _part(
+    section: Section,
+    metrics: Mapping[str, Mapping[str, float]],
+    names: Sequence[str],
+    columns: Mapping[str, Mapping[str, str]],
+) -> str:
     models = [row for row in metrics if row not in section.trivial]
     best = {}
     for name in names:
@@ -158,7 +170,7 @@ def _part(section: Section, metrics: Mapping[str, Mapping[str, float]], names: S
         known = [v for v in values if not np.isnan(v)]
         if known:
             best[name] = max(known) if higher_is_better(name) else min(known)
-    titles = [*(heading(n) for n in names), "run at", "images"]
+    titles = [*(heading(n) for n in names), *columns, "run at", "images"]
     lines = ["<tr><th>model" + "".join(f"<th>{escape(title)}" for title in titles)]
     for row, found in metrics.items():
         cells = []
@@ -166,6 +178,7 @@ def _part(section: Section, metrics: Mapping[str, Mapping[str, float]], names: S
             value = found.get(name, np.nan)
             mark = " class=best" if row in models and value == best.get(name) else ""
             cells.append(f"<td{mark}>{number(value)}")
+        cells += [f"<td>{escape(column.get(row, '-'))}" for column in columns.values()]
         kind = " class=trivial" if row in section.trivial else ""
         cells += [f"<td>{escape(section.run_at.get(row, '-'))}", f"<td>{int(found['images'])}"]
         lines.append(f"<tr{kind}><td>{escape(section.labels.get(row, row))}{''.join(cells)}")

@@ -40,6 +40,7 @@ def metrics_table(
     metrics: Mapping[str, Mapping[str, float]],
     notes: Sequence[str] = (),
     run_at: Mapping[str, str] | None = None,
+    columns: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """One benchmark's section: title, protocol, a row a model, and notes.
 
@@ -50,20 +51,24 @@ def metrics_table(
         metrics: model -> metric -> mean over images, and "images": over how many.
         notes: sentences under the table, such as which rows are missing and why.
         run_at: model -> the sizes at which it ran, in words; None: no such column.
+        columns: heading -> model -> text, of more columns of the first table.
     """
     tables = []
+    others = columns or {}
     for names in shown_together(metrics):
         rows = [
             [
                 row,
                 *(number(f.get(n, nan)) for n in names),
+                *(column.get(row, "-") for column in others.values()),
                 *([run_at[row]] if run_at else []),
                 str(int(f["images"])),
             ]
             for row, f in metrics.items()
         ]
-        header = ["model", *(heading(n) for n in names), *(["run at"] if run_at else []), "images"]
-        tables.append(markdown_table(header, rows))
+        last = [*(["run at"] if run_at else []), "images"]
+        tables.append(markdown_table(["model", *(heading(n) for n in names), *others, *last], rows))
+        others = {}
     samples = "sample" if images == 1 else "samples"
     parts = [f"## {title} ({images} {samples})", f"Protocol {protocol}.", *tables, *notes]
     return "\n\n".join(parts) + "\n"

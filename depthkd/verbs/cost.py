@@ -23,7 +23,6 @@ from depthkd.cost.cost import (
     billions,
     counted,
     eager,
-    machine,
     megabytes,
     millions,
     milliseconds,
@@ -129,7 +128,7 @@ def cost(request: CostRequest) -> dict[str, Cost]:
                 gc.collect()
     finally:
         torch.set_num_threads(before)
-    text = tables(found, request, setting, threads)
+    text = tables(found, request, setting)
     print(text)
     if request.out is not None:
         _write(user_path(request.out), text, found, request, setting, threads)
@@ -270,7 +269,7 @@ def sides(text: str) -> tuple[int, int]:
     return numbers[0], numbers[-1]
 
 
-def tables(found: dict[str, Cost], request: CostRequest, setting: Setting, threads: int) -> str:
+def tables(found: dict[str, Cost], request: CostRequest, setting: Setting) -> str:
     """The costs, their ratios to the first model's, and how they were measured, as Markdown."""
     columns = request.columns()
     memory = ["peak memory (MB)"] if request.memory else []
@@ -284,7 +283,8 @@ def tables(found: dict[str, Cost], request: CostRequest, setting: Setting, threa
     parts = [markdown_table(["model", *figures], rows)]
     if len(found) > 1:
         parts.append(_ratios(found, request))
-    parts.append(_how(request, setting, threads))
+    where = next(iter(found.values())).machine
+    parts.append(_how(request, setting, where))
     return "\n\n".join([*parts, *(note for one in found.values() for note in one.notes)]) + "\n"
 
 
@@ -312,10 +312,9 @@ def _ratio(value: float | None, first: float | None) -> str:
     return f"{value / first:.3g}x" if value is not None and first else "-"
 
 
-def _how(request: CostRequest, setting: Setting, threads: int) -> str:
+def _how(request: CostRequest, setting: Setting, where: str) -> str:
     """What stands under the table."""
     on_cpu = setting.device.type == "cpu"
-    where = f"{machine(setting.device)}" + (f", {_several(threads, 'thread')}" if on_cpu else "")
     versions = ", ".join(f"{name} {installed(name)}" for name in PACKAGES[1:])
     lines = [
         f"One forward pass of {_several(setting.batch_size, 'image')} in {setting.precision} on {where}; "
@@ -337,7 +336,7 @@ def _several(count: int, what: str) -> str:
 def _write(
     out: Path, text: str, found: dict[str, Cost], request: CostRequest, setting: Setting, threads: int
 ) -> None:
-    settings = asdict(setting) | {"device": str(setting.device), "machine": machine(setting.device)}
+    settings = asdict(setting) | {"device": str(setting.device)}
     content = {
         "versions": {name: installed(name) for name in PACKAGES},
         "settings": settings | {"threads": threads, "repeats": request.repeats, "warm_up": WARM_UP},

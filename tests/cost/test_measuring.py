@@ -15,6 +15,7 @@ from depthkd.cost.cost import counted
 from depthkd.cost.forward import Setting, forward_of
 from depthkd.cost.latency import FEWEST, WARM_UP, latency
 from depthkd.cost.memory import NotMeasuredError, growth_in_fresh_process, peak_memory
+from depthkd.errors import UserError
 from depthkd.models import DepthAnything, PromptDepthAnything
 from depthkd.models.model import DepthModel, DepthOutput
 from tests.models.smallest import Level
@@ -62,6 +63,27 @@ def test_a_model_that_resizes_runs_at_the_size_that_is_asked_for(tmp_path: Path)
     assert at is not None and tuple(raw.shape[-2:]) == at
     larger = Setting((56, 84), CPU)
     assert counted("a", model, larger).multiply_adds > counted("a", model, setting).multiply_adds  # type: ignore[operator]
+
+
+class Completing(Level):
+    """Gives the mean of the points."""
+
+    takes_sparse_depth, chooses_size = True, False
+
+    def predict_raw(self, image: Tensor) -> Tensor:
+        raise UserError("no points are given")
+
+    def predict_raw_with_sparse_depth(
+        self, image: Tensor, sparse: Tensor, intrinsics: object = None
+    ) -> Tensor:
+        known = sparse > 0
+        assert known.flatten(1).sum(1).tolist() == [500] * len(image)
+        assert float(sparse[known].min()) >= 1 and float(sparse.max()) <= 10
+        return sparse
+
+
+def test_a_model_that_completes_depth_is_given_points() -> None:
+    assert forward_of(Completing(), Setting((30, 40), CPU, batch_size=2))().shape == (2, 30, 40)
 
 
 def test_a_size_that_only_the_model_knows_is_not_stated() -> None:

@@ -26,3 +26,18 @@ def test_protocol_stands_beside_the_metrics() -> None:
     assert lines[4] == "| model   | AbsRel ↓ |   δ1 ↑ | images |"
     assert lines[6] == "| student |   0.1000 | 0.9000 |      2 |"
     assert lines[-1] == "One sample could not be read."
+
+
+def test_more_columns_stand_in_the_first_table_alone() -> None:
+    metrics = {
+        "a": {"abs_rel": 0.1, "boundary_f1": 0.3, "images": 2.0},
+        "ramp": {"abs_rel": 0.2, "images": 2.0},
+    }
+    text = metrics_table(
+        "b", "p", 2, metrics, run_at={"a": "4 x 4", "ramp": "-"}, columns={"cost": {"a": "7"}}
+    )
+    first, second = text.split("\n\n")[2:4]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines()]
+    assert cells[0] == ["model", "AbsRel ↓", "cost", "run at", "images"]
+    assert cells[2:] == [["a", "0.1000", "7", "4 x 4", "2"], ["ramp", "0.2000", "-", "-", "2"]]
+    assert "cost" not in second and "run at" in second
