@@ -17,6 +17,7 @@ from depthkd.cluster.preemption import STATUS, Preempted, Preemption
 from depthkd.cluster.preflight import Plan, preflight
 from depthkd.cluster.processors import use_processors
 from depthkd.cluster.slurm import current_job, is_same_job, this_rank
+from depthkd.cluster.sync_batchnorm import SyncBatchNorm
 from depthkd.data.bad_samples import BadSampleCheck
 from depthkd.data.datamodule import ShardDataModule
 from depthkd.errors import MissingFileError, UserError
@@ -175,6 +176,8 @@ class FitCLI(LightningCLI):
             callbacks.append(ProgressLines())
             kwargs["enable_progress_bar"] = False
         kwargs["plugins"] = [*_listed(configured.plugins), SafeCheckpointIO()]
+        if configured.sync_batchnorm:
+            kwargs["plugins"].append(SyncBatchNorm())
         if current_job() is not None:  # its own requeueing saves inside the signal's handler
             kwargs["plugins"].append(SLURMEnvironment(auto_requeue=False))
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
