@@ -1,17 +1,28 @@
 """Label-free distillation as users type it, on scenes of a few pixels: resuming, ranks, mistakes."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from depthkd.methods.lightweight import SUPERVISED, LabelFreeWeights
 from depthkd.runs.folder import read_checkpoint
 from depthkd.runs.student import load_student
+from depthkd.verbs.configs import load_config
+from depthkd.verbs.replicate import Replication
 from tests.conftest import CommandLine
-from tests.processes import assert_resumes, run
+from tests.processes import assert_resumes, make_scenes, run
 
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "configs/ablations/lightweight"
+ABLATIONS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+KINDS = ("baseline", "channel_wise_geometric_labelled")
+TERMS = asdict(LabelFreeWeights())
 UNTRAINED = {"class_path": "depthkd.models.DepthAnything", "init_args": {"size": "tiny"}}
 CROP = {"class_path": "depthkd.data.ResizeCrop", "init_args": {"size": 32}}
 FILM = {"urls": "runs/scenes/film_train", "transform": CROP}
@@ -94,3 +105,102 @@ def test_half_precision_trains(precision: str, home: Path, command_line: Command
     config["trainer"]["precision"] = precision
     status, _, err = command_line("fit", "--config", write(home, config), "--run", "runs/x")
     assert status == 0, err
+
+
+def weighted(config: dict[str, Any]) -> set[str]:
+    """The terms of a config that have a weight."""
+    weights = TERMS | config["model"]["init_args"].get("weights", {})
+    return {term for term, weight in weights.items() if weight}
+
+
+def shrunk(name: str) -> dict[str, Any]:
+    """An ablation with a student, a teacher and images of a few pixels."""
+    config = load_config(FOLDER / f"{name}.yaml")
+    model, source = config["model"]["init_args"], config["data"]["train"]["target"]
+    small = tree(sources={"target": STUDIO | {"labelled": source.get("labelled", False)}})
+    small["data"]["train"]["target"]["cameras"] = source["cameras"]
+    if model.get("teacher") is not None:
+        model["teacher"] = {"class_path": "depthkd.models.Embedded"}
+    if model.get("pointnet") is not None:
+        model["pointnet"]["init_args"] = {"weights": "random"}
+    model |= {"student": UNTRAINED}
+    return small | {"model": config["model"]}
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in KINDS else pytest.param(n, marks=pytest.mark.long) for n in ABLATIONS]
+)
+def test_each_ablation_trains_on_its_terms(name: str, home: Path, command_line: CommandLine) -> None:
+    config = shrunk(name)
+    status, _, err = command_line("fit", "--config", write(home, config), "--run", "runs/x")
+    assert status == 0, err
+    log = EventAccumulator(str(home / "runs/x/logs"))
+    log.Reload()
+    logged = {tag.removeprefix("train/") for tag in log.Tags()["scalars"]} & TERMS.keys()
+    assert logged == weighted(config)
+
+
+def test_ablations_are_what_their_names_say() -> None:
+    assert len(ABLATIONS) == 18
+    geometric = {"geometric_input", "geometric_feature"}
+    terms = {"cn_mse": {"channel_norm_mse"}, "mse": {"normalized_mse"}, "channel_wise": {"channel_wise"}}
+    terms |= {"geometric": geometric, "baseline": set(SUPERVISED)}
+    terms |= {"channel_wise_geometric": {"channel_wise"} | geometric}
+    terms |= {"mse_geometric": {"normalized_mse"} | geometric, "geometric_points_alone": {"geometric_input"}}
+    terms |= {"geometric_features_alone": {"geometric_feature"}}
+    for name in ABLATIONS:
+        config = load_config(FOLDER / f"{name}.yaml")
+        model, labelled = config["model"]["init_args"], name.endswith("_labelled") or name == "baseline"
+        plain = name.removesuffix("_labelled")
+        expected = terms.get(plain, geometric) | (set(SUPERVISED) if labelled else set())
+        assert weighted(config) == expected, name
+        assert config["data"]["train"]["target"].get("labelled", False) == labelled, name
+        assert ("pointnet" in model) == ("geometric_feature" in expected), name
+        makes = model.get("pointnet", {}).get("init_args", {}).get("weights")
+        assert list(config.get("needs", {})) == ([makes] if makes not in (None, "random") else []), name
+
+
+def test_the_shipped_replication_builds_on_its_ablations() -> None:
+    shipped = Replication.read(ROOT / "replications/lightweight.yaml")
+    for name, row in shipped.rows.items():
+        if row.model is not None:
+            continue
+        assert row.config is not None
+        small = shipped.tree(row)
+        assert weighted(small) == weighted(load_config(ROOT / row.config)), name
+        assert "Depth-Anything" not in json.dumps(small) and "/data/" not in json.dumps(small)
+        assert small["trainer"]["max_steps"] == 600
+        assert not any(source.get("labelled") for source in small["data"]["train"].values())
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+def test_the_tiny_twins_learn_stage_by_stage(tmp_path: Path) -> None:
+    def typed(*words: str) -> None:
+        codes, output = run(list(words), tmp_path, timeout=1500.0)
+        assert codes == [0], output
+
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    make_scenes(
+        tmp_path,
+        ("studio_train", 1, 300, "labelled"),
+        ("studio_test", 2, 24, "labelled"),
+        ("film_train", 3, 300, "sa1b"),
+        ("film_test", 4, 24, "labelled"),
+    )
+    small = ["--clouds", "400", "--points", "256", "--epochs", "3", "--tested", "50"]
+    typed("pointnet", "--out", "runs/embedded/pointnet.safetensors", *small)
+    steps = {"diverse": 600, "general": 400, "label_free": 400}
+    for stage, count in steps.items():
+        words = ["--config", f"configs/tiny/lightweight_{stage}.yaml", "--trainer.max_steps", str(count)]
+        words += ["--trainer.val_check_interval", str(count), "--trainer.enable_progress_bar", "false"]
+        typed("fit", *words)
+    runs = [f"runs/tiny/lightweight_{stage}" for stage in steps]
+    typed("test", *runs, "--photographs", "false", "--out", "out")
+    metrics = json.loads((tmp_path / "out/results.json").read_text())["benchmarks"]
+    film = {row: found["abs_rel"] for row, found in metrics["film"]["metrics"].items()}
+    last = film["lightweight_label_free"]
+    assert last < 0.85 * film["best constant per image"], film
+    assert last < 0.85 * film["lightweight_label_free, untrained"], film
+    assert last < 0.97 * film["vertical ramp"], film
+    assert last < 0.97 * film["lightweight_general"], film  # it has seen the target's images since
