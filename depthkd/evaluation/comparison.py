@@ -18,8 +18,10 @@ MAIN_TABLES = (  # of each paper, those that compare with others without trainin
     ("Depth Anything V2", "Table 2"),
     ("Depth Anything V2", "Table 3"),
 )
+COMPLETED = "Completed depth"  # a title, of benchmarks of depth completion alone
 TABLES = {
     "Accuracy": ("abs_rel", "delta1"),
+    COMPLETED: ("rmse", "mae"),
     "Sharpness": ("pdbe_accuracy", "pdbe_completeness", "boundary_f1", "boundary_recall"),
     "Order of pairs": ("pair_accuracy",),
 }
@@ -54,7 +56,8 @@ def overview(results: Sequence[BenchmarkResult]) -> list[str]:
     tables = []
     for title, columns in TABLES.items():
         for protocol in dict.fromkeys(o.task.protocol.name for o in results):
-            shown = [o for o in results if o.task.protocol.name == protocol and _has(o, columns)]
+            asked = [o for o in results if o.task.completion or title != COMPLETED]
+            shown = [o for o in asked if o.task.protocol.name == protocol and _has(o, columns)]
             table = _overview(shown, columns)
             parts = [f"{sentence}." for o in shown if (sentence := _part(o))]
             if table:

@@ -17,7 +17,7 @@ from depthkd.evaluation.records import Records
 from depthkd.evaluation.scoring import fitted
 from depthkd.evaluation.task import Task
 from depthkd.formats.sample import Sample
-from depthkd.geometry import resize_intrinsics
+from depthkd.geometry import resize_intrinsics, resize_sparse_depth
 from depthkd.metrics.catalogue import higher_is_better, names_of
 from depthkd.models.inference import WrongPredictionError
 from depthkd.report.picks import picked
@@ -41,6 +41,7 @@ class Drawn:
         space: of the prediction.
         caption: its metrics in words.
         camera: of the image as it is here, if it is known.
+        points: the depth that the model was given of some pixels, 0 elsewhere; None: it was given none.
     """
 
     why: list[str]
@@ -51,6 +52,7 @@ class Drawn:
     space: DepthSpace
     caption: str | None = None
     camera: Float64[np.ndarray, "3 3"] | None = None
+    points: SmallMap | None = None
 
 
 Drawings = dict[int, Drawn]  # by the sample's index
@@ -84,9 +86,8 @@ def draw(task: Task, predictions: RawPredictions, chosen: Mapping[int, list[str]
         one = fitted(raw, space, sample, task.protocol)
         caption = metrics_caption(task.metrics(one))
         truth = small(one.true_depth(task.protocol))
-        drawn[index] = Drawn(
-            *about, truth, small(one.aligned), METRIC_DEPTH, caption, small_camera(sample, truth.shape)
-        )
+        camera, points = small_camera(sample, truth.shape), small_points(sample)
+        drawn[index] = Drawn(*about, truth, small(one.aligned), METRIC_DEPTH, caption, camera, points)
     return drawn
 
 
@@ -112,7 +113,8 @@ def sheet_rows(drawings: Iterable[tuple[str, Drawings]]) -> dict[int, SheetRow]:
     rows: dict[int, SheetRow] = {}
     for name, drawn in drawings:
         for index, one in drawn.items():
-            row = rows.setdefault(index, SheetRow(one.title, one.image, one.truth, camera=one.camera))
+            whole = SheetRow(one.title, one.image, one.truth, camera=one.camera, points=one.points)
+            row = rows.setdefault(index, whole)
             row.predictions[name], row.spaces[name] = one.prediction, one.space
             if one.caption is not None:
                 row.captions[name] = one.caption
@@ -132,6 +134,15 @@ def small_camera(sample: Sample, size: tuple[int, int]) -> Float64[np.ndarray, "
     height, width = sample.depth.shape
     camera = resize_intrinsics(torch.from_numpy(sample.intrinsics), size[0] / height, size[1] / width)
     return np.asarray(camera.numpy(), np.float64)
+
+
+def small_points(sample: Sample) -> SmallMap | None:
+    """A sample's measured points, as pictures show them; None where it has none."""
+    if sample.sparse is None:
+        return None
+    height, width = sample.sparse.shape
+    wide, tall = _small_size(height, width)
+    return np.asarray(resize_sparse_depth(torch.tensor(sample.sparse)[None], (tall, wide))[0].numpy())
 
 
 def small(depth: Float[Tensor, "1 height width"]) -> SmallMap:

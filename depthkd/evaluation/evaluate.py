@@ -5,10 +5,9 @@ are written.
 """
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from typing import Any
-
-import torch
 
 from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.cluster.processors import use_processors
@@ -18,6 +17,7 @@ from depthkd.evaluation.certainty import certainty
 from depthkd.evaluation.comparison import overview, papers_own, reproductions, scatters
 from depthkd.evaluation.costs import costs
 from depthkd.evaluation.drawing import Drawings, draw, draw_photographs, picks, sheet_rows
+from depthkd.evaluation.honest_rows import STAGES, fitted_to_points
 from depthkd.evaluation.measure import EvaluatedModel, Measured, measure
 from depthkd.evaluation.provenance import provenance
 from depthkd.evaluation.records import Records
@@ -68,9 +68,10 @@ def carried_out(request: EvaluationRequest) -> dict[str, Any]:
     with InUse(plan.out / LOCK, busy), Workers(request.workers) as workers:
         records = Records(plan.out)
         for row in plan.rows():
-            for number, model in enumerate(_evaluated(row, plan.device)):
+            for number, model in enumerate(_evaluated(row, plan)):
                 notes = _unfinished(row) if number == 0 else []
                 models.append(_measured(model, plan, records, workers, models, notes))
+            shutil.rmtree(plan.out / STAGES, ignore_errors=True)
             unsure = [BenchmarkResult(task, tuple(models)) for task in plan.tasks]
             # after every row, because the next may take hours
             _write_results(plan, results_json(models, unsure, plan.device, request.seed))
@@ -88,15 +89,26 @@ def carried_out(request: EvaluationRequest) -> dict[str, Any]:
     return _written(plan, models, results)
 
 
-def _evaluated(row: Row, device: torch.device) -> list[EvaluatedModel]:
-    """The model of a row; and its floor, if it predicts through an autoencoder."""
+def _evaluated(row: Row, plan: Plan) -> Iterator[EvaluatedModel]:
+    """The model of a row; its floor, if it predicts through an autoencoder; and where depth is completed, its
+    relative depth fitted to the points."""
+    device = plan.device
     model = row.load().to(device).eval()
     use_processors(model, device)
     known = provenance(row.name, model, row.run)
-    evaluated = EvaluatedModel(row.name, model, model.identity(), device, known, row.trivial)
-    return (
-        [evaluated, evaluated.knowing_truth()] if model.decodes_latents and not row.trivial else [evaluated]
-    )
+    identity, only = model.identity(), row.completes
+    evaluated = EvaluatedModel(row.name, model, identity, device, known, row.trivial, completes=only)
+    yield evaluated
+    if row.trivial:
+        return
+    if model.decodes_latents:
+        yield evaluated.knowing_truth()
+    if plan.completion:
+        folder = plan.out / STAGES / f"{identity}-{plan.request.seed}"
+        for name, one in fitted_to_points(row.name, model, folder):
+            fit = one.to(device).eval()
+            known = provenance(name, fit, row.run)
+            yield EvaluatedModel(name, fit, fit.identity(), device, known, trivial=True, completes=True)
 
 
 def _unfinished(row: Row) -> list[str]:
@@ -125,8 +137,9 @@ def _measured(
     """
     seed, space = plan.request.seed, model.model.space
     optional = plan.optional(model.trivial)
-    refusals = {task.name: task.refusal(model.name, space, optional) for task in plan.tasks}
-    suited = [t for t in plan.tasks if refusals[t.name] is None and (not model.knows_truth or t.has_truth())]
+    asked = [t for t in plan.tasks if model.suits(t)]
+    refusals = {task.name: task.refusal(model.name, space, optional) for task in asked}
+    suited = [t for t in asked if refusals[t.name] is None and (not model.knows_truth or t.has_truth())]
     measured: dict[str, Measured] = {}
     drawn: dict[str, Drawings] = {}
     for title in dict.fromkeys(task.title for task in suited):  # all protocols are asked first

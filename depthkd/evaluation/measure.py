@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import isnan, nan
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -26,7 +27,7 @@ from depthkd.evaluation.workers import Workers
 from depthkd.formats.sample import BadSample, Sample
 from depthkd.metrics.catalogue import MetricSet
 from depthkd.metrics.magnitude import output_magnitude
-from depthkd.models.inference import Inference, WrongPredictionError, says_nothing
+from depthkd.models.inference import Inference, UnansweredError, WrongPredictionError, says_nothing
 from depthkd.models.model import DepthModel
 from depthkd.report.pictures import metrics_caption
 from depthkd.resolution import size_range
@@ -49,6 +50,7 @@ class EvaluatedModel:
         provenance: what it was trained on.
         trivial: whether it is one of the rows that give the others their meaning.
         knows_truth: whether it predicts the truth, passed through its autoencoder.
+        completes: whether it is a row of benchmarks of depth completion alone.
     """
 
     name: str
@@ -58,6 +60,11 @@ class EvaluatedModel:
     provenance: Provenance
     trivial: bool = False
     knows_truth: bool = False
+    completes: bool = False
+
+    def suits(self, task: Task) -> bool:
+        """Whether it is asked on a benchmark: trivial rows that need a fit say nothing of completed depth."""
+        return not self.completes if not task.completion else self.completes or not self.trivial
 
     def knowing_truth(self) -> "EvaluatedModel":
         """The truth through the model's autoencoder: a row that no prediction of the model can beat."""
@@ -99,6 +106,7 @@ class Measured:
         doubts: sentences: whether its space is right.
         cameras: of a model that takes cameras, whether each image has one; None of the others.
         unreadable: index -> why a sample could not be read.
+        unanswered: index -> why the model has no depth for a sample with so few points.
         without_truth: index -> the sample, of those without valid truth.
         ranges: index -> the depths of one of these, where all are outside of the protocol's range.
     """
@@ -112,6 +120,7 @@ class Measured:
     doubts: list[str]
     cameras: list[bool] | None
     unreadable: dict[int, str]
+    unanswered: dict[int, str]
     without_truth: dict[int, str]
     ranges: dict[int, tuple[float, float]]
 
@@ -125,12 +134,14 @@ class RunFacts:
         known: how many samples had been measured before.
         unreadable: index -> why a sample could not be read.
         wrong: the sentence about a model that does not answer with maps.
+        unanswered: index -> why the model has no depth for a sample with so few points.
     """
 
     seconds: float
     known: int
     unreadable: dict[int, str] = field(default_factory=dict)
     wrong: str | None = None
+    unanswered: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -197,6 +208,7 @@ def _ask(
     predictions = model.predictions(tasks[0], seed, out)
     pending: deque[Pending] = deque()
     unreadable: dict[int, str] = {}
+    unanswered: dict[int, str] = {}
     wrong = None
     start = time.perf_counter()
     samples = ahead(benchmark, wanted)
@@ -209,6 +221,9 @@ def _ask(
             continue
         try:
             raw = predictions(index, sample)
+        except UnansweredError as error:
+            unanswered[index] = f"'{sample.key}': {error}"
+            continue
         except WrongPredictionError as error:
             wrong = f"{name} was not scored, because of '{sample.key}': {error}"
             break
@@ -219,7 +234,7 @@ def _ask(
             _finish(pending.popleft(), name, records)
     while pending:
         _finish(pending.popleft(), name, records)
-    return RunFacts(time.perf_counter() - start, known, unreadable, wrong)
+    return RunFacts(time.perf_counter() - start, known, unreadable, wrong, unanswered)
 
 
 def _judge(
@@ -261,10 +276,12 @@ def _judge(
 def _fault(name: str, raw: OneMap, sample: Sample, protocol: Protocol) -> str:
     """The sentence about a prediction that says nothing; empty for one that does."""
     nothing = says_nothing(raw)
-    if nothing is None:
+    finite = bool(torch.isfinite(raw).all())
+    few_points = sample.sparse is not None and np.count_nonzero(sample.sparse) < 2  # one depth completes them
+    if nothing is None or (finite and few_points):
         return ""
     costs = ""
-    if not bool(torch.isfinite(raw).all()):
+    if not finite:
         costs = ", which count as an infinite error in each metric that needs them"
     elif protocol.fit is Fit.SCALE_AND_SHIFT:
         costs = ", so that its fit is the best constant"
@@ -316,6 +333,7 @@ def _summed_up(model: EvaluatedModel, task: Task, records: Records, ran: RunFact
             else None
         ),
         unreadable=ran.unreadable,
+        unanswered=ran.unanswered,
         without_truth={index: row.sample for index, row in untrue.items()},
         ranges={
             index: (row.values["truth_low"], row.values["truth_high"])

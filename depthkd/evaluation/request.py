@@ -1,16 +1,20 @@
 """What `depthkd test` is asked for, and the plan that comes of it before any model is loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from depthkd.batch import METRIC_DEPTH, METRIC_DISPARITY
 from depthkd.benchmarks.benchmark import Benchmark
+from depthkd.benchmarks.completion import CompletionBenchmark
 from depthkd.benchmarks.roots import holdings
 from depthkd.errors import UserError
+from depthkd.evaluation.honest_rows import of_model
 from depthkd.evaluation.protocols import ALL, chosen
+from depthkd.evaluation.reading import truth_space
 from depthkd.evaluation.rows import Row, given_truth, rows
 from depthkd.evaluation.task import Task
 from depthkd.metrics.catalogue import MetricSet
@@ -19,6 +23,8 @@ from depthkd.models.model import DepthModel
 from depthkd.paths import user_path
 from depthkd.report.claims import Claim
 from depthkd.report.published import paper_table
+
+METRIC = (METRIC_DEPTH, METRIC_DISPARITY)
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,9 @@ class EvaluationRequest:
         models: name -> a run folder, one of its checkpoints, an .onnx file, a folder or hub id of
             transformers, or any DepthModel.
         benchmarks: name -> benchmark; its protocol stands beside every metric.
+        completion: patterns of sparse depth, such as ["200 points", "lidar 16"] (see
+            `depthkd.sparse_depth.parse_pattern`): each benchmark of metric depth is tested as one of depth
+            completion with each of them, instead of as it is; "measured" takes points that data sets bring.
         root: a folder of public benchmarks: those that are whole there are tested too. Without models,
             `depthkd test --root FOLDER` lists what it holds and what is missing.
         only: names of the benchmarks that are looked for below `root`; None: all.
@@ -60,6 +69,7 @@ class EvaluationRequest:
 
     models: dict[str, str | DepthModel]
     benchmarks: dict[str, Benchmark]
+    completion: list[str] | None = None
     root: Path | None = None
     only: list[str] | None = None
     splits: dict[str, str] | None = None
@@ -119,7 +129,18 @@ class Plan:
     def rows(self) -> list[Row]:
         """All rows, the models first."""
         request = self.request
-        return list(rows(request.models, request.mean_map, request.untrained))
+        return list(rows(request.models, request.mean_map, request.untrained, self.completion))
+
+    @property
+    def completion(self) -> bool:
+        """Whether there is a benchmark of depth completion."""
+        return any(task.completion for task in self.tasks)
+
+    def row_names(self) -> list[str]:
+        """What rows are called, those among them that only some models have."""
+        models = self.request.models
+        fits = [row for name in models if self.completion for row in of_model(name)]
+        return [*(row.name for row in self.rows()), *fits, *map(given_truth, models)]
 
     @property
     def predictions(self) -> Path | None:
@@ -152,11 +173,13 @@ def planned(request: EvaluationRequest) -> Plan:
     for what, things in needed:
         if not things:
             raise UserError(f"there is nothing to test: give one or more {what}, such as --{what}.NAME ...")
+    if request.completion:
+        benchmarks, without = completing(benchmarks, request.completion)
+        left_out += without
     tasks = tuple(task for name, b in benchmarks.items() for task in _tasks(name, b, request))
     plan = Plan(request, user_path(request.out), device_of(request.device), tasks, left_out)
-    names = [row.name for row in plan.rows()]
     for claim in request.claims or []:
-        claim.check([task.name for task in tasks], [*names, *map(given_truth, request.models)])
+        claim.check([task.name for task in tasks], plan.row_names())
     return plan
 
 
@@ -172,6 +195,29 @@ def _held(
             found[holding.name] = holding.kind(holding.place, split=splits.get(holding.name))
         elif holding.sentence is not None and (holding.place is not None or only is not None):
             sentences.append(holding.sentence)
+    return found, sentences
+
+
+def completing(
+    benchmarks: Mapping[str, Benchmark], patterns: Sequence[str]
+) -> tuple[dict[str, Benchmark], list[str]]:
+    """Each benchmark as one of depth completion, once for each pattern; and sentences about those that cannot
+    be.
+
+    Raises:
+        UserError: a pattern is none, or no benchmark can be.
+    """
+    found: dict[str, Benchmark] = {}
+    sentences = []
+    for name, benchmark in benchmarks.items():
+        if MetricSet.DEPTH not in benchmark.metrics or truth_space(benchmark) not in METRIC:
+            sentences.append(f"benchmark '{name}' has no metric depth, of which points could be given")
+            continue
+        for pattern in patterns:
+            one = CompletionBenchmark(benchmark, pattern)
+            found[f"{name}, {one.pattern}"] = one
+    if not found:
+        raise UserError(f"there is nothing to complete: {'; '.join(sentences)}")
     return found, sentences
 
 

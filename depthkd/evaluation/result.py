@@ -156,6 +156,11 @@ class BenchmarkResult:
         """The models, besides trivial rows, of which nothing could be scored."""
         return [row for row in self.measured if row not in self.scored and row not in self.trivial]
 
+    @property
+    def unanswered(self) -> dict[str, dict[int, str]]:
+        """Row -> index -> why it has no depth for a sample with so few measured points."""
+        return {row: found.unanswered for row, found in self.measured.items() if found.unanswered}
+
     def remarks(self) -> list[str]:
         """What has to be said about the metrics, besides how sure they are."""
         nothing = (
@@ -178,6 +183,9 @@ class BenchmarkResult:
         ranges = {index: depths for m in self.measured.values() for index, depths in m.ranges.items()}
         if ranges:
             sentences.append(self._out_of_range(ranges))
+        for row, why in self.unanswered.items():
+            first = next(iter(why.values()))
+            sentences.append(f"{row} has no depth for {_counted(len(why))}, the first {first}.")
         for faults in self.faults.values():
             sentences.append(f"{_counted(len(faults))} with a faulty prediction, the first: {faults[0]}.")
         sentences += [doubt for found in self.measured.values() for doubt in found.doubts]

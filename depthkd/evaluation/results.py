@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
+from depthkd.benchmarks.completion import CompletionBenchmark
 from depthkd.evaluation.costs import columns, remarks
 from depthkd.evaluation.protocols import differences
 from depthkd.evaluation.result import BenchmarkResult, ModelResult
+from depthkd.evaluation.task import Task
 from depthkd.metrics.catalogue import CATALOGUE, heading
 from depthkd.report.html import Section
 from depthkd.report.pictures import SheetRow
@@ -38,6 +40,7 @@ def _benchmark_json(result: BenchmarkResult) -> dict[str, Any]:
         "benchmark": task.title,
         "protocol": task.description,
         "protocol_fields": asdict(task.protocol),
+        "sparse_depth": _sparse_depth(task),
         "data": task.data,
         "samples": len(task.benchmark),
         "metrics": {model: _json_safe(metrics) for model, metrics in result.metrics.items()},
@@ -64,11 +67,21 @@ def _benchmark_json(result: BenchmarkResult) -> dict[str, Any]:
         "not_zero_shot": {row: found.overlaps for row, found in result.measured.items() if found.overlaps},
         "faults": result.faults,
         "unreadable": list(result.unreadable.values()),
+        "unanswered": {row: list(why.values()) for row, why in result.unanswered.items()},
         "without_truth": list(result.without_truth.values()),
         "unscored": result.unscored,
         "doubts": {row: found.doubts for row, found in result.measured.items() if found.doubts},
         "cameras": {model: sum(known) for model, known in result.cameras.items()},
     }
+
+
+def _sparse_depth(task: Task) -> dict[str, Any] | None:
+    """What models are given besides images, and the units of its metrics; None: nothing."""
+    if not task.completion:
+        return None
+    benchmark = task.benchmark
+    seed = benchmark.seed if isinstance(benchmark, CompletionBenchmark) else None
+    return {"pattern": benchmark.pattern, "seed": seed, "units": benchmark.units}
 
 
 def table(result: BenchmarkResult, differences: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from depthkd.benchmarks.labelled_shards import ShardBenchmark
 from depthkd.benchmarks.trivial import BestConstant, MeanMap, VerticalRamp, mean_disparity_map, spread
+from depthkd.evaluation.honest_rows import of_points
 from depthkd.models.model import DepthModel
 from depthkd.paths import user_path
 from depthkd.runs.named_models import named_model
@@ -29,23 +30,32 @@ class Row:
         load: builds the model.
         trivial: not in pictures, and left out where a protocol does not suit it.
         run: the run folder or checkpoint that it is from.
+        completes: only for benchmarks of depth completion.
     """
 
     name: str
     load: Callable[[], DepthModel]
     trivial: bool = False
     run: Path | None = None
+    completes: bool = False
 
 
 def rows(
-    models: dict[str, str | DepthModel], mean_map: str | list[str] | None, untrained: bool
+    models: dict[str, str | DepthModel],
+    mean_map: str | list[str] | None,
+    untrained: bool,
+    completion: bool = False,
 ) -> Iterator[Row]:
     """All rows, the models first.
+
+    Of benchmarks of depth completion each model also has the rows `honest_rows.of_model`, which are made when
+    it is loaded.
 
     Args:
         models: name -> a model, or what `named_model` reads.
         mean_map: labelled training shards, whose mean disparity map becomes a row.
         untrained: whether each run also gets a row for its student before training.
+        completion: whether there is a benchmark of depth completion.
     """
     for name, model in models.items():
         if isinstance(model, DepthModel):
@@ -63,6 +73,8 @@ def rows(
     yield Row("vertical ramp", VerticalRamp, trivial=True)
     if mean_map is not None:
         yield Row("mean training map", partial(_mean_map, mean_map), trivial=True)
+    for name, build in (of_points() if completion else {}).items():
+        yield Row(name, build, trivial=True, completes=True)
 
 
 def _mean_map(urls: str | list[str]) -> DepthModel:

@@ -120,6 +120,8 @@ class Task:
         try:
             self.protocol.check(space, truth)
         except UserError as error:
+            if self.completion:
+                return f"No row for {name}, which predicts {space}: nothing is fitted here but to the points."
             if not optional:
                 raise UserError(f"model '{name}' on benchmark '{self.title}': {error}") from error
             return f"No row for {name}: {error}."

@@ -34,13 +34,18 @@ class WrongPredictionError(Exception):
     """A network that does not answer an image with one map; the sentence says what it does instead."""
 
 
+class UnansweredError(WrongPredictionError):
+    """A network that has no depth for one image, because too few of its pixels are measured."""
+
+
 def infer_sample(
     model: DepthModel, sample: Sample, how: Inference, device: torch.device
 ) -> Float[Tensor, "1 _ _"]:
     """A model's raw prediction for a sample's image, float32, at the size that the network gives it.
 
     Raises:
-        WrongPredictionError: it does not answer with one map.
+        WrongPredictionError: it does not answer with one map; an `UnansweredError` where that is because of
+            the measured points.
     """
     torch.manual_seed(how.seed)
     image, camera = image_tensor(sample.image, device), sample.intrinsics
@@ -51,6 +56,8 @@ def infer_sample(
     try:
         depth = model.infer(image, how.resolution, how.scale, how.flip, intrinsics, **given)
     except UserError as error:  # it does not take an image as odd as this one
+        if given:
+            raise UnansweredError(str(error)) from error
         raise WrongPredictionError(str(error)) from error
     if depth.ndim != 3 or len(depth) != 1 or 0 in depth.shape:
         raise WrongPredictionError(

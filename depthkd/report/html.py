@@ -11,7 +11,7 @@ import numpy as np
 
 from depthkd.formats.whole_files import write_whole
 from depthkd.metrics.catalogue import heading, higher_is_better
-from depthkd.report.pictures import LARGEST_ERROR, Cell, Picture, SheetRow, row_cells
+from depthkd.report.pictures import LARGEST_ERROR, Cell, Picture, SheetRow, image_cell, row_cells
 from depthkd.report.side_view import side_view
 from depthkd.report.table import number, shown_together
 from depthkd.shapes import ArrayMap
@@ -222,7 +222,7 @@ def _pictures(row: SheetRow) -> str:
         shown = zip(["image", *names], row_cells(row, names, errors=False), strict=True)
         return _figures([(title, cell) for title, cell in shown])
     _, truth = row_cells(row, [], errors=True)
-    first: list[tuple[str, Cell]] = [("image", (row.image, "")), ("truth", truth)]
+    first: list[tuple[str, Cell]] = [("image", image_cell(row)), ("truth", truth)]
     rows = [first + _from_the_side(row, "truth", row.truth)]
     for name, prediction in row.predictions.items():
         cells = row_cells(row, [name], errors=True, edges=True)[2:]

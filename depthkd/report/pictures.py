@@ -26,6 +26,8 @@ Cell = tuple[UInt8[np.ndarray, "_ _ 3"], str] | None  # a picture of any size, a
 UNKNOWN = 128  # gray
 LARGEST_ERROR = 0.5  # of the truth, at which an error map saturates
 WIDTH, GAP = 320, 6  # of a sheet's cells, px
+DOT = 5  # px: side of a measured point, unless more than a part of the pixels are measured
+SPARSE = 0.01
 JPEG_SUFFIXES, JPEG_QUALITY = (".jpg", ".jpeg"), 90
 TITLE, CAPTION = 15, 12  # letters, px
 CAPTIONS = {e.name: e.phrase.replace("δ", "delta") for e in CATALOGUE if e.main}  # Pillow's font has no Greek
@@ -38,7 +40,8 @@ class SheetRow:
 
     With `truth` (depth), `predictions` are depth maps in its unit; without, they are raw
     predictions, in `spaces`. `captions` are printed under the predictions. `camera` is the 3x3 matrix of
-    the image as it is here, if it is known.
+    the image as it is here, if it is known. `points` is depth that models were given of some pixels, 0
+    elsewhere: it is drawn on the image.
     """
 
     title: str
@@ -48,6 +51,7 @@ class SheetRow:
     spaces: dict[str, DepthSpace] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
     camera: Float[np.ndarray, "3 3"] | None = None
+    points: ArrayMap | None = None
 
 
 def nearness(values: ArrayMap, space: DepthSpace) -> ArrayMap:
@@ -126,11 +130,10 @@ def picture_sheet(rows: Sequence[SheetRow], models: Sequence[str], path: Path) -
 
 def row_cells(row: SheetRow, models: Sequence[str], errors: bool, edges: bool = False) -> list[Cell]:
     """One row: image, truth, and each model's depth, with its error and its edges, if asked for."""
-    cells: list[Cell] = [(row.image, "")]
-    scale = None
+    scale = None if row.truth is None else limits(nearness(row.truth, METRIC_DEPTH))
+    cells: list[Cell] = [image_cell(row)]
     if row.truth is not None:
         near = nearness(row.truth, METRIC_DEPTH)
-        scale = limits(near)
         cells.append((colors(near, scale), _depth_range(row.truth)))
     elif errors:
         cells.append(None)
@@ -147,6 +150,23 @@ def row_cells(row: SheetRow, models: Sequence[str], errors: bool, edges: bool = 
         if edges:
             cells.append(None if row.truth is None else (edge_colors(prediction, row.truth), ""))
     return cells
+
+
+def image_cell(row: SheetRow) -> Cell:
+    """The image, with the points that models were given in the colors of the truth's depth, and how many."""
+    if row.points is None:
+        return row.image, ""
+    known = row.points > 0
+    truth = row.points if row.truth is None else row.truth
+    near = nearness(np.where(known, row.points, np.nan), METRIC_DEPTH)
+    dots = colors(near, limits(nearness(truth, METRIC_DEPTH)))
+    size = DOT if known.mean() < SPARSE else 1
+    picture = row.image.copy()
+    for y, x in np.argwhere(known):
+        top, left = max(y - size // 2, 0), max(x - size // 2, 0)
+        picture[top : y + size // 2 + 1, left : x + size // 2 + 1] = dots[y, x]
+    number = int(known.sum())
+    return picture, f"{number} measured point{'s' * (number != 1)} at this size"
 
 
 def _depth_range(depth: ArrayMap) -> str:

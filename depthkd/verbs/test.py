@@ -32,6 +32,7 @@ def expand(arguments: list[str]) -> list[str]:
         MissingFileError: there is no such model.
     """
     config, named, options = leading(arguments)
+    options = together(options, "--completion")
     runs = [run for word in named if (run := named_model(word).run) is not None]
     elsewhere = any(re.match(r"--(benchmarks|root)\b", word) for word in options)
     composed: Any = yaml.safe_load(config[1]) if config else {}
@@ -41,6 +42,21 @@ def expand(arguments: list[str]) -> list[str]:
     # Paths before classes: after a `--models.NAME.class_path` jsonargparse refuses a path.
     # And mappings before all, if empty ones: into none at all, jsonargparse puts no first class.
     return ["--models={}", f"--benchmarks={benchmarks}", *config, *as_options(named), *options]
+
+
+def together(options: list[str], option: str) -> list[str]:
+    """The words of a command, with all values of an option that may be given several times as one list."""
+    values: list[str] = []
+    others: list[str] = []
+    words = iter(options)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name != option:
+            others.append(word)
+            continue
+        value = value if equals else next(words, "")
+        values += yaml.safe_load(value) if value.startswith("[") else [value]
+    return [*others, f"{option}={json.dumps(values)}"] if values else others
 
 
 def _validation(run: Run) -> dict[str, Any] | None:
@@ -80,4 +96,5 @@ def main(command: Command) -> int:
     found = results["benchmarks"].values()
     wrong = ("unreadable", "without_truth", "faults", "unscored")
     whole = not any(benchmark[what] for benchmark in found for what in wrong)
+    whole &= not any(set(benchmark["unanswered"]) - set(benchmark["trivial"]) for benchmark in found)
     return 0 if whole and all(results["claims"].values()) else 1
