@@ -105,7 +105,8 @@ class Batch:
     views of parts of the image, and `boxes` says where each lies in it: (top, left, height, width)
     as fractions of the image. `skipped` tells of every bad sample that was passed over,
     `digests` tell the images' files apart (see `content_digest`), and `data_sets` are the public data sets
-    that the samples are of, as far as that is known.
+    that the samples are of, as far as that is known. `sparse` is depth in meters that was measured at some
+    pixels, 0 elsewhere, for students that complete it.
     """
 
     image: UInt8[Tensor, "batch 3 height width"] | Float[Tensor, "batch 3 height width"]
@@ -120,6 +121,7 @@ class Batch:
     skipped: list[Skipped] = field(default_factory=list)
     digests: list[int] = field(default_factory=list)
     data_sets: list[str] = field(default_factory=list)
+    sparse: Float[Tensor, "batch height width"] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)

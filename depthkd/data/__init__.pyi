@@ -3,6 +3,7 @@ from .augmentation import KBCrop as KBCrop
 from .augmentation import RandomFlip as RandomFlip
 from .augmentation import RandomRotation as RandomRotation
 from .datamodule import ShardDataModule as ShardDataModule
+from .sparse import SparsePoints as SparsePoints
 from .stream import ShardSource as ShardSource
 from .transforms import CrossContextCrop as CrossContextCrop
 from .transforms import ResizeCrop as ResizeCrop

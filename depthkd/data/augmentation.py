@@ -126,6 +126,7 @@ def rotated(sample: Sample, degrees: float) -> Sample:
         image=_turned(sample.image, degrees, Image.Resampling.BILINEAR),
         depth=None if sample.depth is None else _turned(sample.depth, degrees),
         mask=mask,
+        sparse=None if sample.sparse is None else _turned(sample.sparse, degrees),
         intrinsics=None if sample.intrinsics is None else _rolled(sample.intrinsics, sample.image, degrees),
     )
 

@@ -15,7 +15,7 @@ from depthkd.formats.sample import Sample
 def collate(samples: Sequence[Sample], where: str) -> Batch:
     """One batch of samples of one size and one space; images stay uint8.
 
-    What not all samples have (intrinsics, for one) the batch leaves out; a depth map without a
+    What not all samples have (intrinsics or sparse depth) the batch leaves out; a depth map without a
     mask is valid where it is finite.
 
     Args:
@@ -42,6 +42,7 @@ def collate(samples: Sequence[Sample], where: str) -> Batch:
         windows=_planes(windows) if len(windows) == len(samples) else None,
         boxes=_stacked([s.boxes for s in samples]),
         digests=[s.digest for s in samples if s.digest is not None],
+        sparse=_stacked([s.sparse for s in samples]),
         data_sets=sorted({s.data_set for s in samples if s.data_set is not None}),
     )
 

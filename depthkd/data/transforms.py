@@ -2,7 +2,7 @@
 
 Images are resized as models resize them: bicubic, antialiased. Depth and mask take the nearest
 pixel: averaging would put surfaces into the empty space between an object and what is behind it,
-and would let invalid pixels bleed into valid ones.
+and would let invalid pixels bleed into valid ones. Points of sparse depth stay points.
 """
 
 import math
@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 
 from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
-from depthkd.geometry import crop_intrinsics, flip_intrinsics, resize_intrinsics
+from depthkd.geometry import crop_intrinsics, flip_intrinsics, resize_intrinsics, resize_sparse_depth
 
 
 class Transform(ABC):
@@ -251,6 +251,7 @@ def crop(sample: Sample, top: int, left: int, height: int, width: int) -> Sample
         decoded_from=None,
         depth=None if sample.depth is None else sample.depth[rows, columns],
         mask=None if sample.mask is None else sample.mask[rows, columns],
+        sparse=None if sample.sparse is None else sample.sparse[rows, columns],
         intrinsics=_moved(sample, crop_intrinsics, float(top), float(left)),
     )
 
@@ -265,6 +266,7 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
         decoded_from=None,
         depth=None if sample.depth is None else _nearest(sample.depth, size),
         mask=mask,
+        sparse=None if sample.sparse is None else _resized_points(sample.sparse, size),
         intrinsics=_moved(sample, resize_intrinsics, tall / height, wide / width),
     )
 
@@ -290,6 +292,10 @@ def _nearest(array: Any, size: tuple[int, int]) -> Any:
     return cv2.resize(array, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
+def _resized_points(sparse: Any, size: tuple[int, int]) -> Any:
+    return resize_sparse_depth(torch.from_numpy(np.ascontiguousarray(sparse))[None], size)[0].numpy()
+
+
 def flipped(sample: Sample, mirrored: bool) -> Sample:
     """The sample with left and right exchanged, if `mirrored`; its windows stay as they are."""
     if not mirrored:
@@ -300,6 +306,7 @@ def flipped(sample: Sample, mirrored: bool) -> Sample:
         image=_mirrored(sample.image),
         depth=None if sample.depth is None else np.ascontiguousarray(sample.depth[:, ::-1]),
         mask=None if sample.mask is None else np.ascontiguousarray(sample.mask[:, ::-1]),
+        sparse=None if sample.sparse is None else np.ascontiguousarray(sample.sparse[:, ::-1]),
         intrinsics=_moved(sample, flip_intrinsics, width),
     )
 

@@ -3,6 +3,8 @@ from .depth_anything_v2 import SupervisedDepth as SupervisedDepth
 from .depth_anything_v2 import SupervisedWeights as SupervisedWeights
 from .depth_anything_v2_students import PseudoLabelDistill as PseudoLabelDistill
 from .depth_anything_v2_students import PseudoLabelWeights as PseudoLabelWeights
+from .depth_completion import CompletionWeights as CompletionWeights
+from .depth_completion import SupervisedCompletion as SupervisedCompletion
 from .distill_any_depth import AssistantGuided as AssistantGuided
 from .distill_any_depth import CrossContextDistill as CrossContextDistill
 from .distill_any_depth import CrossContextWeights as CrossContextWeights

@@ -51,7 +51,8 @@ class Validation:
         student = self.student()
         image = batch.images()
         how = benchmark.protocol
-        depth = student.predict(image, how.resolution, how.scale, how.flip, batch.intrinsics)
+        points = {"sparse": batch.sparse} if student.takes_sparse_depth else {}
+        depth = student.predict(image, how.resolution, how.scale, how.flip, batch.intrinsics, **points)
         sample = (depth, student.space, batch.depth, batch.space, batch.mask)
         if name not in self.means:
             self.means[name] = MeanOverImages(LOGGED).to(image.device)

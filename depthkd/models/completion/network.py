@@ -13,6 +13,7 @@ from depthkd.shapes import Map
 
 Channels = Float[Tensor, "batch channels height width"]
 GROUP = 8  # channels that are normalized together
+FOLD = 2  # pixels to a side that become channels
 
 
 def block(channels: int, width: int, stride: int = 1) -> nn.Sequential:
@@ -30,6 +31,9 @@ def block(channels: int, width: int, stride: int = 1) -> nn.Sequential:
 class EncoderDecoder(nn.Module):
     """A U-Net of levels that halve the sides; its output is one map, 0 everywhere before training.
 
+    Its finest level has half of the image's sides: four pixels become four times the channels on the way in,
+    and four channels become four pixels on the way out, so that nothing is averaged.
+
     Args:
         channels: of the input.
         widths: channels of each level, the finest first; multiples of 8.
@@ -42,19 +46,21 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         if not widths or any(width < GROUP or width % GROUP for width in widths):
             raise UserError(f"widths would be multiples of {GROUP}, not {list(widths)}")
-        before = [channels, *widths[:-1]]
+        before = [channels * FOLD**2, *widths[:-1]]
         self.down = nn.ModuleList(
             block(inner, width, 1 if level == 0 else 2)
             for level, (inner, width) in enumerate(zip(before, widths, strict=True))
         )
         self.up = nn.ModuleList(block(fine + coarse, fine) for fine, coarse in pairwise(widths))
-        self.head = nn.Conv2d(widths[0], 1, 3, padding=1)
+        self.head = nn.Conv2d(widths[0], FOLD**2, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, inputs: Channels) -> Map:
         """One map of the input's size."""
-        levels = [inputs]
+        height, width = inputs.shape[-2:]
+        even = F.pad(inputs, (0, -width % FOLD, 0, -height % FOLD), mode="replicate")
+        levels = [F.pixel_unshuffle(even, FOLD)]
         for down in self.down:
             levels.append(down(levels[-1]))
         hidden = levels.pop()
@@ -62,5 +68,5 @@ class EncoderDecoder(nn.Module):
             size = skip.shape[-2:]
             larger = F.interpolate(hidden, size, mode="bilinear", align_corners=False)
             hidden = up(torch.cat([skip, larger], 1))
-        residual: Tensor = self.head(hidden)[:, 0]
-        return residual
+        residual = F.pixel_shuffle(self.head(hidden), FOLD)[:, 0]
+        return residual[:, :height, :width]
