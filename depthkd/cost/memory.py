@@ -9,7 +9,9 @@ import gc
 import pickle
 import tempfile
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,19 +47,54 @@ def peak_memory(model: DepthModel, setting: Setting, threads: int) -> int:
         raise NotMeasuredError("on a CPU only Linux tells a process's peak of memory")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.pickle"
-        try:
-            with file.open("wb") as out:
-                pickle.dump(model, out)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise NotMeasuredError(f"it cannot be handed to a fresh process: {error}") from error
-        with pool(1) as processes:
-            try:
-                grown = processes.submit(growth_in_fresh_process, file, setting, threads).result()
-            except BrokenProcessPool as error:
-                raise NotMeasuredError("the fresh process was ended, as by a full memory") from error
+        write_recipe(model, file)
+        grown = _in_fresh_process(file, setting, threads)
     if grown is None:
         raise NotMeasuredError(f"{RESET} cannot be written here, so that the peak is not known")
     return weight_bytes(model) + grown
+
+
+class _Recipe(pickle.Pickler):
+    """Pickles what a model is built with: transformers hangs functions that cannot be pickled upon networks
+    once they have run, and what weights are does not matter."""
+
+    def reducer_override(self, value: object) -> Any:
+        """How it is built anew."""
+        if not isinstance(value, DepthModel):
+            return NotImplemented
+        arguments, options = vars(value)["_arguments"]
+        return _built, (type(value), arguments, options)
+
+
+def _built(kind: type[DepthModel], arguments: tuple[Any, ...], options: dict[str, Any]) -> DepthModel:
+    model: DepthModel = kind(*arguments, **options).eval()
+    return model
+
+
+def write_recipe(model: DepthModel, file: Path) -> None:
+    """Write what `growth_in_fresh_process` reads.
+
+    Raises:
+        NotMeasuredError: an argument of the model cannot be pickled.
+    """
+    try:
+        with file.open("wb") as out:
+            _Recipe(out).dump(model)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise NotMeasuredError(f"it cannot be built again in a fresh process: {error}") from error
+
+
+def _in_fresh_process(file: Path, setting: Setting, threads: int) -> int | None:
+    others = set(active_children())
+    with pool(1) as processes:
+        try:
+            return processes.submit(growth_in_fresh_process, file, setting, threads).result()
+        except BrokenProcessPool as error:
+            raise NotMeasuredError("the fresh process was ended, as by a full memory") from error
+        except KeyboardInterrupt:  # which it leaves to this process
+            for process in set(active_children()) - others:
+                process.terminate()
+            raise
 
 
 def _growth_on_gpu(model: DepthModel, setting: Setting) -> int:
@@ -75,7 +112,7 @@ def growth_in_fresh_process(file: Path, setting: Setting, threads: int) -> int |
     """Bytes by which the resident set grows in the first forward pass; None where Linux does not tell.
 
     Args:
-        file: a pickled model, which the process that waits for the answer has just written.
+        file: what a model is built with, as the process that waits for the answer has just pickled it.
         setting: under what it runs.
         threads: of torch.
     """

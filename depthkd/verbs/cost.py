@@ -113,6 +113,10 @@ def cost(request: CostRequest) -> dict[str, Cost]:
         UserError, MissingFileError: one sentence on what does not fit.
     """
     setting = request.setting()
+    if request.out is not None and user_path(request.out).is_file():
+        raise UserError(f"out {request.out} is a file; it would be a folder")
+    # a name that stands for nothing is told before the first model is measured
+    models = {n: m if isinstance(m, DepthModel) else named_model(m) for n, m in request.models.items()}
     threads = request.threads or min(torch.get_num_threads(), processors())
     before = torch.get_num_threads()
     found: dict[str, Cost] = {}
@@ -120,8 +124,8 @@ def cost(request: CostRequest) -> dict[str, Cost]:
     try:
         steps = len(request.models) * (1 + request.memory + len(request.columns()))
         with tqdm(total=steps, desc="cost", unit="step", disable=None) as progress:
-            for name, model in request.models.items():
-                network = named_model(model).load() if isinstance(model, str) else model
+            for name, model in models.items():
+                network = model if isinstance(model, DepthModel) else model.load()
                 network = network.to(setting.device).eval()
                 found[name] = _measured(name, network, setting, request, threads, progress)
                 del network

@@ -1,6 +1,5 @@
 """Latency, memory and the size at which a model is measured."""
 
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +13,11 @@ from depthkd.cost import memory
 from depthkd.cost.cost import counted
 from depthkd.cost.forward import Setting, forward_of
 from depthkd.cost.latency import FEWEST, WARM_UP, latency
-from depthkd.cost.memory import NotMeasuredError, growth_in_fresh_process, peak_memory
+from depthkd.cost.memory import NotMeasuredError, growth_in_fresh_process, peak_memory, write_recipe
 from depthkd.errors import UserError
 from depthkd.models import DepthAnything, PromptDepthAnything
 from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.models.wrapper import Wrapper
 from tests.models.smallest import Level
 from tests.models.test_prompt_depth_anything import prompt_depth_anything
 
@@ -29,6 +29,9 @@ class Wide(DepthModel):
 
     space = AFFINE_DISPARITY
     multiple = 8
+
+    def __init__(self, inner: object = None) -> None:
+        super().__init__()
 
     def forward(self, image: Tensor) -> DepthOutput:
         return DepthOutput(F.pad(image[:, :1], (0, 0, 0, 0, 0, 31_250)).sum(1))
@@ -92,7 +95,7 @@ def test_a_size_that_only_the_model_knows_is_not_stated() -> None:
 
 def test_memory_grows_by_what_a_forward_pass_holds(tmp_path: Path) -> None:
     setting = Setting((8, 64), CPU)
-    (tmp_path / "wide").write_bytes(pickle.dumps(Wide().eval()))
+    write_recipe(Wide(), tmp_path / "wide")
     grown = growth_in_fresh_process(tmp_path / "wide", setting, 1)
     if grown is None:
         pytest.skip("this machine does not tell the peak of memory")
@@ -100,17 +103,21 @@ def test_memory_grows_by_what_a_forward_pass_holds(tmp_path: Path) -> None:
     assert 0.98 * held < grown < 1.2 * held
 
 
+class Renamed(Wrapper):
+    """Built with another model."""
+
+
 @pytest.mark.long
 def test_memory_in_a_fresh_process() -> None:
-    model = DepthAnything(size="tiny").eval()
+    model = Renamed(DepthAnything(size="tiny")).eval()
+    model.predict_raw(torch.rand(1, 3, 56, 56))  # after which a network of transformers cannot be pickled
     small, large = (peak_memory(model, Setting((side, side), CPU), 1) for side in (56, 448))
     assert 4 * sum(p.numel() for p in model.parameters()) < small < large
 
 
 def test_memory_that_is_not_known_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    model = Wide()
-    model.trick = lambda: None  # type: ignore[assignment]
-    with pytest.raises(NotMeasuredError, match=r"cannot be handed to a fresh process: .*lambda"):
+    model = Wide(lambda: None)
+    with pytest.raises(NotMeasuredError, match=r"cannot be built again in a fresh process: .*lambda"):
         peak_memory(model, Setting((8, 8), CPU), 1)
     monkeypatch.setattr(memory, "RESET", tmp_path / "none")
     with pytest.raises(NotMeasuredError, match="only Linux"):
