@@ -10,6 +10,7 @@ from .dpt.dpt import HuggingFaceDepth as HuggingFaceDepth
 from .dpt.embedded import Embedded as Embedded
 from .dpt.metric_bins_depth import MetricBinsDepth as MetricBinsDepth
 from .dpt.prompt_depth_anything import PromptDepthAnything as PromptDepthAnything
+from .dpt.prompt_depth_anything import PromptedByPoints as PromptedByPoints
 from .dpt.timm_depth import TimmDepth as TimmDepth
 from .frozen import Frozen as Frozen
 from .latent_diffusion.diffusion import GenPercept as GenPercept

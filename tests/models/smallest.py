@@ -298,6 +298,11 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
             {"source": prompted},
             {**hub, "source": f"{prompted}/"},
         ),
+        "PromptedByPoints": (
+            models.PromptedByPoints,
+            {"source": prompted},
+            {**hub, "source": f"{prompted}/"},
+        ),
         "OnnxDepth": (
             models.OnnxDepth,
             {"path": graph, "threads": 1},

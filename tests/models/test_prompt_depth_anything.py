@@ -13,10 +13,12 @@ from transformers import (
     PromptDepthAnythingImageProcessor,
 )
 
-from depthkd.batch import AFFINE_DEPTH
-from depthkd.models import DepthModel, Frozen, HuggingFaceDepth, PromptDepthAnything
+from depthkd.batch import AFFINE_DEPTH, METRIC_DEPTH
+from depthkd.errors import UserError
+from depthkd.models import DepthModel, Frozen, HuggingFaceDepth, PromptDepthAnything, PromptedByPoints
 from depthkd.models.dpt.prompt_depth_anything import normalized_prompt
 from depthkd.runs.named_models import named_model
+from depthkd.sparse_depth import nearest_points
 from tests.models.families import DEPTH_ANYTHING
 from tests.models.test_metric import CLOSE, lively, picture
 
@@ -141,3 +143,16 @@ def test_a_folder_names_it_and_the_wrong_class_says_so(tmp_path: Path) -> None:
     assert PromptDepthAnything(folder).runs_at(1080, 1920) == (756, 1344)
     with pytest.raises(ValueError, match=r"its class is depthkd.models.PromptDepthAnything$"):
         HuggingFaceDepth(folder)
+
+
+def test_points_are_a_prompt_filled_from_the_nearest(tmp_path: Path) -> None:
+    folder = prompt_depth_anything(tmp_path)
+    model, image = PromptedByPoints(folder), picture(60, 80)
+    sparse = torch.zeros(1, 60, 80)
+    sparse[:, ::13, ::17] = prompts(height=60, width=80)[:, ::13, ::17]
+    expected = PromptDepthAnything(folder).predict_with(image, nearest_points(sparse)[0])
+    torch.testing.assert_close(model.predict(image, sparse=sparse), expected, **ROUNDED)
+    assert model.space == METRIC_DEPTH
+    for points in ({}, {"sparse": torch.zeros(1, 60, 80)}):
+        with pytest.raises(UserError, match=r"given none beside the image|no pixel has a measured depth"):
+            model.predict(image, **points)

@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PromptDepthAnythingForDepthEstimation, PromptDepthAnythingImageProcessor
 
-from depthkd.batch import AFFINE_DEPTH
+from depthkd.batch import AFFINE_DEPTH, METRIC_DEPTH
 from depthkd.errors import UserError
 from depthkd.models.dpt.preprocessing import TransformersPreprocessing
-from depthkd.models.model import RawPrediction
+from depthkd.models.model import Cameras, RawPrediction
 from depthkd.models.zoedepth_depthpro import MetricDepth
 from depthkd.resolution import OWN, Asked, Resolution
 from depthkd.shapes import Image, Map
+from depthkd.sparse_depth.interpolation import nearest_points
 
 Prompt = Float[Tensor, "prompts prompt_height prompt_width"]
 OfPrompt = Float[Tensor, "prompts 1 1"]
@@ -110,6 +111,47 @@ class PromptDepthAnything(MetricDepth):
         """The backbone's."""
         parameters: Iterator[nn.Parameter] = self.network.backbone.parameters()
         return parameters
+
+
+class PromptedByPoints(PromptDepthAnything):
+    """Prompt Depth Anything whose prompt is sparse depth, filled from the nearest points.
+
+    The published networks have learned from phones' LiDARs, so that scattered points are not what they know.
+
+    Args:
+        source, license, revision, training_sets: see `MetricDepth`.
+
+    Raises:
+        UserError: (when it is asked) an image comes without sparse depth, or without a measured point.
+    """
+
+    space = METRIC_DEPTH
+    takes_sparse_depth = True
+
+    def predict_raw(self, image: Image) -> RawPrediction:
+        """Refuses: there is no prompt.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            "PromptedByPoints completes sparse depth and was given none beside the image: test it on a "
+            "depthkd.benchmarks.CompletionBenchmark, or take depthkd.models.PromptDepthAnything"
+        )
+
+    def predict_raw_with_sparse_depth(
+        self, image: Image, sparse: Map, intrinsics: Cameras | None = None
+    ) -> RawPrediction:
+        """Depth in meters at the image's size.
+
+        Raises:
+            UserError: an image has no point.
+        """
+        if not bool((sparse > 0).flatten(1).any(1).all()):
+            raise UserError(
+                "no pixel has a measured depth: PromptedByPoints fills its prompt from one point or more"
+            )
+        return self.predict_with(image, nearest_points(sparse)[0], self._request or OWN)
 
 
 def normalized_prompt(prompt: Prompt) -> tuple[Prompt, OfPrompt, OfPrompt]:
