@@ -146,9 +146,9 @@ def _measured(
         tasks = [task for task in suited if task.title == title]
         found = measure(model, tasks, records, workers, seed, plan.predictions)
         measured |= {task.name: one for task, one in zip(tasks, found, strict=True)}
-        if not model.trivial and plan.request.pictures:
+        if model.pictured and plan.request.pictures:
             task = tasks[0]
-            models = [*(m.name for m in before if not m.trivial), model.name]
+            models = [*(m.name for m in before if not m.trivial or task.name in m.drawn), model.name]
             chosen = picks(task, models, records, plan.request.pictures)
             drawn[task.name] = draw(task, model.predictions(task, seed, plan.predictions), chosen)
     photographs = Photographs()
@@ -193,7 +193,9 @@ def _written(plan: Plan, models: Sequence[ModelResult], results: list[BenchmarkR
     photos = list(sheet_rows((model.name, model.photographs) for model in models).values())
     pictured = _sheet(results) + photos
     if pictured:
-        picture_sheet(pictured, list(request.models), plan.out / "sheet.png")
+        shown = list(dict.fromkeys(name for row in pictured for name in row.predictions))
+        tested = [name for name in request.models if name in shown]
+        picture_sheet(pictured, tested or shown, plan.out / "sheet.png")
         print(f"pictures: {plan.out / 'sheet.png'}")
     metrics = {result.name: result.metrics for result in results}
     written = results_json(models, results, plan.device, request.seed)

@@ -33,6 +33,7 @@ FITS: Final[dict[str, PointFit]] = {
     "local fit": "local",
     "inverse-distance residuals": "residuals",
 }
+PICTURED = ("linear interpolation", "local fit")  # ends of the names of those that reports show pictures of
 STAGES = "relative_depth"  # folder of what is remembered while a model's rows are measured
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from depthkd.alignment import Fit
 from depthkd.benchmarks.protocol import Protocol
 from depthkd.evaluation.doubts import doubts, fit_facts
+from depthkd.evaluation.honest_rows import PICTURED
 from depthkd.evaluation.image_metrics import broken_metrics, image_job
 from depthkd.evaluation.means import means
 from depthkd.evaluation.provenance import Provenance
@@ -65,6 +66,11 @@ class EvaluatedModel:
     def suits(self, task: Task) -> bool:
         """Whether it is asked on a benchmark: trivial rows that need a fit say nothing of completed depth."""
         return not self.completes if not task.completion else self.completes or not self.trivial
+
+    @property
+    def pictured(self) -> bool:
+        """Whether reports show pictures of its predictions."""
+        return not self.trivial or (self.completes and self.name.endswith(PICTURED))
 
     def knowing_truth(self) -> "EvaluatedModel":
         """The truth through the model's autoencoder: a row that no prediction of the model can beat."""
