@@ -13,7 +13,8 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
 def verb(path: Path) -> str:
-    return "test" if "benchmarks" in load_config(path) else "fit"
+    tree = load_config(path)
+    return "test" if "benchmarks" in tree else "fit" if "model" in tree else "cost"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "configs")))
