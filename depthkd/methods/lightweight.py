@@ -70,7 +70,7 @@ class Geometry:
         alignment: of the student's map to the teacher's scale and shift: "median_deviation" normalizes both
             alike, "least_squares" minimizes their squared difference.
         depth_ratio: how many times as far as its nearest point a scene's farthest is taken to be, because the
-            teacher's offset is unknown.
+            teacher's offset is unknown; see `positive_depth`.
         field_of_view: horizontal, in degrees, of images whose camera is not known.
         known_cameras: take the images' own intrinsics where the data brings them (`cameras` of a source
             without labels).
@@ -81,7 +81,7 @@ class Geometry:
 
     points: int = 4096
     alignment: Alignment = "median_deviation"
-    depth_ratio: float = 10.0
+    depth_ratio: float = 3.0
     field_of_view: float = 60.0
     known_cameras: bool = True
 

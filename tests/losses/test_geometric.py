@@ -73,8 +73,8 @@ def oracle(student: Tensor, teacher: Tensor, mask: Tensor, alignment: Alignment,
     low, high = ordered[tail], ordered[len(ordered) - 1 - tail]
 
     def depth(value: float) -> float:
-        disparity = 0.1 + 0.9 * (value - low) / (high - low)
-        return 1 / disparity if disparity >= 0.1 else 10 + (0.1 - disparity) * 100
+        disparity = 1 / 3 + 2 / 3 * (value - low) / (high - low)
+        return 1 / disparity if disparity >= 1 / 3 else 3 + (1 / 3 - disparity) * 9
 
     places = [tuple(p) for p in np.argwhere(valid)]
     aligned = dict(zip(places, a, strict=True))
@@ -128,17 +128,17 @@ def test_gradient_steps_turn_a_student_that_has_depth_inside_out(alignment: Alig
     torch.manual_seed(0)
     teacher, mask = torch.rand(1, 12, 12), torch.ones(1, 12, 12, dtype=torch.bool)
     student = (-0.5 * teacher + 0.2 * torch.rand(1, 12, 12)).requires_grad_()
-    optimizer = torch.optim.Adam([student], 0.03)
+    optimizer = torch.optim.Adam([student], 0.05)
     everywhere = torch.arange(144)[None]
     seen = []
-    for _ in range(500):
+    for _ in range(150):
         loss = input_term(student, teacher, mask, alignment, everywhere).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         agreement = torch.corrcoef(torch.stack([student.detach().flatten(), teacher.flatten()]))[0, 1]
         seen.append((loss.item(), agreement.item(), student.detach().std().item()))
-    assert seen[0][1] < -0.9 and seen[-1][1] > 0.2, seen[-1]
+    assert seen[0][1] < -0.9 and seen[-1][1] > 0.6, seen[-1]
     assert seen[-1][0] < 0.06 * seen[0][0] and seen[-1][2] > seen[0][2], seen[-1]
 
 
