@@ -8,6 +8,7 @@ from importlib import import_module
 from depthkd.cluster import signals
 from depthkd.cluster.slurm import EveryRankError, this_rank
 from depthkd.errors import UserError, mistake_or_fault, sentence
+from depthkd.loading import loading
 from depthkd.verbs import VERBS
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit status
@@ -83,7 +84,9 @@ def _run(verb: str, words: list[str], makes: tuple[str, ...]) -> int:
     command.make = lambda needs: _make(needs, makes)
     if ASKS.isdisjoint(word.partition("=")[0] for word in words):
         command.make(command.needs)
-    return int(import_module(f"depthkd.verbs.{verb}").main(command))
+    with loading():
+        module = import_module(f"depthkd.verbs.{verb}")
+    return int(module.main(command))
 
 
 def _make(needs: dict[str, str], makes: tuple[str, ...]) -> None:
