@@ -38,8 +38,8 @@ class SyncBatchNorm(TorchSyncBatchNorm):
         device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
         if device.type == "cpu":
             raise UserError(
-                "trainer.sync_batchnorm=true: torch synchronizes batch normalization on GPUs alone, and these "
-                f"{ranks} ranks are on CPUs; leave it out, or keep the statistics with frozen_statistics"
+                "trainer.sync_batchnorm=true: torch synchronizes batch normalization on GPUs alone, and "
+                f"these {ranks} ranks are on CPUs; leave it out, or keep the statistics with frozen_statistics"
             )
         return self.converted(model)
 
