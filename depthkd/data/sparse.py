@@ -36,12 +36,16 @@ class SparsePoints(SameSize):
         patterns: name of a pattern (see `depthkd.sparse_depth.parse_pattern`) -> how often it is drawn,
             beside the others. None: random points for half of the samples, some of them with outliers; lines
             of LiDARs, corners, low resolutions, holes and what is near for the others.
+        max_depth: the largest depth that is measured, in meters: a benchmark's, whose points are where its
+            truth counts; None: any.
 
     Raises:
-        UserError: a pattern is none, or a frequency is below 0, or none is above.
+        UserError: a pattern is none, a frequency is below 0, or none is above, or `max_depth` is not above 0.
     """
 
-    def __init__(self, patterns: dict[str, float | int] | None = None) -> None:
+    def __init__(
+        self, patterns: dict[str, float | int] | None = None, max_depth: float | int | None = None
+    ) -> None:
         named = PATTERNS if patterns is None else patterns
         self.patterns = [parse_pattern(name) for name in named]
         shares = np.array(list(named.values()), np.float64)
@@ -50,7 +54,10 @@ class SparsePoints(SameSize):
                 "patterns would be names with how often each is drawn, 0 or more and not 0 for all, not "
                 f"{named}"
             )
+        if max_depth is not None and not max_depth > 0:
+            raise UserError(f"SparsePoints' max_depth must be above 0 m, not {max_depth:g}")
         self.shares = shares / shares.sum()
+        self.farthest = np.inf if max_depth is None else max_depth
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The sample with sparse depth.
@@ -65,5 +72,6 @@ class SparsePoints(SameSize):
             )
         mask = np.isfinite(sample.depth) if sample.mask is None else sample.mask
         pattern = self.patterns[int(rng.choice(len(self.patterns), p=self.shares))]
+        mask = mask & (sample.depth <= self.farthest)
         sparse = pattern(sample.depth, mask, sample.image, sample.intrinsics, rng)
         return replace(sample, sparse=sparse)

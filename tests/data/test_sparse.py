@@ -44,10 +44,18 @@ def test_all_default_patterns_measure_something() -> None:
         assert np.count_nonzero(measured.sparse)
 
 
+def test_what_is_too_far_is_not_measured() -> None:
+    measured = SparsePoints({"9999 points": 1.0}, max_depth=5)(sample(), np.random.default_rng(0)).sparse
+    assert measured is not None
+    assert 4.9 < measured.max() <= 5
+
+
 def test_what_cannot_be_measured_or_drawn_is_refused() -> None:
     for wrong in ({}, {"5 points": -1.0}, {"5 points": 0.0}, {"5 points": float("nan")}, {"sonar": 1.0}):
         with pytest.raises(UserError):
             SparsePoints(wrong)
+    with pytest.raises(UserError, match="max_depth must be above 0 m"):
+        SparsePoints(max_depth=0)
     for changes in ({"depth": None, "mask": None, "space": None}, {"space": AFFINE_DISPARITY}):
         with pytest.raises(BadSample, match="measured of metric depth"):
             SparsePoints()(sample(**changes), np.random.default_rng(0))
