@@ -39,7 +39,7 @@ class SyncBatchNorm(TorchSyncBatchNorm):
         if device.type == "cpu":
             raise UserError(
                 "trainer.sync_batchnorm=true: torch synchronizes batch normalization on GPUs alone, and "
-                f"these {ranks} ranks are on CPUs; leave it out or keep the statistics with frozen_statistics"
+                f"these {ranks} ranks are on CPUs: leave it out, or freeze it with frozen_statistics"
             )
         return self.converted(model)
 
