@@ -8,7 +8,6 @@ from importlib import import_module
 from depthkd.cluster import signals
 from depthkd.cluster.slurm import EveryRankError, this_rank
 from depthkd.errors import UserError, mistake_or_fault, sentence
-from depthkd.loading import loading
 from depthkd.verbs import VERBS
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit status
@@ -84,9 +83,7 @@ def _run(verb: str, words: list[str], makes: tuple[str, ...]) -> int:
     command.make = lambda needs: _make(needs, makes)
     if ASKS.isdisjoint(word.partition("=")[0] for word in words):
         command.make(command.needs)
-    with loading():
-        module = import_module(f"depthkd.verbs.{verb}")
-    return int(module.main(command))
+    return int(import_module(f"depthkd.verbs.{verb}").main(command))
 
 
 def _make(needs: dict[str, str], makes: tuple[str, ...]) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import lazy_loader
 
 from depthkd.errors import UnknownNameError
-from depthkd.loading import loading
 
 Exports = tuple[Callable[[str], object], Callable[[], list[str]], list[str]]
 
@@ -28,7 +27,6 @@ def lazy_exports(package: str, file: str) -> Exports:
     def attribute(name: str) -> object:
         if name not in names:
             raise UnknownNameError(f"{package} has no '{name}'; it has {', '.join(names)}")
-        with loading():
-            return member(name)
+        return member(name)
 
     return attribute, listed, names

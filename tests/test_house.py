@@ -10,7 +10,7 @@ import depthkd
 
 PACKAGE = Path(depthkd.__file__).parent
 FLOORS = [
-    {"errors", "geometry", "loading", "old_names", "pixels", "processes", "shapes", "versions"},
+    {"errors", "geometry", "old_names", "pixels", "processes", "shapes", "versions"},
     {"storage"},
     {"batch", "lazy", "parsing", "paths", "resolution"},
     {"alignment", "formats"},
