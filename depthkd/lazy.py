@@ -1,6 +1,7 @@
 """Public names that are imported when they are first used."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 
 import lazy_loader
 
@@ -20,13 +21,14 @@ def lazy_exports(package: str, file: str) -> Exports:
 
     Raises:
         UnknownNameError: (when `__getattr__` is called) the package has no such name; the sentence lists
-            those it has.
+            those that are much like it, or all.
     """
     member, listed, names = lazy_loader.attach_stub(package, file)
 
     def attribute(name: str) -> object:
         if name not in names:
-            raise UnknownNameError(f"{package} has no '{name}'; it has {', '.join(names)}")
+            near = get_close_matches(name, names)
+            raise UnknownNameError(f"{package} has no '{name}'; it has {', '.join(near or names)}")
         return member(name)
 
     return attribute, listed, names

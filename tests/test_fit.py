@@ -131,7 +131,10 @@ def test_one_seed_for_everything(home: Path, command_line: CommandLine) -> None:
 
 MISTAKES = {
     "a misspelt key": (["--data.bach_size", "4"], "bach_size"),
-    "an unknown class": (["--model", "depthkd.methods.CrossContextDistil"], "CrossContextDistil"),
+    "an unknown class": (
+        ["--model", "depthkd.methods.CrossContextDistil"],
+        "it has CrossContextDistill",
+    ),
     "a missing shard": (
         ["--data.train.studio.urls", "nowhere/x.tar"],
         r"data\.train\.studio\.urls.*nowhere/x\.tar",

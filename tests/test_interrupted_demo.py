@@ -30,6 +30,11 @@ def shorten(folder: Path) -> None:
         (folder / "configs" / "tiny" / path.name).write_text(text.partition("claims:")[0])
 
 
+def heeding_ctrl_c() -> None:
+    """As in a terminal, whatever runs these tests: what is started in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start(folder: Path) -> "subprocess.Popen[str]":
     """The command in a process group of its own, as a shell starts it in the foreground."""
     return subprocess.Popen(
@@ -37,6 +42,7 @@ def start(folder: Path) -> "subprocess.Popen[str]":
         **{"cwd": folder, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
         env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         start_new_session=True,
+        preexec_fn=heeding_ctrl_c,
     )
 
 

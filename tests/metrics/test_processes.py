@@ -56,7 +56,8 @@ def edges_of(images: Images) -> torch.Tensor:
 
 DEPTH = {
     "AbsoluteRelativeError", "Delta1", "Delta2", "Delta3", "DeltaAccuracy", "DepthMetrics",
-    "InverseRootMeanSquaredError", "Log10Error", "RootMeanSquaredError", "RootMeanSquaredLogError",
+    "InverseMeanAbsoluteError", "InverseRootMeanSquaredError", "Log10Error", "MeanAbsoluteError",
+    "RootMeanSquaredError", "RootMeanSquaredLogError",
     "ScaleInvariantLogError", "SquaredRelativeError", "WindowErrors",
 }  # fmt: skip
 CASES: dict[str, Callable[[Images], Iterator[Arguments]]] = {

@@ -175,7 +175,7 @@ def test_the_package_imports_nothing_heavy_until_it_is_used() -> None:
     printed = subprocess.run(run, env=environment, capture_output=True, text=True, check=True).stdout
     loaded, sentence = printed.splitlines()
     assert loaded == "[]"
-    assert sentence.startswith("depthkd.models has no 'Nothing'; it has AlignedDepth, DepthAnything")
+    assert sentence.startswith("depthkd.models has no 'Nothing'; it has AlignedDepth, AlignedToPoints, ")
 
 
 def test_layer_scale_and_positions_start_as_dinov2_does() -> None:
