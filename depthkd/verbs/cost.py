@@ -1,5 +1,6 @@
 """`depthkd cost`: parameters, multiply-adds, memory and latency of models, side by side."""
 
+import copy
 import gc
 import json
 import logging
@@ -219,8 +220,9 @@ def _in_onnxruntime(model: DepthModel, setting: Setting, repeats: int) -> Latenc
         raise NotRunError(f"its graph is in float32, and {setting.precision} is asked for")
     if setting.device.type == "cuda" and ONNX_PROVIDER not in _providers():
         raise NotRunError(f"the onnxruntime that is installed has no {ONNX_PROVIDER}")
-    if isinstance(model.unwrapped(), OnnxDepth):
-        return latency(forward_of(model, setting), setting.device, repeats)
+    if isinstance(graph := model.unwrapped(), OnnxDepth):
+        anew = copy.copy(graph)  # opened again, with the threads that are asked for
+        return latency(forward_of(anew, setting), setting.device, repeats)
     with tempfile.TemporaryDirectory() as folder:
         graph = _graph(model, setting, Path(folder)).to(setting.device)
         return latency(forward_of(graph, setting), setting.device, repeats)

@@ -5,10 +5,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import depthkd.models.onnx as onnx
 from depthkd.models import DepthAnything
 from tests.conftest import CommandLine
 from tests.models.graphs import mixer
@@ -130,3 +132,21 @@ def test_a_model_that_is_not_there_is_one_sentence(command_line: CommandLine, tm
     assert status == 2 and "a is not a run folder" in err and err.count("\n") == 1
     status, _, err = command_line("cost", *TINY, *QUICK, "--out", "a", "--compiled", "maybe")
     assert status == 2 and err.count("\n") == 1
+
+
+def test_a_graph_is_opened_with_the_threads_that_are_asked_for(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mixer(tmp_path / "mixer.onnx")
+    threads: list[int] = []
+    opened = onnx.InferenceSession
+
+    def session(path: str, options: Any, **more: Any) -> object:
+        threads.append(options.intra_op_num_threads)
+        return opened(path, options, **more)
+
+    monkeypatch.setattr(onnx, "InferenceSession", session)
+    words = ["--models.m.class_path", "depthkd.models.OnnxDepth", "--models.m.path", "mixer.onnx"]
+    status, _, err = command_line("cost", *words, *QUICK, "--compiled", "false", "--threads", "2")
+    assert status == 0, err
+    assert threads[0] == 1 and threads[-1] == 2
