@@ -132,6 +132,8 @@ class LightweightDepth(BackboneDepth):
         self, encoder: str, pretrained: bool | str, options: dict[str, Any]
     ) -> tuple[list[int], list[int], bool]:
         """The same of a backbone of timm."""
+        if encoder.startswith("topformer"):
+            raise UserError(f"encoder would be one of {', '.join(SIZES)}, or timm's name, not '{encoder}'")
         built = build_backbone(encoder, pretrained, options, "last", "the decoder")
         first = built.strides[0]
         if built.strides != [first, 2 * first, 4 * first, 8 * first] or first < 2:

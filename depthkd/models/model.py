@@ -233,7 +233,8 @@ class DepthModel(FeatureModel):
         """
         raise UserError(
             f"{type(self).__name__} cannot be saved as a folder: neither transformers nor depthkd loads it "
-            "from one; DepthAnything, HuggingFaceDepth, TimmDepth, ZoeDepth and DepthPro can"
+            "from one; DepthAnything, HuggingFaceDepth, TimmDepth, LightweightDepth, ZoeDepth and DepthPro "
+            "can"
         )
 
     def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:

@@ -78,17 +78,19 @@ class TopFormer(nn.Module):
         drop_path: the share of images for which the last block is skipped in training; less in those before.
 
     Raises:
-        UserError: there is no such size, or `drop_path` is no share.
+        UserError: there is no such size, or an option is not what it could be.
     """
 
     def __init__(
-        self, size: str = "topformer_small", scaled_attention: bool = False, drop_path: float = 0.1
+        self, size: str = "topformer_small", scaled_attention: Any = False, drop_path: Any = 0.1
     ) -> None:
         super().__init__()
         if size not in SIZES:
             raise UserError(f"TopFormer's size would be one of {', '.join(SIZES)}, not '{size}'")
-        if not 0 <= drop_path < 1:
-            raise UserError(f"drop_path of TopFormer would be a share from 0 to below 1, not {drop_path}")
+        if isinstance(drop_path, bool) or not isinstance(drop_path, int | float) or not 0 <= drop_path < 1:
+            raise UserError(f"drop_path of TopFormer would be a share from 0 to below 1, not {drop_path!r}")
+        if not isinstance(scaled_attention, bool):
+            raise UserError(f"scaled_attention of TopFormer would be true or false, not {scaled_attention!r}")
         self.size = SIZES[size]
         tokens = self.size.token_channels
         self.tpm = TokenPyramid(self.size)

@@ -177,12 +177,15 @@ def test_a_file_of_a_timm_backbone_loads(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_one_sentence() -> None:
     for wrong, sentence in (
-        ({"encoder": "topformer_large"}, "timm has no backbone 'topformer_large'"),
+        ({"encoder": "topformer_large"}, "one of topformer_tiny, .*, or timm's name, not 'topformer_large'"),
         (
             {"encoder": "vit_tiny_patch16_224"},
             "have strides 16, 16, 16, 16; the decoder reads four, each of twice",
         ),
         ({"encoder": "levit_128s"}, "the backbone 'levit_128s' gives 3 maps; the decoder reads four"),
+        ({"encoder": "resnet17"}, "timm has no backbone 'resnet17'; it has"),
+        ({"options": {"scaled_attention": 1}}, "scaled_attention of TopFormer would be true or false, not 1"),
+        ({"options": {"drop_path": "much"}}, "from 0 to below 1, not 'much'"),
         ({"space": "metric depth"}, "predicts 'affine disparity' or 'affine depth', and not 'metric depth'"),
         (
             {"options": {"heads": 3}},
