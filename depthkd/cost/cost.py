@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import floor, log10
 from pathlib import Path
 
 import torch
@@ -71,25 +72,25 @@ def eager(model: DepthModel, setting: Setting, repeats: int, most_seconds: float
 
 def millions(count: int | None) -> str:
     """Parameters in a table, in millions."""
-    return "-" if count is None else _digits(count / 1e6)
+    return "-" if count is None else digits(count / 1e6)
 
 
 def billions(count: int | None) -> str:
     """Multiply-adds in a table, in G."""
-    return "-" if count is None else _digits(count / 1e9)
+    return "-" if count is None else digits(count / 1e9)
 
 
 def milliseconds(found: Latency | None) -> str:
     """A latency in a table: the median and both quartiles."""
     if found is None:
         return "-"
-    median, low, high = (_digits(seconds * 1e3) for seconds in (found.median, found.low, found.high))
+    median, low, high = (digits(seconds * 1e3) for seconds in (found.median, found.low, found.high))
     return f"{median} ({low} to {high})"
 
 
 def megabytes(size: int | None) -> str:
     """Memory in a table, in MB of 10^6 bytes."""
-    return "-" if size is None else _digits(size / 1e6)
+    return "-" if size is None else digits(size / 1e6)
 
 
 def size_text(cost: Cost) -> str:
@@ -107,6 +108,7 @@ def machine(device: torch.device) -> str:
     return f"{names[0] if names else 'a CPU'}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _digits(value: float) -> str:
-    """Three significant digits."""
-    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+def digits(value: float) -> str:
+    """Three significant digits, or all before the point."""
+    decimals = 2 - floor(log10(value)) if value > 0 else 0
+    return f"{value:,.{max(0, min(decimals, 6))}f}"

@@ -23,6 +23,7 @@ from depthkd.cost.cost import (
     Cost,
     billions,
     counted,
+    digits,
     eager,
     megabytes,
     millions,
@@ -315,7 +316,7 @@ def _quantities(one: Cost, request: CostRequest) -> list[float | None]:
 
 
 def _ratio(value: float | None, first: float | None) -> str:
-    return f"{value / first:.3g}x" if value is not None and first else "-"
+    return f"{digits(value / first)}x" if value is not None and first else "-"
 
 
 def _how(request: CostRequest, setting: Setting, where: str) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from depthkd.batch import AFFINE_DISPARITY
 from depthkd.cost import memory
-from depthkd.cost.cost import counted
+from depthkd.cost.cost import counted, digits
 from depthkd.cost.forward import Setting, forward_of
 from depthkd.cost.latency import FEWEST, WARM_UP, latency
 from depthkd.cost.memory import NotMeasuredError, growth_in_fresh_process, peak_memory, write_recipe
@@ -57,6 +57,17 @@ def test_an_image_is_rounded_as_the_model_rounds_it(size: tuple[int, int]) -> No
     assert setting.runs_at(model) == counted("tiny", model, setting).size == model.rounded(*size)
     half = forward_of(model, Setting(size, CPU, precision="bf16-mixed"))()
     assert half.dtype == torch.float32 and not torch.equal(half, run()[:1])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (0.0161, "0.0161"), (3.5324, "3.53"), (19.96, "20.0"), (99.96, "100.0"), (151.07, "151"),
+        (12345.6, "12,346"), (1e-9, "0.000000"),
+    ],
+)  # fmt: skip
+def test_three_digits_without_exponents(value: float, text: str) -> None:
+    assert digits(value) == text
 
 
 def test_a_model_that_resizes_runs_at_the_size_that_is_asked_for(tmp_path: Path) -> None:

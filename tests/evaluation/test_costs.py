@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from depthkd.cost.cost import digits
 from depthkd.cost.counting import multiply_adds
 from depthkd.models import DepthAnything
 from depthkd.models.model import DepthModel
@@ -30,7 +31,7 @@ def test_columns_in_table_results_and_report(resolution: int | None, tmp_path: P
     assert kept["seer"]["size"] == list(size)
     assert (kept["seer"]["parameters"], kept["seer"]["multiply_adds"]) == (parameters, count)
     assert 0 < kept["seer"]["latency"]["eager"]["low"] <= kept["seer"]["latency"]["eager"]["median"]
-    shown = [f"{parameters / 1e6:.3g}", f"{count / 1e9:.3g}"]
+    shown = [digits(parameters / 1e6), digits(count / 1e9)]
     table = (tmp_path / "table.md").read_text()
     row = next(line for line in table.splitlines() if line.startswith("| seer "))
     assert [cell.strip() for cell in row.split("|")][-6:-4] == shown
