@@ -27,7 +27,7 @@ run: $(READY) ## the main job, offline: the embedded teacher, a distilled studen
 	$(BIN)/depthkd test --config configs/embedded/demo.yaml
 
 test: $(READY) ## every test that this machine can run, in under 12 minutes on 2 cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder tests
 
 test-long: $(READY) ## fuzzing, endurance and many kills, in under an hour
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long tests
