@@ -2,8 +2,7 @@
 
 The poster of "Robust Lightweight Depth Estimation Model via Data-free Distillation" (Gao et al., ICASSP 2024)
 completes depth in two stages, and gives neither losses nor data of the second. These are ours: synthetic
-images with exact depth, of which sensors' patterns are measured, an absolute difference, and multi-scale
-gradients.
+images with exact depth, of which sensors' patterns are measured, a difference, and multi-scale gradients.
 """
 
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from depthkd.alignment import masked_mean, masked_median
+from depthkd.alignment import masked_mean
 from depthkd.batch import METRIC_DEPTH, Batch, TrainingBatch
 from depthkd.errors import UserError
 from depthkd.losses.gradient import gradient_matching
@@ -21,18 +20,20 @@ from depthkd.methods.optimization import Optimization
 from depthkd.methods.perturbation import ColorPerturbation
 from depthkd.models.completion.completion import DepthCompletion
 from depthkd.models.model import DepthModel
-from depthkd.shapes import Map
+from depthkd.shapes import Map, Mask, PerImage
 
 Compared = Literal["scaled", "log"]
+Norm = Literal["absolute", "root_mean_square"]
 SMALLEST = 1e-3  # m: truth below it does not count
+VANISHING = 1e-12  # under the root, whose slope at 0 is infinite
 
 
 @dataclass(frozen=True)
 class CompletionWeights:
-    """Absolute difference and multi-scale gradients, of depth as `compared`."""
+    """Difference and multi-scale gradients, of depth as `compared`."""
 
     difference: float = 1.0
-    gradient: float = 0.5
+    gradient: float = 0.1
 
 
 def without_unit(depth: Map, sparse: Map, compared: Compared) -> Map:
@@ -41,11 +42,19 @@ def without_unit(depth: Map, sparse: Map, compared: Compared) -> Map:
     Args:
         depth: in meters, above 0.
         sparse: the points.
-        compared: "scaled": over the median depth of the image's points, d / m; "log": log(d / m).
+        compared: "scaled": over the mean depth of the image's points, d / m; "log": log(d / m). Over their
+            median, what is far would outweigh all other images where most points are near.
     """
-    points = sparse.flatten(1)
-    middle = masked_median(points, points > 0).clamp(min=SMALLEST)[:, None, None]
-    return depth / middle if compared == "scaled" else (depth.clamp(min=SMALLEST) / middle).log()
+    mean = masked_mean(sparse, sparse > 0).clamp(min=SMALLEST)[:, None, None]
+    return depth / mean if compared == "scaled" else (depth.clamp(min=SMALLEST) / mean).log()
+
+
+def difference(ours: Map, truth: Map, mask: Mask, norm: Norm) -> PerImage:
+    """Of each image, over the mask: the mean of |d - t|, or the square root of the mean of (d - t)^2."""
+    residual = torch.where(mask, ours - truth, 0.0)
+    if norm == "absolute":
+        return masked_mean(residual.abs(), mask)
+    return (masked_mean(residual.square(), mask) + VANISHING).sqrt()
 
 
 class SupervisedCompletion(Method):
@@ -60,8 +69,10 @@ class SupervisedCompletion(Method):
         weights: of the two terms.
         optimization: optimizer, schedule and moving average. All of the network is new, and learns at the
             rate of a head.
-        compared: what is compared: "scaled", depth over the median of the points, whose absolute difference
-            minds what is far; or "log", its logarithm, which minds relative errors.
+        compared: what is compared: "scaled", depth over the mean of the points, which minds what is far; or
+            "log", its logarithm, which minds relative errors.
+        norm: of the difference in an image: "root_mean_square", or "absolute", its mean. With "scaled", the
+            first is what RMSE measures.
         scales: of gradient matching.
         max_depth: the largest depth that counts, in meters; None: any.
         perturbation: of the colors of the network's and the relative model's images.
@@ -78,6 +89,7 @@ class SupervisedCompletion(Method):
         weights: CompletionWeights = CompletionWeights(),
         optimization: Optimization = Optimization(),
         compared: Compared = "scaled",
+        norm: Norm = "root_mean_square",
         scales: int = 4,
         max_depth: float | None = None,
         perturbation: ColorPerturbation | None = None,
@@ -97,7 +109,8 @@ class SupervisedCompletion(Method):
         if max_depth is not None and not max_depth > SMALLEST:
             raise UserError(f"model.init_args.max_depth must be above {SMALLEST:g} m, not {max_depth:g}")
         super().__init__(student, optimization, weights, {"relative": network.make_relative}, seed)
-        self.compared = compared
+        self.compared: Compared = compared
+        self.norm: Norm = norm
         self.scales = scales
         self.max_depth = max_depth
         self.perturbation = perturbation
@@ -144,8 +157,7 @@ class SupervisedCompletion(Method):
         ours, theirs = (without_unit(x, sparse, self.compared) for x in (depth, truth))
         terms = {}
         if self.used("difference"):
-            difference = torch.where(mask, ours - theirs, 0.0).abs()
-            terms["difference"] = masked_mean(difference, mask)
+            terms["difference"] = difference(ours, theirs, mask, self.norm)
         if self.used("gradient"):
             terms["gradient"] = gradient_matching(ours, theirs, mask, self.scales)
         return terms

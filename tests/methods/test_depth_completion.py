@@ -11,7 +11,7 @@ from torch import Tensor
 from depthkd.batch import METRIC_DEPTH, SCALE_DISPARITY, Batch
 from depthkd.errors import UserError
 from depthkd.methods import CompletionWeights, SupervisedCompletion
-from depthkd.methods.depth_completion import without_unit
+from depthkd.methods.depth_completion import difference, without_unit
 from depthkd.models import AlignedToPoints, DepthCompletion, DepthModel, Frozen
 from tests.models.test_completion import Brightness, view
 
@@ -29,13 +29,14 @@ def method(**options: Any) -> SupervisedCompletion:
     return built
 
 
-def written_out(ours: Tensor, truth: Tensor, sparse: Tensor, mask: Tensor, compared: str) -> list[np.ndarray]:
+def written_out(
+    ours: Tensor, truth: Tensor, sparse: Tensor, mask: Tensor, compared: str, norm: str
+) -> list[np.ndarray]:
     """Both terms, image by image and pixel by pixel, in float64."""
     terms = []
     for depth, t, points, m in zip(*(x.detach().numpy() for x in (ours, truth, sparse, mask)), strict=True):
-        known = np.sort(points[points > 0].astype(np.float64))
-        middle = known[(len(known) - 1) // 2]
-        a, b = (x.astype(np.float64) / middle for x in (depth, t))
+        mean = points[points > 0].astype(np.float64).mean()
+        a, b = (x.astype(np.float64) / mean for x in (depth, t))
         if compared == "log":
             a, b = np.log(a), np.log(b)
         residual = a - b
@@ -50,17 +51,20 @@ def written_out(ours: Tensor, truth: Tensor, sparse: Tensor, mask: Tensor, compa
                 if valid[y, x] and valid[y + dy, x + dx]
             )
             gradient += total / valid.sum()
-        terms.append(np.array([abs(residual[m]).mean(), gradient]))
+        root = np.sqrt((residual[m] ** 2).mean())
+        terms.append(np.array([root if norm == "root_mean_square" else abs(residual[m]).mean(), gradient]))
     return terms
 
 
-@pytest.mark.parametrize("compared", ["scaled", "log"])
-def test_the_loss_is_what_is_written_out(compared: Any) -> None:
-    training, batch = method(compared=compared, scales=2), part()
+@pytest.mark.parametrize(
+    ("compared", "norm"), [("scaled", "root_mean_square"), ("scaled", "absolute"), ("log", "absolute")]
+)
+def test_the_loss_is_what_is_written_out(compared: Any, norm: Any) -> None:
+    training, batch = method(compared=compared, norm=norm, scales=2), part()
     found = training.losses({"x": batch})
     assert batch.depth is not None and batch.sparse is not None and batch.mask is not None
     depth = training.student.complete(batch.images(), batch.sparse)  # type: ignore[operator]
-    expected = np.mean(written_out(depth, batch.depth, batch.sparse, batch.mask, compared), axis=0)
+    expected = np.mean(written_out(depth, batch.depth, batch.sparse, batch.mask, compared, norm), axis=0)
     assert [found[name].item() for name in ("difference", "gradient")] == pytest.approx(
         expected.tolist(), rel=1e-4
     )
@@ -71,7 +75,17 @@ def test_the_loss_is_what_is_written_out(compared: Any) -> None:
 @pytest.mark.parametrize("compared", ["scaled", "log"])
 def test_gradients_of_what_is_compared(compared: Any) -> None:
     _, depth, sparse = (x.double()[:, :4, :5] for x in view(400))
-    assert torch.autograd.gradcheck(lambda d: without_unit(d, sparse, compared), (depth.requires_grad_(),))
+    truth, mask = depth * 1.1, depth > 0
+    for norm in ("absolute", "root_mean_square"):
+
+        def loss(d: Tensor, norm: Any = norm) -> Tensor:
+            ours, theirs = (without_unit(x, sparse, compared) for x in (d, truth))
+            return difference(ours, theirs, mask, norm)
+
+        assert torch.autograd.gradcheck(loss, (depth.clone().requires_grad_(),))
+    exact = depth.clone().requires_grad_()
+    difference(exact, exact.detach(), mask, "root_mean_square").sum().backward()  # type: ignore[no-untyped-call]
+    assert exact.grad is not None and exact.grad.isfinite().all()
 
 
 def test_the_unit_of_depth_does_not_matter() -> None:
