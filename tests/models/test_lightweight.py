@@ -57,8 +57,9 @@ def lively(model: LightweightDepth) -> LightweightDepth:
     return model.eval()
 
 
-@pytest.mark.parametrize("quarter_skip", [True, False])
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(
+    ("encoder", "quarter_skip"), [*((name, True) for name in ENCODERS), ("topformer_tiny", False)]
+)
 def test_any_encoder_answers_at_odd_sizes_and_all_of_it_learns(encoder: str, quarter_skip: bool) -> None:
     model = build(encoder, quarter_skip=quarter_skip)
     assert (model.multiple, model.space, model.fixed_size) == (32, AFFINE_DISPARITY, None)
@@ -86,7 +87,7 @@ def test_memory_is_in_the_order_that_torch_gets_right() -> None:
 
 
 def test_it_fits_a_ramp_in_a_few_steps() -> None:
-    assert_fits_a_ramp(build(width=16).train(), side=32, steps=40, left=0.3)
+    assert_fits_a_ramp(build(width=16).train(), side=32, steps=20, left=0.5)
 
 
 def test_a_state_dict_restores_it() -> None:
@@ -197,7 +198,9 @@ def test_what_does_not_fit_is_one_sentence() -> None:
             LightweightDepth(**wrong)
 
 
-@pytest.mark.parametrize("encoder", ["topformer_tiny", "mobilenetv4_conv_small_035"])
+@pytest.mark.parametrize(
+    "encoder", ["topformer_tiny", pytest.param("mobilenetv4_conv_small_035", marks=pytest.mark.long)]
+)
 def test_a_folder_and_a_graph_predict_what_it_does(
     encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_line: CommandLine
 ) -> None:
