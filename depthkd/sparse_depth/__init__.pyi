@@ -3,9 +3,7 @@ from .areas import Holes as Holes
 from .areas import MissingBorders as MissingBorders
 from .areas import NearestShare as NearestShare
 from .fits import align_to_points as align_to_points
-from .fits import checked_fit as checked_fit
 from .fits import measured as measured
-from .interpolation import checked_interpolation as checked_interpolation
 from .interpolation import interpolate_points as interpolate_points
 from .interpolation import nearest_points as nearest_points
 from .names import parse_pattern as parse_pattern

@@ -4,7 +4,7 @@ A prediction is fitted in the quantity that its network predicts: disparity to t
 Sparse depth is in meters, 0 where nothing was measured.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from depthkd.alignment import fit_least_absolute, fit_scale_and_shift
 from depthkd.batch import DepthSpace, Quantity
-from depthkd.errors import UserError
 from depthkd.shapes import Map, Mask, PerImage
 from depthkd.sparse_depth.neighbors import NEIGHBORS, local_fit
 
@@ -26,18 +25,6 @@ Points = Float[Tensor, "batch 1 points"]
 def measured(sparse: Map) -> Mask:
     """Where sparse depth was measured."""
     return (sparse > 0) & sparse.isfinite()
-
-
-def checked_fit(fit: str) -> PointFit:
-    """The name of a fit, if it is one.
-
-    Raises:
-        UserError: it is not; the sentence lists those that exist.
-    """
-    for name in get_args(PointFit):
-        if fit == name:
-            return name  # type: ignore[no-any-return]
-    raise UserError(f"'{fit}' is no fit to points; it would be one of {', '.join(get_args(PointFit))}")
 
 
 def align_to_points(

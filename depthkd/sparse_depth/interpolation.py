@@ -3,7 +3,7 @@
 Sparse depth is in meters, 0 where nothing was measured, with one point or more in each image.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,25 +13,10 @@ from scipy.ndimage import distance_transform_edt  # type: ignore[attr-defined]  
 from scipy.spatial import QhullError
 from torch import Tensor
 
-from depthkd.errors import UserError
 from depthkd.shapes import ArrayMap, Map
 from depthkd.sparse_depth.neighbors import LARGEST_ON_DEVICE, PAIRS
 
 Interpolation = Literal["nearest", "linear", "linear_disparity"]
-
-
-def checked_interpolation(name: str) -> Interpolation:
-    """The name of an interpolation, if it is one.
-
-    Raises:
-        UserError: it is not; the sentence lists those that exist.
-    """
-    for known in get_args(Interpolation):
-        if name == known:
-            return known  # type: ignore[no-any-return]
-    raise UserError(
-        f"'{name}' is no interpolation of points; it would be one of {', '.join(get_args(Interpolation))}"
-    )
 
 
 def interpolate_points(sparse: Map, how: Interpolation) -> Map:
@@ -69,8 +54,8 @@ def _needs_cpu(sparse: Float[Tensor, "height width"]) -> bool:
 
 def _nearest_on_cpu(sparse: Float[Tensor, "height width"]) -> Flat:
     distance, (row, column) = distance_transform_edt(sparse.cpu().numpy() <= 0, return_indices=True)
-    place = row.astype(np.int64) * sparse.shape[1] + column
-    return tuple(torch.from_numpy(x).flatten().to(sparse.device) for x in (place, distance))  # type: ignore[return-value]
+    place = torch.from_numpy(row.astype(np.int64) * sparse.shape[1] + column)
+    return place.flatten().to(sparse.device), torch.from_numpy(distance).flatten().to(sparse.device)
 
 
 def _nearest_on_device(sparse: Float[Tensor, "height width"]) -> Flat:

@@ -154,6 +154,16 @@ def test_no_points_are_refused_in_a_sentence(model: DepthModel) -> None:
         infer_sample(model, sample, Inference(), torch.device("cpu"))
 
 
+def test_unknown_names_are_refused_with_those_that_exist() -> None:
+    fits = "least_squares, robust, local, residuals"
+    with pytest.raises(UserError, match=fits):
+        AlignedToPoints(Brightness(), "lokal")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=fits):
+        DepthCompletion(fit="lokal")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="nearest, linear, linear_disparity"):
+        InterpolatedPoints("cubic")  # type: ignore[arg-type]
+
+
 def test_a_missing_relative_model_and_wrong_numbers_are_refused() -> None:
     image, _, sparse = view()
     with pytest.raises(UserError, match="give `relative`"):

@@ -7,16 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
-from depthkd.errors import UserError
-from depthkd.sparse_depth import (
-    align_to_points,
-    checked_fit,
-    checked_interpolation,
-    interpolate_points,
-    local_fit,
-    nearest_points,
-)
-from depthkd.sparse_depth.interpolation import _nearest_on_cpu, _nearest_on_device
+from depthkd.sparse_depth import align_to_points, interpolate_points, local_fit, nearest_points
+from depthkd.sparse_depth.fits import PointFit
+from depthkd.sparse_depth.interpolation import Interpolation, _nearest_on_cpu, _nearest_on_device
 from depthkd.sparse_depth.neighbors import fit_on_cpu, fit_on_device
 
 FITS = ["least_squares", "robust", "local", "residuals"]
@@ -99,11 +92,11 @@ def test_pixels_in_blocks_and_pixels_against_all_points_agree(points: int) -> No
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("space", SPACES, ids=str)
-def test_an_exact_prediction_gives_exact_depth(fit: str, space: DepthSpace) -> None:
+def test_an_exact_prediction_gives_exact_depth(fit: PointFit, space: DepthSpace) -> None:
     """Whatever its scale and shift."""
     depth, sparse = scene(0, 40)
     given = 1 / depth if space is AFFINE_DISPARITY else depth
-    aligned = align_to_points(given * 7 - 0.2, space, sparse, checked_fit(fit), beyond=3.0)
+    aligned = align_to_points(given * 7 - 0.2, space, sparse, fit, beyond=3.0)
     torch.testing.assert_close(aligned, depth, rtol=1e-3, atol=1e-3)
 
 
@@ -124,20 +117,19 @@ def test_the_global_fits_are_what_they_say() -> None:
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_meters_and_the_predictions_unit_do_not_matter(fit: str) -> None:
+def test_meters_and_the_predictions_unit_do_not_matter(fit: PointFit) -> None:
     depth, sparse = scene(2, 30)
     noise = torch.tensor(np.random.default_rng(2).normal(size=depth.shape)).float()
     prediction = 1 / depth + 0.02 * noise
-    name = checked_fit(fit)
-    aligned = align_to_points(prediction, AFFINE_DISPARITY, sparse, name)
-    farther = align_to_points(prediction * 1e4 + 3, AFFINE_DISPARITY, sparse * 1000, name)
+    aligned = align_to_points(prediction, AFFINE_DISPARITY, sparse, fit)
+    farther = align_to_points(prediction * 1e4 + 3, AFFINE_DISPARITY, sparse * 1000, fit)
     torch.testing.assert_close(farther, aligned * 1000, rtol=5e-3, atol=5.0)
 
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("space", SPACES, ids=str)
 @pytest.mark.parametrize("points", ["none", "one", "two", "one depth", "a line", "all"])
-def test_degenerate_points_give_positive_depth(fit: str, space: DepthSpace, points: str) -> None:
+def test_degenerate_points_give_positive_depth(fit: PointFit, space: DepthSpace, points: str) -> None:
     depth, sparse = scene(3, 1)
     if points == "none":
         sparse[0] = 0
@@ -156,7 +148,7 @@ def test_degenerate_points_give_positive_depth(fit: str, space: DepthSpace, poin
         -depth,
         depth * 1e-20,
     ):
-        aligned = align_to_points(prediction, space, sparse, checked_fit(fit))
+        aligned = align_to_points(prediction, space, sparse, fit)
         assert aligned.shape == depth.shape
         assert aligned.isfinite().all()
         assert (aligned > 0).all()
@@ -209,19 +201,12 @@ def test_nearest_and_linear_interpolation() -> None:
 
 
 @pytest.mark.parametrize("how", ["nearest", "linear", "linear_disparity"])
-def test_interpolation_of_few_and_of_aligned_points(how: str) -> None:
+def test_interpolation_of_few_and_of_aligned_points(how: Interpolation) -> None:
     for places in ([(3, 4)], [(3, 4), (9, 9)], [(i, i) for i in range(9)], [(5, i) for i in range(20)]):
         sparse = torch.zeros(1, 24, 31)
         for i, (row, column) in enumerate(places):
             sparse[0, row, column] = 2.0 + i
-        filled = interpolate_points(sparse, checked_interpolation(how))
+        filled = interpolate_points(sparse, how)
         assert filled.isfinite().all()
         torch.testing.assert_close(filled[sparse > 0], sparse[sparse > 0])
         assert filled.min() >= 1.999
-
-
-def test_unknown_names_are_refused_with_those_that_exist() -> None:
-    with pytest.raises(UserError, match="least_squares, robust, local, residuals"):
-        checked_fit("lokal")
-    with pytest.raises(UserError, match="nearest, linear, linear_disparity"):
-        checked_interpolation("cubic")

@@ -18,7 +18,7 @@ from depthkd.models.frozen import Frozen
 from depthkd.models.model import Cameras, DepthModel
 from depthkd.resolution import Asked, Resolution, checked
 from depthkd.shapes import Image, Map
-from depthkd.sparse_depth.fits import BEYOND, SHRINKAGE, PointFit, align_to_points, checked_fit
+from depthkd.sparse_depth.fits import BEYOND, SHRINKAGE, PointFit, align_to_points
 from depthkd.sparse_depth.interpolation import nearest_points
 from depthkd.sparse_depth.neighbors import NEIGHBORS
 
@@ -66,7 +66,7 @@ class DepthCompletion(CompletesPoints):
         self.make_relative = relative
         self._relative: Frozen | None = None
         self.relative_resolution = checked(relative_resolution, "relative_resolution")
-        self.fit = checked_fit(fit)
+        self.fit: PointFit = fit
         self.shrinkage, self.neighbors, self.beyond = checked_numbers(shrinkage, neighbors, beyond)
         self.network = EncoderDecoder(CHANNELS, widths)
         self.source = f"random completion network of {len(widths)} levels"

@@ -11,8 +11,8 @@ from depthkd.errors import UserError
 from depthkd.models.model import Cameras, DepthModel, DepthOutput, RawPrediction
 from depthkd.resolution import Asked
 from depthkd.shapes import Image, Map
-from depthkd.sparse_depth.fits import BEYOND, SHRINKAGE, PointFit, align_to_points, checked_fit
-from depthkd.sparse_depth.interpolation import Interpolation, checked_interpolation, interpolate_points
+from depthkd.sparse_depth.fits import BEYOND, SHRINKAGE, PointFit, align_to_points
+from depthkd.sparse_depth.interpolation import Interpolation, interpolate_points
 from depthkd.sparse_depth.neighbors import NEIGHBORS
 
 
@@ -43,10 +43,7 @@ class CompletesPoints(DepthModel):
         Raises:
             UserError: always.
         """
-        raise UserError(
-            f"{type(self).__name__} completes sparse depth and was given none beside the image: test it on a "
-            "depthkd.benchmarks.CompletionBenchmark, or give predict(..., sparse=)"
-        )
+        raise given_none(self)
 
     def predict_raw_with_sparse_depth(
         self, image: Image, sparse: Map, intrinsics: Cameras | None = None
@@ -56,16 +53,33 @@ class CompletesPoints(DepthModel):
         Raises:
             UserError: an image has no point.
         """
-        if not bool((sparse > 0).flatten(1).any(1).all()):
-            raise UserError(
-                f"no pixel has a measured depth: {type(self).__name__} completes one point or more, and two "
-                "at least where scale and shift are unknown"
-            )
+        refuse_without_points(self, sparse)
         return self.complete(image, sparse, intrinsics).float()
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """None: what was trained before does not learn."""
         return iter(())
+
+
+def given_none(model: DepthModel) -> UserError:
+    """The sentence about a model that completes sparse depth, and is asked about an image alone."""
+    return UserError(
+        f"{type(model).__name__} completes sparse depth and was given none beside the image: test it on a "
+        "depthkd.benchmarks.CompletionBenchmark, or give predict(..., sparse=)"
+    )
+
+
+def refuse_without_points(model: DepthModel, sparse: Map) -> None:
+    """Refuse sparse depth without a measured point.
+
+    Raises:
+        UserError: an image has none.
+    """
+    if not bool((sparse > 0).flatten(1).any(1).all()):
+        raise UserError(
+            f"no pixel has a measured depth: {type(model).__name__} completes one point or more, and two at "
+            "least where scale and shift are unknown"
+        )
 
 
 class InterpolatedPoints(CompletesPoints):
@@ -81,7 +95,7 @@ class InterpolatedPoints(CompletesPoints):
 
     def __init__(self, interpolation: Interpolation = "linear") -> None:
         super().__init__()
-        self.interpolation = checked_interpolation(interpolation)
+        self.interpolation: Interpolation = interpolation
         self.source = f"{self.interpolation.replace('_', ' ')} interpolation of the points"
         self.license, self.training_sets = "Apache-2.0", ()
 
@@ -114,7 +128,7 @@ class AlignedToPoints(CompletesPoints):
     ) -> None:
         super().__init__()
         self.relative = relative
-        self.fit = checked_fit(fit)
+        self.fit: PointFit = fit
         self.shrinkage, self.neighbors, self.beyond = checked_numbers(shrinkage, neighbors, beyond)
         self.takes_camera = relative.takes_camera
         self.source = f"{relative.source}, {self.fit.replace('_', ' ')} fit to the points"

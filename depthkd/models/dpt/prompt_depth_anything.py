@@ -10,6 +10,7 @@ from transformers import PromptDepthAnythingForDepthEstimation, PromptDepthAnyth
 
 from depthkd.batch import AFFINE_DEPTH, METRIC_DEPTH
 from depthkd.errors import UserError
+from depthkd.models.completion.points import given_none, refuse_without_points
 from depthkd.models.dpt.preprocessing import TransformersPreprocessing
 from depthkd.models.model import Cameras, RawPrediction
 from depthkd.models.zoedepth_depthpro import MetricDepth
@@ -134,10 +135,7 @@ class PromptedByPoints(PromptDepthAnything):
         Raises:
             UserError: always.
         """
-        raise UserError(
-            "PromptedByPoints completes sparse depth and was given none beside the image: test it on a "
-            "depthkd.benchmarks.CompletionBenchmark, or take depthkd.models.PromptDepthAnything"
-        )
+        raise given_none(self)
 
     def predict_raw_with_sparse_depth(
         self, image: Image, sparse: Map, intrinsics: Cameras | None = None
@@ -147,10 +145,7 @@ class PromptedByPoints(PromptDepthAnything):
         Raises:
             UserError: an image has no point.
         """
-        if not bool((sparse > 0).flatten(1).any(1).all()):
-            raise UserError(
-                "no pixel has a measured depth: PromptedByPoints fills its prompt from one point or more"
-            )
+        refuse_without_points(self, sparse)
         return self.predict_with(image, nearest_points(sparse)[0], self._request or OWN)
 
 
