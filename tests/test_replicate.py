@@ -89,6 +89,18 @@ def test_mistakes_get_a_sentence(tmp_path: Path, text: str, sentence: str) -> No
     assert ReplicatedRow().seeds == 2
 
 
+def test_an_ablation_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "common.yaml").write_text("{}")
+    (tmp_path / "row.yaml").write_text("model: [")
+    rows = f"{{a: {{config: {tmp_path / 'row.yaml'}}}}}"
+    (tmp_path / "r.yaml").write_text(
+        f"{{paper: x, common: {tmp_path / 'common.yaml'}, benchmark: b, rows: {rows}}}"
+    )
+    with pytest.raises(ValueError, match=r"row\.yaml is not valid YAML at line"):
+        replication = Replication.read(tmp_path / "r.yaml")
+        replication.tree(replication.rows["a"])
+
+
 def test_rows_are_trained_scored_and_not_done_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
     common = {

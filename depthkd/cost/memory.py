@@ -6,8 +6,8 @@ alone tells; in a process that has done other things the memory that it holds fr
 
 import ctypes
 import gc
+import io
 import pickle
-import tempfile
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children
 from pathlib import Path
@@ -45,10 +45,7 @@ def peak_memory(model: DepthModel, setting: Setting, threads: int) -> int:
         return weight_bytes(model) + _growth_on_gpu(model, setting)
     if not RESET.exists():
         raise NotMeasuredError("on a CPU only Linux tells a process's peak of memory")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.pickle"
-        write_recipe(model, file)
-        grown = _in_fresh_process(file, setting, threads)
+    grown = _in_fresh_process(recipe(model), setting, threads)
     if grown is None:
         raise NotMeasuredError(f"{RESET} cannot be written here, so that the peak is not known")
     return weight_bytes(model) + grown
@@ -71,24 +68,25 @@ def _built(kind: type[DepthModel], arguments: tuple[Any, ...], options: dict[str
     return model
 
 
-def write_recipe(model: DepthModel, file: Path) -> None:
-    """Write what `growth_in_fresh_process` reads.
+def recipe(model: DepthModel) -> bytes:
+    """What `growth_in_fresh_process` builds a model with.
 
     Raises:
         NotMeasuredError: an argument of the model cannot be pickled.
     """
+    content = io.BytesIO()
     try:
-        with file.open("wb") as out:
-            _Recipe(out).dump(model)
+        _Recipe(content).dump(model)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise NotMeasuredError(f"it cannot be built again in a fresh process: {error}") from error
+    return content.getvalue()
 
 
-def _in_fresh_process(file: Path, setting: Setting, threads: int) -> int | None:
+def _in_fresh_process(content: bytes, setting: Setting, threads: int) -> int | None:
     others = set(active_children())
     with pool(1) as processes:
         try:
-            return processes.submit(growth_in_fresh_process, file, setting, threads).result()
+            return processes.submit(growth_in_fresh_process, content, setting, threads).result()
         except BrokenProcessPool as error:
             raise NotMeasuredError("the fresh process was ended, as by a full memory") from error
         except KeyboardInterrupt:  # which it leaves to this process
@@ -108,17 +106,16 @@ def _growth_on_gpu(model: DepthModel, setting: Setting) -> int:
     return torch.cuda.max_memory_allocated(setting.device) - before
 
 
-def growth_in_fresh_process(file: Path, setting: Setting, threads: int) -> int | None:
+def growth_in_fresh_process(content: bytes, setting: Setting, threads: int) -> int | None:
     """Bytes by which the resident set grows in the first forward pass; None where Linux does not tell.
 
     Args:
-        file: what a model is built with, as the process that waits for the answer has just pickled it.
+        content: the `recipe` of a model, which the process that waits for the answer has just made.
         setting: under what it runs.
         threads: of torch.
     """
     torch.set_num_threads(threads)
-    with file.open("rb") as content:
-        model: DepthModel = pickle.load(content)
+    model: DepthModel = pickle.loads(content)
     _load_libraries()
     before = _reset_peak()
     if before is None:

@@ -12,14 +12,13 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from depthkd.errors import MissingFileError, UserError
-from depthkd.models.weights import read_weights
+from depthkd.models.weights import misfit, read_weights
 from depthkd.paths import user_path
 
 Cloud = Float[Tensor, "batch points 3"]
 LOCAL, WHOLE = 64, 1024  # channels of a point's features, and of a cloud's
 RANDOM = "random"
-FACTS = "pointnet"  # in the header of a file of weights: how it was made, as json; one entry, for several
-# would come in any order
+FACTS = "pointnet"  # in a file's header: how it was made, as json; several entries would come in any order
 
 
 class PointFeatures(NamedTuple):
@@ -130,10 +129,10 @@ class PointNet(nn.Module):
                 nn.init.zeros_(transform.matrix.weight)
 
     def _load(self, tensors: dict[str, Tensor], path: str) -> None:
-        try:
-            self.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise UserError(f"the tensors in '{path}' are not those of a PointNet: {error}") from error
+        own = self.state_dict()
+        if (wrong := misfit(tensors, own)) is not None:
+            raise UserError(f"the tensors in '{path}' are not those of a PointNet: {wrong}")
+        self.load_state_dict({name: tensors[name] for name in own})
 
     def features(self, points: Cloud) -> PointFeatures:
         """Features of the points and of the cloud; gradients reach the points."""

@@ -12,7 +12,7 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from depthkd.errors import UserError
-from depthkd.models.weights import read_weights
+from depthkd.models.weights import misfit, read_weights
 
 MULTIPLE = 32  # of the sides: the coarsest tokens' stride
 DEPTH, KEY, VALUE, EXPANSION = 4, 16, 32, 2  # blocks; channels of a head's keys and values; of the MLP
@@ -220,7 +220,8 @@ class Attention(nn.Module):
         )
         weights = (q.transpose(2, 3) @ k * self.factor).softmax(-1)  # batch head queries keys
         seen = v @ weights.transpose(2, 3)
-        return self.proj(seen.flatten(1, 2).reshape(x.shape[0], -1, *x.shape[2:]))  # type: ignore[no-any-return]
+        joined: Tensor = self.proj(seen.flatten(1, 2).reshape(x.shape[0], -1, *x.shape[2:]))
+        return joined
 
 
 class MLP(nn.Module):
@@ -236,7 +237,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Maps) -> Maps:
         """Maps of the input's shape."""
-        return self.fc2(self.act(self.dwconv(self.fc1(x))))  # type: ignore[no-any-return]
+        out: Tensor = self.fc2(self.act(self.dwconv(self.fc1(x))))
+        return out
 
 
 class Block(nn.Module):
@@ -251,7 +253,8 @@ class Block(nn.Module):
     def forward(self, x: Maps) -> Maps:
         """Maps of the input's shape."""
         x = x + self.drop_path(self.attn(x))
-        return x + self.drop_path(self.mlp(x))  # type: ignore[no-any-return]
+        out: Tensor = x + self.drop_path(self.mlp(x))
+        return out
 
 
 class SemanticsExtraction(nn.Module):
@@ -264,7 +267,8 @@ class SemanticsExtraction(nn.Module):
 
     def forward(self, tokens: Maps) -> Maps:
         """Scale-aware semantics, of the tokens' shape."""
-        return self.transformer_blocks(tokens)  # type: ignore[no-any-return]
+        semantics: Tensor = self.transformer_blocks(tokens)
+        return semantics
 
 
 class SemanticsInjection(nn.Module):
@@ -280,7 +284,8 @@ class SemanticsInjection(nn.Module):
         """local(tokens) * up(h_sigmoid(gate(semantics))) + up(global(semantics)), at the tokens' size."""
         size = tokens.shape[-2:]
         gate = enlarged(F.hardsigmoid(self.global_act(semantics)), size)
-        return self.local_embedding(tokens) * gate + enlarged(self.global_embedding(semantics), size)  # type: ignore[no-any-return]
+        gated: Tensor = self.local_embedding(tokens) * gate
+        return gated + enlarged(self.global_embedding(semantics), size)
 
 
 def enlarged(maps: Coarse, size: Any) -> Tensor:
@@ -360,13 +365,8 @@ def refuse_others(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], w
     Raises:
         UserError: one differs; the sentence names it.
     """
-    for name, tensor in wanted.items():
-        shape = list(tensors[name].shape) if name in tensors else None
-        if shape != list(tensor.shape):
-            raise UserError(
-                f"{whose} is of another TopFormer: '{name}' would be {list(tensor.shape)}, and is "
-                f"{shape or 'not there'}{size_of(tensors)}"
-            )
+    if (wrong := misfit(tensors, wanted)) is not None:
+        raise UserError(f"{whose} is of another TopFormer: {wrong}{size_of(tensors)}")
     if others := sorted(tensors.keys() - wanted.keys()):
         raise UserError(f"{whose} is of another TopFormer: it has '{others[0]}', which this one has not")
 

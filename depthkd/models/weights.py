@@ -312,6 +312,16 @@ def refuse_broken(tensors: Mapping[str, Tensor], whose: str) -> None:
         )
 
 
+def misfit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
+    """The first of the wanted tensors that is not there, or has another shape, as the end of a sentence; None
+    where all fit."""
+    for name, tensor in wanted.items():
+        shape = list(tensors[name].shape) if name in tensors else None
+        if shape != list(tensor.shape):
+            return f"'{name}' would be {list(tensor.shape)}, and is {shape or 'not there'}"
+    return None
+
+
 def bare_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors by the names that their network has, without what was put before all of them."""
     named = {INSERTED.sub("", name): tensor for name, tensor in tensors.items()}

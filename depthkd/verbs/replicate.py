@@ -36,6 +36,7 @@ from depthkd.errors import MissingFileError, UserError
 from depthkd.formats.whole_files import write_whole
 from depthkd.metrics.catalogue import heading, higher_is_better
 from depthkd.models.dpt.packaged_weights import EMBEDDED, embedded_card
+from depthkd.parsing import read_yaml
 from depthkd.paths import user_path
 from depthkd.processes import finished, pool
 from depthkd.report.table import markdown_table
@@ -151,7 +152,7 @@ class Replication:
             path = Path(row.config)
             if not path.is_file():
                 raise MissingFileError(f"there is no config {path}")
-            difference = yaml.safe_load(path.read_text()) or {}
+            difference = read_yaml(path.read_bytes(), str(path)) or {}
             difference.pop("base", None)
             tree = merge(tree, difference)
         return merge(tree, row.tiny)

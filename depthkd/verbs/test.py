@@ -12,6 +12,7 @@ from depthkd.benchmarks.roots import listing
 from depthkd.evaluation.evaluate import carried_out
 from depthkd.evaluation.request import EvaluationRequest
 from depthkd.models.dpt.packaged_weights import EMBEDDED
+from depthkd.parsing import read_yaml
 from depthkd.paths import user_path
 from depthkd.runs.folder import Run
 from depthkd.runs.named_models import as_options, named_model
@@ -55,7 +56,7 @@ def together(options: list[str], option: str) -> list[str]:
             others.append(word)
             continue
         value = value if equals else next(words, "")
-        values += yaml.safe_load(value) if value.startswith("[") else [value]
+        values += read_yaml(value.encode(), option) if value.startswith("[") else [value]
     return [*others, f"{option}={json.dumps(values)}"] if values else others
 
 

@@ -13,7 +13,7 @@ from depthkd.cost import memory
 from depthkd.cost.cost import counted, digits
 from depthkd.cost.forward import Setting, forward_of
 from depthkd.cost.latency import FEWEST, WARM_UP, latency
-from depthkd.cost.memory import NotMeasuredError, growth_in_fresh_process, peak_memory, write_recipe
+from depthkd.cost.memory import NotMeasuredError, growth_in_fresh_process, peak_memory, recipe
 from depthkd.errors import UserError
 from depthkd.models import DepthAnything, PromptDepthAnything
 from depthkd.models.model import DepthModel, DepthOutput
@@ -104,10 +104,9 @@ def test_a_size_that_only_the_model_knows_is_not_stated() -> None:
     assert counted("level", Level(), Setting((30, 30), CPU)).size is None
 
 
-def test_memory_grows_by_what_a_forward_pass_holds(tmp_path: Path) -> None:
+def test_memory_grows_by_what_a_forward_pass_holds() -> None:
     setting = Setting((8, 64), CPU)
-    write_recipe(Wide(), tmp_path / "wide")
-    grown = growth_in_fresh_process(tmp_path / "wide", setting, 1)
+    grown = growth_in_fresh_process(recipe(Wide()), setting, 1)
     if grown is None:
         pytest.skip("this machine does not tell the peak of memory")
     held = 31_250 * 8 * 64 * 4  # bytes

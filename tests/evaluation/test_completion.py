@@ -249,3 +249,5 @@ def test_the_command(command_line: CommandLine, tmp_path: Path) -> None:
     assert "RMSE and MAE in mm, iRMSE and iMAE in 1/km" in out
     status, _, err = command_line(*words, "--completion", "1000 dots")
     assert status == 2 and "'1000 dots' is not a pattern of sparse depth; it would be like one of" in err
+    status, _, err = command_line(*words, "--completion", "[200 points")
+    assert status == 2 and "depthkd test: --completion is not valid YAML" in err

@@ -1,5 +1,6 @@
 """PointNet: features against a written-out network, `depthkd pointnet` as users type it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,11 @@ def test_other_files_get_a_sentence(command_line: CommandLine, tmp_path: Path) -
     status, _, err = command_line("pointnet", "--out", other, *SMALL)
     assert status == 2 and "is there already, and no PointNet of ours" in err
     assert load_file(other).keys() == {"x"}
+    facts = {"classes": ["a", "b"], "digest": "0" * 8, "settings": {"transforms": False}}
+    wrong = tmp_path / "wrong.safetensors"
+    save_file({"local.0.weight": torch.ones(2)}, wrong, {"pointnet": json.dumps(facts)})
+    with pytest.raises(ValueError, match=r"not those of a PointNet: 'local.0.weight' would be \[64, 3, 1\]"):
+        PointNet(str(wrong))
     other.write_bytes(other.read_bytes()[:-3])
     status, _, err = command_line("pointnet", "--out", other, *SMALL)
     assert status == 2 and "was cut short" in err

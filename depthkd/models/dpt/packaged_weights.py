@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from depthkd.errors import MissingFileError, UserError
-from depthkd.models.weights import read_safetensors, read_weights
+from depthkd.models.weights import misfit, read_safetensors, read_weights
 
 EMBEDDED = "embedded"  # the word for the teacher that depthkd carries, taken where no model is named
 FOLDER = Path(__file__).parent.parent / "embedded"  # weights.safetensors and card.json
@@ -134,13 +134,8 @@ class WeightsFile:
         first = next(iter(own))
         put_before = min((n.removesuffix(first) for n in tensors if n.endswith(first)), key=len, default="")
         found = {name: tensors[put_before + name] for name in own if put_before + name in tensors}
-        for name, tensor in own.items():
-            shape = list(found[name].shape) if name in found else None
-            if shape != list(tensor.shape):
-                raise UserError(
-                    f"the weights '{self.path}' are of another network than the backbone: '{name}' would be "
-                    f"{list(tensor.shape)}, and is {shape or 'not there'}"
-                )
+        if (wrong := misfit(found, own)) is not None:
+            raise UserError(f"the weights '{self.path}' are of another network than the backbone: {wrong}")
         network.load_state_dict(found)
 
 
