@@ -195,7 +195,8 @@ def _written(plan: Plan, models: Sequence[ModelResult], results: list[BenchmarkR
     if pictured:
         shown = list(dict.fromkeys(name for row in pictured for name in row.predictions))
         tested = [name for name in request.models if name in shown]
-        picture_sheet(pictured, tested or shown, plan.out / "sheet.png")
+        columns = shown if plan.completion else tested or shown  # with what depth has to be completed better
+        picture_sheet(pictured, columns, plan.out / "sheet.png")
         print(f"pictures: {plan.out / 'sheet.png'}")
     metrics = {result.name: result.metrics for result in results}
     written = results_json(models, results, plan.device, request.seed)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import Tensor, nn
 
 from depthkd.batch import AFFINE_DEPTH, METRIC_DEPTH
@@ -193,7 +194,8 @@ def test_patterns_for_all_benchmarks_of_metric_depth(tmp_path: Path) -> None:
     assert "## Completed depth on all benchmarks (completion)" in text
     page = (tmp_path / "report.html").read_text()
     assert "boxes, 20 points" in page and "20 measured points at this size" in page
-    assert (tmp_path / "sheet.png").is_file()
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 5 * 320  # image, truth, and depth and error of the model and of interpolation
     with pytest.raises(
         UserError, match="there is nothing to complete: benchmark 'pairs' has no metric depth"
     ):
