@@ -20,11 +20,14 @@ from depthkd.errors import UserError
 from depthkd.pixels import (
     Pixels,
     chunks,
+    clamp_,
     every_bit,
+    exp_,
     is_array,
     keep,
     kth_largest,
     narrowed,
+    natural_log_,
     reciprocal_,
     row_counts,
     row_dots,
@@ -35,6 +38,7 @@ from depthkd.pixels import (
 from depthkd.shapes import Map, Mask, PerImage
 
 ITERATIONS = 30  # of reweighted least squares
+SMALLEST = 1e-6  # what is not above it has the logarithm of it
 
 Values = Float[Tensor, "batch *pixels"]
 Moment = Float[Tensor, "batch *sets"]
@@ -49,8 +53,15 @@ class Fit(StrEnum):
     SCALE = "scale"  # least squares through the origin
     MEDIAN = "median"  # median to median, and mean absolute deviation to mean absolute deviation
     MEDIAN_SCALE = "median_scale"  # median to median by a factor alone
+    LOG_SCALE_AND_SHIFT = "log_scale_and_shift"  # least squares of logarithms: a power and a factor
     NONE = "none"
 
+
+WITHOUT_OFFSET = {
+    Fit.SCALE: "a scale alone",
+    Fit.MEDIAN_SCALE: "a scale alone",
+    Fit.LOG_SCALE_AND_SHIFT: "a power and a factor",
+}
 
 Select = Callable[[Any, Any], Any]  # of the target's pixels and the mask, which of them count
 
@@ -213,13 +224,14 @@ def fit_maps(
         prediction, target: the maps.
         mask: where both are valid.
         fit: what is fitted.
-        of_prediction, of_target: bring both maps into one quantity, pixel by pixel, if they are not in one.
+        of_prediction, of_target: bring both maps into one quantity, pixel by pixel, if they are not in one;
+            to its logarithm, for a fit of logarithms.
         select: leaves out more of the mask's pixels, by the target's values.
         skip_zeros: leave out pixels whose prediction is exactly 0, in images that have others.
     """
     maps = (prediction, target, mask)
     match fit:
-        case Fit.SCALE_AND_SHIFT:
+        case Fit.SCALE_AND_SHIFT | Fit.LOG_SCALE_AND_SHIFT:
             return solve_scale_and_shift(*_moments(*maps, of_prediction, of_target, select, skip_zeros))
         case Fit.SCALE:
             return _solve_scale(*_moments(*maps, of_prediction, of_target, select, skip_zeros))
@@ -271,9 +283,9 @@ def check_alignment(
             raise UserError(
                 f"without a fit only 'metric' maps can be compared, but the {what} is '{space}' {spaces}"
             )
-        if fit in (Fit.SCALE, Fit.MEDIAN_SCALE) and space.ambiguity is Ambiguity.AFFINE:
+        if fit in WITHOUT_OFFSET and space.ambiguity is Ambiguity.AFFINE:
             raise UserError(
-                f"the fit '{fit}' finds a scale alone, but the {what} is '{space}', whose offset is "
+                f"the fit '{fit}' finds {WITHOUT_OFFSET[fit]}, but the {what} is '{space}', whose offset is "
                 f"unknown too {spaces}"
             )
 
@@ -313,6 +325,8 @@ def find_alignment(
     of_prediction, of_target = (
         partial(convert, space=space, quantity=quantity) for space in (prediction_space, target_space)
     )
+    if fit is Fit.LOG_SCALE_AND_SHIFT:
+        of_prediction, of_target = (partial(_log_of, step) for step in (of_prediction, of_target))
     p, t, m = (thin_out(x, fit_side) for x in (prediction, target, mask))
     scale, shift = fit_maps(p, t, m, fit, of_prediction, of_target, select, skip_zeros)
 
@@ -320,9 +334,16 @@ def find_alignment(
         values = of_prediction(widened(pixels))
         values *= _like(values, scale)
         values += _like(values, shift)
+        if fit is Fit.LOG_SCALE_AND_SHIFT:
+            values = exp_(values)
         return narrowed(values) if pixels.dtype in (np.float32, torch.float32) else values
 
     return aligned
+
+
+def _log_of(step: Step, pixels: Pixels) -> Pixels:
+    values = natural_log_(clamp_(widened(step(pixels)), SMALLEST))
+    return narrowed(values) if pixels.dtype in (np.float32, torch.float32) else values
 
 
 def _like(values: Pixels, of_images: PerImage) -> Pixels:

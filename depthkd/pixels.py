@@ -84,6 +84,11 @@ def natural_log_(values: Pixels) -> Pixels:
     return np.log(values, out=values)
 
 
+def exp_(values: Pixels) -> Pixels:
+    """e to the power of x."""
+    return np.exp(values, out=values) if is_array(values) else values.exp_()
+
+
 def every_bit(mask: Pixels) -> Pixels:
     """All bits of an int32 where the mask is true, none elsewhere: for `keep`."""
     if not is_array(mask):

@@ -77,6 +77,22 @@ def test_magnitude_of_the_prediction_does_not_matter(magnitude: float, fit: Fit)
     torch.testing.assert_close(shift_of_scaled, shift, rtol=1e-4, atol=1e-5)
 
 
+@fast
+@given(seeds)
+def test_a_fit_of_logarithms_finds_the_power_and_the_factor(seed: int) -> None:
+    p, t, m = (x.clamp(min=0.2) if x.is_floating_point() else x for x in maps(seed))
+    fitted = align(p, METRIC_DEPTH, t, METRIC_DEPTH, m, Fit.LOG_SCALE_AND_SHIFT, Quantity.DEPTH)
+    for i in range(len(p)):
+        logs = [np.log(valid(x, m, i)) for x in (p, t)]
+        power, factor = least_squares(*logs, shift=True)
+        expected = np.exp(power * np.log(p[i].double().numpy()) + factor)
+        np.testing.assert_allclose(fitted[i].numpy(), expected, rtol=1e-4)
+    again = align(3 * t**0.5, METRIC_DEPTH, t, METRIC_DEPTH, m, Fit.LOG_SCALE_AND_SHIFT, Quantity.DEPTH)
+    disparity = align(t**-0.5, METRIC_DISPARITY, t, METRIC_DEPTH, m, Fit.LOG_SCALE_AND_SHIFT, Quantity.DEPTH)
+    for found in (again, disparity):
+        torch.testing.assert_close(found[m], t[m], rtol=1e-3, atol=0)
+
+
 def test_a_small_signal_on_a_large_offset_is_found() -> None:
     t = torch.linspace(1, 2, 64).view(1, 8, 8)
     p = 1000 + t  # float32 holds it to 6e-5

@@ -159,6 +159,21 @@ def test_trivial_rows_are_left_out_where_a_protocol_does_not_suit_them(tmp_path:
     assert "No row for vertical ramp: protocol 'metric'" in (tmp_path / "table.md").read_text()
 
 
+def test_one_table_has_the_same_predictions_under_each_protocol(tmp_path: Path) -> None:
+    protocols = ["metric", "median", "log_affine", "marigold"]
+    results = evaluate.evaluate(
+        {"k": Knower("metric depth", power=0.5)},
+        {"m": Motorcycle()},
+        out=tmp_path,
+        protocol=protocols,
+        photographs=False,
+    )
+    found = [results["benchmarks"][f"m ({name})"]["metrics"]["k"]["abs_rel"] for name in protocols]
+    assert found[2] < min(found[0], found[1]) and len(set(found)) == 4
+    shown = (tmp_path / "table.md").read_text().split("## m under each protocol")[1]
+    assert [f"| k, {name} " in shown for name in protocols] == [True] * 4 and "ramp" not in shown
+
+
 def test_unreadable_samples_are_counted_and_told(tmp_path: Path) -> None:
     samples = [labelled(f"s{i}", i) for i in range(3)]
     damaged = ShardBenchmark(str(write_shard(tmp_path / "d.tar", samples, broken="s0")))

@@ -32,6 +32,7 @@ FIT_NAMES = {
     Fit.SCALE: "least-squares scale",
     Fit.MEDIAN: "median and mean-deviation scale and shift",
     Fit.MEDIAN_SCALE: "median scale",
+    Fit.LOG_SCALE_AND_SHIFT: "least-squares scale and shift of logarithms",
     Fit.NONE: "no fit",
 }
 SMALLEST_DEPTH = 1e-6  # Marigold's, where no range says otherwise
@@ -65,6 +66,8 @@ class Protocol:
             most (`DepthModel.default_resolution`).
         scale: a further factor on that side (Depth Anything V2 runs at 1, 2 and 4 times its own).
         flip: average each prediction with that of the mirrored image.
+        scales: several factors on the size besides: the mean of the predictions at all of them, brought to
+            the image's size. Without any, the size is taken as it is.
         stand_in: what takes the place of depth in ratio-based boundary metrics: the fitted, clipped
             prediction ("aligned"), or the model's own numbers ("raw"; of a disparity their inverse),
             which are not invariant to the offset that an affine model leaves open.
@@ -85,6 +88,7 @@ class Protocol:
     flip: bool = False
     stand_in: Literal["aligned", "raw"] = "aligned"
     clip_predictions: bool = True
+    scales: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         lowest = SMALLEST_DEPTH if self.min_depth is None else self.min_depth
@@ -101,8 +105,9 @@ class Protocol:
             object.__setattr__(self, "resolution", checked(self.resolution))
         except UserError as error:
             raise UserError(f"protocol '{self.name}': {error}") from error
-        if self.scale <= 0:
-            raise UserError(f"protocol '{self.name}': scale must be above 0, not {self.scale}")
+        for scale in (self.scale, *self.scales):
+            if not scale > 0:
+                raise UserError(f"protocol '{self.name}': scale must be above 0, not {scale}")
 
     @classmethod
     def named(cls, name: "str | Protocol", **changes: Any) -> "Protocol":
@@ -268,7 +273,10 @@ class Protocol:
     def run(self) -> str:
         """At which size models run, and whether twice."""
         size = Resolution.parse(self.resolution).times(self.scale)
-        return f"run at {size.words}" + (", averaged with the mirrored image" if self.flip else "")
+        times = ", ".join(f"{scale:g}" for scale in self.scales)
+        several = f", averaged over {times} times that" if times else ""
+        mirrored = ", averaged with the mirrored image" if self.flip else ""
+        return f"run at {size.words}{several}{mirrored}"
 
 
 PROTOCOLS = {
@@ -278,6 +286,8 @@ PROTOCOLS = {
     "midas": Protocol("midas", Fit.SCALE_AND_SHIFT, Quantity.DISPARITY, Quantity.DEPTH),
     "metric": Protocol("metric", Fit.NONE, Quantity.DEPTH, Quantity.DEPTH),
     "median": Protocol("median", Fit.MEDIAN_SCALE, Quantity.DEPTH, Quantity.DEPTH),
+    # YOLO-depth's headline numbers, there with the means of mirrored images and several scales
+    "log_affine": Protocol("log_affine", Fit.LOG_SCALE_AND_SHIFT, Quantity.DEPTH, Quantity.DEPTH),
     COMPLETION: Protocol(
         COMPLETION, Fit.NONE, Quantity.DEPTH, Quantity.DEPTH, max_depth=None, clip_predictions=False
     ),

@@ -8,6 +8,7 @@ from depthkd.metrics.catalogue import MetricSet
 from depthkd.report.layout import papers_own_layout, papers_table
 from depthkd.report.published import PublishedMetric, paper_table, published, reproduced, rows_of
 from depthkd.report.scatter import Point, scatter
+from depthkd.report.table import metrics_table
 
 MAIN_TABLES = (  # of each paper, those that compare with others without training on the benchmark
     ("Distill Any Depth", "Table 5"),
@@ -64,6 +65,26 @@ def overview(results: Sequence[BenchmarkResult]) -> list[str]:
                 table = "\n\n".join([table, *parts])
                 how = f" ({protocol})" if all(o.task.fitted for o in shown) else ""
                 tables.append(f"## {title} on all benchmarks{how}\n\n{table}\n")
+    return tables
+
+
+def by_protocol(results: Sequence[BenchmarkResult]) -> list[str]:
+    """A Markdown table for each benchmark that was scored under several protocols: the same predictions of
+    each model under all of them."""
+    tables = []
+    for title in dict.fromkeys(result.task.title for result in results):
+        shown = [result for result in results if result.task.title == title]
+        metrics = {
+            f"{shown[0].label(row)}, {result.task.protocol.name}": result.scored[row]
+            for row in dict.fromkeys(row for result in shown for row in result.scored)
+            for result in shown
+            if row in result.scored and row not in result.trivial
+        }
+        if len(shown) > 1 and metrics:
+            names = ", ".join(result.task.protocol.name for result in shown)
+            samples = len(shown[0].task.benchmark)
+            how = f"of each row as above: the same predictions under {names}"
+            tables.append(metrics_table(f"{title} under each protocol", how, samples, metrics))
     return tables
 
 

@@ -14,7 +14,7 @@ from depthkd.cluster.processors import use_processors
 from depthkd.cost.counting import parameter_count
 from depthkd.datasets.photographs import Photographs
 from depthkd.evaluation.certainty import certainty
-from depthkd.evaluation.comparison import overview, papers_own, reproductions, scatters
+from depthkd.evaluation.comparison import by_protocol, overview, papers_own, reproductions, scatters
 from depthkd.evaluation.costs import costs
 from depthkd.evaluation.drawing import Drawings, draw, draw_photographs, picks, sheet_rows
 from depthkd.evaluation.honest_rows import STAGES, fitted_to_points
@@ -188,6 +188,7 @@ def _written(plan: Plan, models: Sequence[ModelResult], results: list[BenchmarkR
     beside, printed = [*overview(results), *owns], reproductions(results)
     absent = [f"Left out: {sentence}.\n" for sentence in plan.left_out]
     each, remarks = [table(result, why[result.name]) for result in results], [*printed, *absent]
+    each += by_protocol(results)
     write_whole(plan.out / "table.md", "\n".join([*each, *beside, *remarks]))
     print("\n".join([*each, *owns, *remarks]))
     photos = list(sheet_rows((model.name, model.photographs) for model in models).values())

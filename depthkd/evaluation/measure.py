@@ -84,7 +84,7 @@ class EvaluatedModel:
         kind = TruthThroughCodec if self.knows_truth else RawPredictions
         return kind(
             self.model,
-            Inference(how.resolution, how.scale, how.flip, seed),
+            Inference(how.resolution, how.scale, how.flip, seed, how.scales),
             self.device,
             predictions_folder(out, task.title, self.name) if keep and out is not None else None,
             f"model {self.weights}, data {task.data}",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from depthkd.formats.sample import Sample
 from depthkd.formats.whole_files import whole_file, write_whole
-from depthkd.models.inference import Inference, infer_sample
+from depthkd.models.inference import Inference, infer_sample, mean_of
 from depthkd.models.model import DepthModel
 
 IDENTITY = "identity.json"
@@ -53,14 +53,18 @@ class RawPredictions:
             WrongPredictionError: it does not answer with one map.
         """
         size = int(sample.image.shape[0]), int(sample.image.shape[1])
-        return self.model.resize_to(self._at_network_size(index, sample), size)
+        return mean_of(
+            self.model.resize_to(self._at_network_size(index, sample, how), size)
+            for how in self.inference.at_each_scale()
+        )
 
-    def _at_network_size(self, index: int, sample: Sample) -> Float[Tensor, "1 _ _"]:
-        path = None if self.folder is None else self.folder / f"{index:06}.npy"
+    def _at_network_size(self, index: int, sample: Sample, how: Inference) -> Float[Tensor, "1 _ _"]:
+        times = f"x{how.scale:g}" if self.inference.scales else ""
+        path = None if self.folder is None else self.folder / f"{index:06}{times}.npy"
         kept = None if path is None else _kept(path)
         if kept is not None:
             return kept.to(self.device)
-        depth = infer_sample(self.model, sample, self.inference, self.device)
+        depth = infer_sample(self.model, sample, how, self.device)
         if path is not None:
             with whole_file(path, sync=False) as file:
                 np.save(file, depth[0].cpu().numpy())
@@ -103,9 +107,9 @@ def _file_name(text: str) -> str:
 
 def _claim(folder: Path, circumstances: dict[str, object]) -> None:
     """Empty the folder, unless it holds predictions that were made under the same circumstances."""
-    path = folder / IDENTITY
-    if path.is_file() and json.loads(path.read_text()) == circumstances:
+    path, text = folder / IDENTITY, json.dumps(circumstances, indent=2) + "\n"
+    if path.is_file() and path.read_text() == text:
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    write_whole(path, json.dumps(circumstances, indent=2) + "\n")
+    write_whole(path, text)

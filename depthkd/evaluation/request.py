@@ -48,6 +48,7 @@ class EvaluationRequest:
         resolution: the size at which models run instead of the protocols' own: the shorter side in pixels;
             "longer 756", the longer side; "native", the image's own size; "own", each model's own.
         scale: a further factor on the size (test-time scaling: 1, 2, 4).
+        scales: several further factors, such as [0.75, 1, 1.25]: the mean of the predictions at all of them.
         flip: average each prediction with that of the mirrored image.
         stand_in: what boundary ratios are taken of: the fitted depth ("aligned") or the "raw" prediction.
         clip_predictions: whether fitted predictions are clipped to the range of valid depths (Marigold,
@@ -78,6 +79,7 @@ class EvaluationRequest:
     protocol: str | list[str] | None = None
     resolution: int | str | None = None
     scale: float = 1.0
+    scales: list[float] | None = None
     flip: bool = False
     stand_in: Literal["aligned", "raw"] = "aligned"
     clip_predictions: bool | None = None
@@ -101,6 +103,7 @@ class EvaluationRequest:
     def inference_changes(self) -> dict[str, Any]:
         """The fields of every protocol that the request sets."""
         changes: dict[str, Any] = {"scale": self.scale, "flip": self.flip, "stand_in": self.stand_in}
+        changes["scales"] = tuple(self.scales or ())
         if self.resolution is not None:
             changes["resolution"] = self.resolution
         if self.clip_predictions is not None:

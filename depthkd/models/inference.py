@@ -1,6 +1,7 @@
 """Inference on one image: how a model is run, on which device, and whether its prediction is a map."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from depthkd.batch import DepthSpace, Quantity
 from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.models.model import DepthModel
+from depthkd.shapes import Map
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,18 @@ class Inference:
         scale: a further factor on it (Depth Anything V2's test-time scaling: 1, 2, 4).
         flip: average with the mirrored image's prediction.
         seed: of networks that draw noise; every image's draws begin anew from it.
+        scales: several further factors: the mean of the predictions at all of them, at the image's size.
     """
 
     resolution: int | str | None = None
     scale: float = 1.0
     flip: bool = False
     seed: int = 0
+    scales: tuple[float, ...] = ()
+
+    def at_each_scale(self) -> "list[Inference]":
+        """The passes whose mean is the prediction."""
+        return [replace(self, scale=self.scale * factor, scales=()) for factor in self.scales] or [self]
 
 
 class WrongPredictionError(Exception):
@@ -41,7 +49,7 @@ class UnansweredError(WrongPredictionError):
 def infer_sample(
     model: DepthModel, sample: Sample, how: Inference, device: torch.device
 ) -> Float[Tensor, "1 _ _"]:
-    """A model's raw prediction for a sample's image, float32, at the size that the network gives it.
+    """A model's raw prediction for a sample's image, of one pass, float32, at the network's size.
 
     Raises:
         WrongPredictionError: it does not answer with one map; an `UnansweredError` where that is because of
@@ -76,7 +84,15 @@ def predict_sample(
         WrongPredictionError: the model does not answer with one map.
     """
     size = int(sample.image.shape[0]), int(sample.image.shape[1])
-    return model.resize_to(infer_sample(model, sample, how, device), size)
+    return mean_of(
+        model.resize_to(infer_sample(model, sample, one, device), size) for one in how.at_each_scale()
+    )
+
+
+def mean_of(predictions: Iterable[Map]) -> Map:
+    """The mean of one or more maps of one size."""
+    several = list(predictions)
+    return several[0] if len(several) == 1 else torch.stack(several).mean(0)
 
 
 def says_nothing(prediction: Float[Tensor, "1 height width"], space: DepthSpace | None = None) -> str | None:

@@ -270,6 +270,10 @@ def test_descriptions_tell_protocols_apart() -> None:
     runs = {"longer 756": "756 px (longer side)", "native": "native size", "518": "518 px (shorter side)"}
     for resolution, words in runs.items():
         assert Protocol.named("midas", resolution=resolution, scale=2.0).run() == f"run at {words} x 2"
+    several = replace(MARIGOLD, scales=(0.75, 1.5), flip=True)
+    assert several.run() == (
+        "run at each model's own size, averaged over 0.75, 1.5 times that, averaged with the mirrored image"
+    )
     unclipped = replace(MARIGOLD, clip_predictions=False)
     assert ", valid depth 1 to 20, predictions not clipped, run at" in str(unclipped)
     both = replace(unclipped, clip_only=True)

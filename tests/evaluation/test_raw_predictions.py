@@ -11,7 +11,7 @@ import torch
 
 from depthkd.evaluation.evaluate import evaluate
 from depthkd.evaluation.raw_predictions import RawPredictions, predictions_folder
-from depthkd.models.inference import Inference
+from depthkd.models.inference import Inference, predict_sample
 from depthkd.models.model import DepthOutput
 from tests.evaluation.subjects import SIZE, Boxes, Seer
 
@@ -30,6 +30,18 @@ def test_scale_and_flip_reach_the_network() -> None:
     for how in (Inference(scale=2.0), Inference(resolution=20), Inference(20, 4.0), Inference(flip=True)):
         assert RawPredictions(Watcher(), how, CPU)(0, SAMPLE).shape == (1, *SIZE)
     assert sizes == [(80, 112), (20, 28), (80, 112), SIZE, SIZE]
+
+
+def test_several_scales_are_averaged_at_the_images_size(tmp_path: Path) -> None:
+    each = [RawPredictions(Seer(), Inference(scale=s, flip=True), CPU)(0, SAMPLE) for s in (1.0, 3.0)]
+    how = Inference(scale=2.0, flip=True, scales=(0.5, 1.5))
+    several = RawPredictions(Seer(), how, CPU, tmp_path, "one")
+    torch.testing.assert_close(several(0, SAMPLE), (each[0] + each[1]) / 2)
+    torch.testing.assert_close(predict_sample(Seer(), SAMPLE, how, CPU), several(0, SAMPLE))
+    assert np.load(tmp_path / "000000x3.npy").shape == (SIZE[0] * 3, SIZE[1] * 3)
+    Seer.asked = 0
+    again = RawPredictions(Seer(), how, CPU, tmp_path, "one")(0, SAMPLE)
+    assert Seer.asked == 0 and torch.equal(again, several(0, SAMPLE))
 
 
 def test_noise_begins_anew_with_every_image() -> None:
