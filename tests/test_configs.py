@@ -142,6 +142,9 @@ def test_bases_and_several_configs_merge_in_order(tmp_path: Path) -> None:
     assert command.arguments[2:] == ["--x", "1"]
     assert command.name == "top"
     assert command.needs == {"p": "make p"}
+    (tmp_path / "less.yaml").write_text("base: sub/middle.yaml\nneeds: null")
+    (tmp_path / "alone.yaml").write_text("needs: null")
+    assert [compose(["--config", str(tmp_path / f"{n}.yaml")]).needs for n in ("less", "alone")] == [{}, {}]
     assert run_name(Path("/some/configs/tiny/cross_context.yaml")) == "tiny/cross_context"
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from depthkd.report.verdict import verdict
+from depthkd.verbs.configs import compose
 from depthkd.verbs.replicate import ReplicatedRow, Replication, ReplicationClaim, replicate, report
 from tests.conftest import CommandLine
 
@@ -55,6 +56,14 @@ def test_the_shipped_replication_builds_on_its_ablations() -> None:
     )
     for name in ("average", "select"):
         assert trees[f"T4 {name}"]["model"]["init_args"]["strategy"] == name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "replications").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_row_of_a_shipped_replication_composes(path: Path, tmp_path: Path) -> None:
+    shipped = Replication.read(path)
+    for row in shipped.rows.values():
+        (tmp_path / "row.yaml").write_text(yaml.safe_dump(shipped.tree(row)))
+        assert compose(["--config", str(tmp_path / "row.yaml")]).needs == {}  # those of the common config
 
 
 def test_fiffdepths_replication_is_its_figure_7() -> None:

@@ -31,7 +31,7 @@ FREE = re.compile(
     | max | min | aminmax | arg.* | any | all | sum | prod | mean | median | var.* | std.* | equal | isin
     | histc | bincount | .*rand.* | normal.* | uniform.* | bernoulli.* | multinomial
     | empty.* | new_.* | zeros.* | ones.* | full.* | fill.* | zero.* | arange | linspace | eye | scalar_tensor
-    | local_scalar_dense | resize.* | set.* | assert.*
+    | floor_divide.* | local_scalar_dense | resize.* | set.* | assert.*
     """,
     re.VERBOSE,
 )

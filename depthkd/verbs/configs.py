@@ -107,7 +107,8 @@ def compose(arguments: list[str]) -> Command:
     rest = modern_options(rest, tree)
     if last is None:
         return Command(rest)
-    needs = tree.pop("needs", {})
+    needs = tree.pop("needs", None)
+    needs = {} if needs is None else needs  # as an ablation says it, which needs less than its base
     if not isinstance(needs, dict) or not all(isinstance(v, str) for v in needs.values()):
         raise UserError(f"the config {last}: 'needs' maps each path to the command that makes it")
     for path, maker in needs.items():

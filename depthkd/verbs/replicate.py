@@ -153,7 +153,7 @@ class Replication:
             if not path.is_file():
                 raise MissingFileError(f"there is no config {path}")
             difference = read_yaml(path.read_bytes(), str(path)) or {}
-            difference.pop("base", None)
+            difference = {key: value for key, value in difference.items() if key not in ("base", "needs")}
             tree = merge(tree, difference)
         return merge(tree, row.tiny)
 
