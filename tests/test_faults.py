@@ -141,3 +141,9 @@ def test_a_checkpoint_on_a_full_disk_is_a_sentence_and_the_last_one_stays(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("verb", ["export", "label", "predict", "replicate", "pairs", "pointnet"])
+def test_a_verb_alone_names_what_it_needs(verb: str, command_line: CommandLine) -> None:
+    status, _, err = command_line(verb)
+    assert status == 2 and f"depthkd {verb}: the following arguments are required: " in err

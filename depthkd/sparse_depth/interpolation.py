@@ -3,6 +3,7 @@
 Sparse depth is in meters, 0 where nothing was measured, with one point or more in each image.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
@@ -31,11 +32,12 @@ def interpolate_points(sparse: Map, how: Interpolation) -> Map:
     if how == "nearest":
         return nearest_points(sparse)[0]
     values = [one.double().cpu().numpy() for one in sparse]
-    if how == "linear":
-        found = [linear(one) for one in values]
-    else:
-        found = [1 / linear(np.divide(1, one, out=np.zeros_like(one), where=one > 0)) for one in values]
-    return torch.from_numpy(np.stack(found)).to(sparse)
+    if how == "linear_disparity":
+        values = [np.divide(1, one, out=np.zeros_like(one), where=one > 0) for one in values]
+    at_once = min(len(values), torch.get_num_threads())  # SciPy lets go of Python's lock
+    with ThreadPoolExecutor(at_once) as threads:
+        found = np.stack(list(threads.map(linear, values)))
+    return torch.from_numpy(found if how == "linear" else 1 / found).to(sparse)
 
 
 def nearest_points(sparse: Map) -> tuple[Map, Map]:

@@ -86,7 +86,7 @@ def _flags_set(arguments: list[str], function: Callable[..., Any]) -> list[str]:
     """The command line with `true` behind every option of yes or no that no value follows."""
     parameters = signature(function).parameters.values()
     flags = {f"--{p.name}" for p in parameters if p.annotation in (bool, bool | None)}
-    following = [*arguments[1:], "--"]
+    following = [*arguments, "--"][1:]
     pairs = zip(arguments, following, strict=True)
     return [w for word, after in pairs for w in ([word, "true"] if _is_bare(word, after, flags) else [word])]
 

@@ -11,7 +11,7 @@ from depthkd.batch import AFFINE_DISPARITY
 from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.models import AlignedToPoints, DepthCompletion, Frozen, InterpolatedPoints
-from depthkd.models.completion.completion import guidance
+from depthkd.models.completion.completion import guidance, refined
 from depthkd.models.inference import Inference, WrongPredictionError, infer_sample
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.sparse_depth import align_to_points, interpolate_points
@@ -74,6 +74,24 @@ def test_before_training_completion_is_the_aligned_depth() -> None:
     )
 
 
+def test_completion_reaches_the_linear_interpolation_and_stays_near_the_aligned_depth() -> None:
+    image, _, sparse = view()
+    model = completion()
+    aligned, single = model.aligned(image, sparse)
+    to_linear = guidance(image, sparse, aligned, single)[:, -1]
+    torch.testing.assert_close(aligned * to_linear.exp(), interpolate_points(sparse, "linear"))
+    nothing, whole = torch.zeros_like(aligned), torch.ones_like(aligned)
+    near = to_linear.abs() < 0.1  # where the bound changes little
+    found = refined(aligned, to_linear, nothing, whole)
+    torch.testing.assert_close(found[near], (aligned * to_linear.exp())[near], rtol=1e-3, atol=0)
+    assert (refined(aligned, to_linear, nothing + 99, whole) <= aligned * 7.4).all()
+    with torch.no_grad():
+        bias = model.network.head.bias
+        assert bias is not None
+        bias[:] = torch.tensor([0.0] * 4 + [1.0] * 4)  # of all pixels: no residual, the whole way
+    torch.testing.assert_close(model.predict(image, sparse=sparse), found)
+
+
 @pytest.mark.parametrize("size", [(24, 30), (17, 41), (5, 3)])
 def test_any_size_and_any_unit_of_depth(size: tuple[int, int]) -> None:
     image, _, sparse = view(9, size=size)
@@ -114,8 +132,9 @@ def test_gradients_are_those_of_differences() -> None:
     model.double()
 
     def loss(bias: Tensor) -> Tensor:
-        kept = torch.func.functional_call(model.network, {"head.bias": bias}, (inputs,))
-        return (kept - depth.double().log()).abs().sum()
+        residual, share = torch.func.functional_call(model.network, {"head.bias": bias}, (inputs,)).unbind(1)
+        aligned = depth.double() * 1.1
+        return (refined(aligned, inputs[:, -1], residual, share) - depth.double()).abs().sum()
 
     bias = model.network.head.bias
     assert bias is not None

@@ -19,23 +19,25 @@ from depthkd.models.model import Cameras, DepthModel
 from depthkd.resolution import Asked, Resolution, checked
 from depthkd.shapes import Image, Map
 from depthkd.sparse_depth.fits import BEYOND, SHRINKAGE, PointFit, align_to_points
-from depthkd.sparse_depth.interpolation import nearest_points
+from depthkd.sparse_depth.interpolation import interpolate_points, nearest_points
 from depthkd.sparse_depth.neighbors import NEIGHBORS
 
 RelativeModel = Callable[[], DepthModel]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
-CHANNELS = 9
+CHANNELS, MAPS = 10, 2
+LINEAR = -1  # its channel of the linear interpolation
 MOST = 2.0  # of the logarithm of the refined depth over the aligned one: a factor of 7.4
 
 
 class DepthCompletion(CompletesPoints):
     """Dense depth in meters from an image and sparse points.
 
-    A relative model's depth is aligned to the points, and a small encoder-decoder predicts the logarithm of
-    the factor by which that is wrong at each pixel. It sees the image, the aligned depth, the points and how
-    far away they are, the nearest point's depth, and what a single scale and shift would give; all depths as
-    logarithms of ratios, so that the unit of depth does not matter. Before training its answer is the aligned
-    depth.
+    A relative model's depth is aligned to the points, and a small encoder-decoder predicts at each pixel the
+    share of the way from there to the points' linear interpolation, and the logarithm of the factor by which
+    what comes of it is wrong. It sees the image, the aligned depth, the points and how far away they are, the
+    nearest point's depth, their linear interpolation, and what a single scale and shift would give; all
+    depths as logarithms of ratios, so that the unit of depth does not matter. Before training its answer is
+    the aligned depth.
 
     The relative model may be any: a student before or after distillation, a teacher. It is loaded when it is
     first asked, does not learn, and is no part of the weights.
@@ -68,7 +70,7 @@ class DepthCompletion(CompletesPoints):
         self.relative_resolution = checked(relative_resolution, "relative_resolution")
         self.fit: PointFit = fit
         self.shrinkage, self.neighbors, self.beyond = checked_numbers(shrinkage, neighbors, beyond)
-        self.network = EncoderDecoder(CHANNELS, widths)
+        self.network = EncoderDecoder(CHANNELS, MAPS, widths)
         self.source = f"random completion network of {len(widths)} levels"
 
     @property
@@ -120,12 +122,25 @@ class DepthCompletion(CompletesPoints):
     def complete(self, image: Image, sparse: Map, intrinsics: Cameras | None = None) -> Map:
         """See `CompletesPoints`; with gradients of the encoder-decoder alone."""
         aligned, single = self.aligned(image, sparse, intrinsics)
-        residual = self.network(guidance(image, sparse, aligned, single)).float()
-        return aligned * (MOST * torch.tanh(residual / MOST)).exp()
+        maps = guidance(image, sparse, aligned, single)
+        residual, share = self.network(maps).float().unbind(1)
+        return refined(aligned, maps[:, LINEAR], residual, share)
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """None: the encoder-decoder begins at random, and learns as a whole."""
         return iter(())
+
+
+def refined(aligned: Map, to_linear: Map, residual: Map, share: Map) -> Map:
+    """The aligned depth times exp(share * to_linear + residual), within a factor of 7.4.
+
+    Args:
+        aligned: depth, in meters.
+        to_linear: log(linear interpolation / aligned).
+        residual: of the logarithm.
+        share: of the way to the linear interpolation.
+    """
+    return aligned * (MOST * torch.tanh((share * to_linear + residual) / MOST)).exp()
 
 
 def guidance(
@@ -153,5 +168,6 @@ def guidance(
         distance.log1p() / 4,
         nearest.log() - log_aligned,
         single.log() - log_aligned,
+        interpolate_points(points, "linear").log() - log_aligned,  # the last: see LINEAR
     ]
     return torch.cat([(image - mean) / std, torch.stack(maps, 1)], 1)

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from depthkd.errors import UserError
-from depthkd.shapes import Map
 
 Channels = Float[Tensor, "batch channels height width"]
+Maps = Float[Tensor, "batch maps height width"]
 GROUP = 8  # channels that are normalized together
 FOLD = 2  # pixels to a side that become channels
 
@@ -29,20 +29,21 @@ def block(channels: int, width: int, stride: int = 1) -> nn.Sequential:
 
 
 class EncoderDecoder(nn.Module):
-    """A U-Net of levels that halve the sides; its output is one map, 0 everywhere before training.
+    """A U-Net of levels that halve the sides; its outputs are maps, 0 everywhere before training.
 
     Its finest level has half of the image's sides: four pixels become four times the channels on the way in,
     and four channels become four pixels on the way out, so that nothing is averaged.
 
     Args:
         channels: of the input.
+        maps: of the output.
         widths: channels of each level, the finest first; multiples of 8.
 
     Raises:
         UserError: a width is not.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int]) -> None:
+    def __init__(self, channels: int, maps: int, widths: Sequence[int]) -> None:
         super().__init__()
         if not widths or any(width < GROUP or width % GROUP for width in widths):
             raise UserError(f"widths would be multiples of {GROUP}, not {list(widths)}")
@@ -52,12 +53,12 @@ class EncoderDecoder(nn.Module):
             for level, (inner, width) in enumerate(zip(before, widths, strict=True))
         )
         self.up = nn.ModuleList(block(fine + coarse, fine) for fine, coarse in pairwise(widths))
-        self.head = nn.Conv2d(widths[0], FOLD**2, 3, padding=1)
+        self.head = nn.Conv2d(widths[0], maps * FOLD**2, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def forward(self, inputs: Channels) -> Map:
-        """One map of the input's size."""
+    def forward(self, inputs: Channels) -> Maps:
+        """Maps of the input's size."""
         height, width = inputs.shape[-2:]
         even = F.pad(inputs, (0, -width % FOLD, 0, -height % FOLD), mode="replicate")
         levels = [F.pixel_unshuffle(even, FOLD)]
@@ -68,5 +69,5 @@ class EncoderDecoder(nn.Module):
             size = skip.shape[-2:]
             larger = F.interpolate(hidden, size, mode="bilinear", align_corners=False)
             hidden = up(torch.cat([skip, larger], 1))
-        residual = F.pixel_shuffle(self.head(hidden), FOLD)[:, 0]
-        return residual[:, :height, :width]
+        maps = F.pixel_shuffle(self.head(hidden), FOLD)
+        return maps[..., :height, :width]
