@@ -11,5 +11,6 @@ VERBS = {
     "replicate": "a paper's tables in miniature, seed by seed, with verdicts",
     "pairs": "pairs of points on which models disagree, and a page for annotators (DA-2K)",
     "pointnet": "a PointNet that tells the embedded scenes' shapes apart, for geometric distillation",
+    "configs": "what depthkd carries: configs by name, replications, scripts for SLURM",
     "shards": "pack, inspect and verify tar shards, or generate scenes into them",
 }

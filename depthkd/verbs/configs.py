@@ -1,5 +1,6 @@
-"""Configs that build on each other: `base: other.yaml`, and several `--config` that merge deeply.
+"""`depthkd configs`, which lists what depthkd carries; and how configs build on each other.
 
+A config has a `base: other.yaml`, and several `--config` merge deeply.
 jsonargparse replaces a whole mapping where a second YAML names it; here mappings merge key by key,
 lists and values are replaced, `null` removes a mapping (a base's data source, say), and a changed
 `class_path` drops the arguments of the old class.
@@ -7,6 +8,8 @@ lists and values are replaced, `null` removes a mapping (a base's data source, s
 """
 
 import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +21,10 @@ from depthkd.errors import MissingFileError, UserError
 from depthkd.old_names import modern, modern_options
 from depthkd.parsing import read_yaml
 from depthkd.paths import user_path
+from depthkd.verbs.options import parsed
+from depthkd.verbs.shipped import CONFIGS, config_names, copied, find_config, shipped, summary
+
+USAGE = "depthkd configs [WORD ...] [--show NAME] [--path NAME] [--copy slurm]"
 
 Tree = dict[str, Any]
 Needs = dict[str, str]
@@ -38,7 +45,8 @@ def merge(under: Tree, over: Tree) -> Tree:
 
 
 def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
-    """A config with its chain of bases merged in; a base is relative to the file that names it.
+    """A config with its chain of bases merged in; a base is relative to the file that names it, or one that
+    depthkd carries, by its name (see `find_config`).
 
     Raises:
         MissingFileError: the file, or one that it builds on, does not exist.
@@ -61,7 +69,17 @@ def load_config(path: Path, above: tuple[Path, ...] = ()) -> Tree:
     if base is None:
         return tree
     # again: a base may name the class of which this file sets old arguments
-    return dict(modern(merge(load_config(path.parent / user_path(base), (*above, path)), tree)))
+    return dict(modern(merge(load_config(_base(path, base), (*above, path)), tree)))
+
+
+def _base(path: Path, base: str) -> Path:
+    beside = path.parent / user_path(base)
+    if beside.is_file():
+        return beside
+    try:
+        return find_config(base)
+    except UserError:
+        return beside
 
 
 @dataclass
@@ -101,8 +119,8 @@ def compose(arguments: list[str]) -> Command:
             continue
         value = value if equals else next(words, "")
         if not value:
-            raise UserError(f"{flag} wants a file, such as {flag} configs/cross_context.yaml")
-        last = user_path(value)
+            raise UserError(f"{flag} wants a file, or the name of a config, such as {flag} cross_context")
+        last = find_config(value)
         tree = dict(modern(merge(tree, load_config(last))))
     rest = modern_options(rest, tree)
     if last is None:
@@ -124,7 +142,70 @@ def compose(arguments: list[str]) -> Command:
 def run_name(config: Path) -> str:
     """What a run of this config is called: configs/tiny/cross_context.yaml -> tiny/cross_context."""
     parts = config.with_suffix("").parts
-    if "configs" in parts:
-        parts = parts[len(parts) - parts[::-1].index("configs") :]
+    if CONFIGS in parts:
+        parts = parts[len(parts) - parts[::-1].index(CONFIGS) :]
         return "/".join(parts)
     return parts[-1]
+
+
+def listed(words: list[str]) -> list[str]:
+    """A line for each config that depthkd carries: its name, and what it is.
+
+    Args:
+        words: all of which a line must hold, in whatever case; none: every config.
+
+    Raises:
+        MissingFileError: depthkd carries no configs here.
+        UserError: no line holds the words.
+    """
+    top = shipped(CONFIGS)
+    if top is None:
+        raise MissingFileError(
+            "this copy of depthkd carries no configs: it lies neither in its repository "
+            "nor was it installed from a wheel"
+        )
+    found = {name: summary(top / f"{name}.yaml") for name in config_names()}
+    kept = {
+        name: text
+        for name, text in found.items()
+        if all(w.lower() in f"{name} {text}".lower() for w in words)
+    }
+    if not kept:
+        raise UserError(f"no config has '{' '.join(words)}' in its name or description")
+    width = max(map(len, kept))
+    return [f"{name:<{width}}  {text}" for name, text in kept.items()]
+
+
+def configs(
+    words: str | list[str] | None = None,
+    show: str | None = None,
+    path: str | None = None,
+    copy: str | None = None,
+    into: Path = Path(),
+) -> None:
+    """List the configs that depthkd carries, show one, or copy the scripts for SLURM.
+
+    Args:
+        words: list only configs with all of these in their name or description.
+        show: print this config.
+        path: print where this config lies.
+        copy: copy a folder that depthkd carries, "slurm", "configs" or "replications".
+        into: the folder to copy into.
+    """
+    if copy is not None:
+        print(f"copied to {copied(copy, user_path(into))}")
+    elif show is not None:
+        print(find_config(show).read_text(encoding="utf-8"), end="")
+    elif path is not None:
+        print(find_config(path))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in listed([words] if isinstance(words, str) else words or []):
+            print(line if width is None or len(line) <= width else f"{line[: width - 3]}...")
+
+
+def main(command: Command) -> int:
+    """Run `depthkd configs`; returns the exit status."""
+    options = parsed("configs", USAGE, configs, command.arguments, "words")
+    configs(**options.as_dict())
+    return 0

@@ -32,7 +32,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
-from depthkd.errors import MissingFileError, UserError
+from depthkd.errors import UserError
 from depthkd.formats.whole_files import write_whole
 from depthkd.metrics.catalogue import heading, higher_is_better
 from depthkd.models.dpt.packaged_weights import EMBEDDED, embedded_card
@@ -44,6 +44,7 @@ from depthkd.report.verdict import verdict
 from depthkd.runs.folder import Run
 from depthkd.verbs.configs import Command, Tree, compose, load_config, merge
 from depthkd.verbs.options import parsed
+from depthkd.verbs.shipped import REPLICATIONS, find_config
 
 USAGE = "depthkd replicate FILE [options]: a paper's tables in miniature, seed by seed"
 RESULT, RESULT_OF_0_1 = "metrics.json", "figure.json"
@@ -141,17 +142,15 @@ class Replication:
 
     def needed(self) -> list[Path]:
         """The runs that the rows' common config needs: their teachers."""
-        needs = load_config(Path(self.common)).get("needs") or {}
+        needs = load_config(find_config(self.common)).get("needs") or {}
         return [user_path(path) for path in needs if str(path).endswith(".ckpt")]
 
     def tree(self, row: ReplicatedRow) -> Tree:
         """The config of one row."""
-        tree = load_config(Path(self.common))
+        tree = load_config(find_config(self.common))
         tree.pop("needs", None)
         if row.config is not None:
-            path = Path(row.config)
-            if not path.is_file():
-                raise MissingFileError(f"there is no config {path}")
+            path = find_config(row.config)
             difference = read_yaml(path.read_bytes(), str(path)) or {}
             difference = {key: value for key, value in difference.items() if key not in ("base", "needs")}
             tree = merge(tree, difference)
@@ -308,7 +307,7 @@ def checked(file: str, workers: int) -> tuple[Path, Replication]:
     """
     if workers < 1:
         raise UserError(f"workers must be 1 or more, not {workers}")
-    source = user_path(file)
+    source = find_config(file, REPLICATIONS)
     replication = Replication.read(source)
     for row in replication.rows.values():
         known = (replication.tree(row).get("data") or {}).get("validation") or {}
