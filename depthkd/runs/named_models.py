@@ -9,6 +9,7 @@ from pathlib import Path
 
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.dpt.packaged_weights import EMBEDDED
+from depthkd.models.inference import device_of
 from depthkd.models.model import DepthModel
 from depthkd.models.provenance import hub_id
 from depthkd.models.weights import read_json_file
@@ -86,6 +87,26 @@ def named_model(text: str) -> NamedModel:
         f"{place} is not a run folder, for it has no {CONFIG}, and no folder of transformers, for it has no "
         "config.json"
     )
+
+
+def load_model(name: str, device: str = "cpu") -> DepthModel:
+    """The depth network that one word names, ready to predict.
+
+    Args:
+        name: a run folder, one of its checkpoints, what `depthkd export` wrote, an .onnx file, a folder or
+            hub id of transformers or diffusers, or "embedded", the teacher that depthkd carries.
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
+
+    Returns:
+        A model in eval mode. `predict(image)` takes RGB in [0, 1], [batch, 3, height, width], and gives depth
+        in `space`, [batch, height, width].
+
+    Raises:
+        MissingFileError: nothing of that name is here, and it cannot be a hub id.
+        UserError: it names something else, or there is no such device.
+    """
+    place = device_of(device)
+    return named_model(name).load().to(place).eval()
 
 
 def row_name(word: str) -> str:
