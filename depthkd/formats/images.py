@@ -16,6 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from depthkd.formats.exif import jpeg_exif, orientation
 from depthkd.formats.sample import BadSample
 
 MAX_PIXELS = 100_000_000  # 300 MB of RGB
@@ -80,11 +81,11 @@ def image_size(data: bytes, name: str) -> tuple[int, int]:
         header = _jpeg_header(data)
         if header is not None:
             height, width, _ = header
-            return (width, height) if _jpeg_orientation(data) >= 5 else (height, width)
+            return (width, height) if orientation(jpeg_exif(data)) >= 5 else (height, width)
     with _broken(name):
         image = open_image(data, name)
     width, height = image.size
-    return (width, height) if _orientation(image.info.get("exif")) >= 5 else (height, width)
+    return (width, height) if orientation(image.info.get("exif")) >= 5 else (height, width)
 
 
 def decode_image(
@@ -107,11 +108,11 @@ def decode_image(
         header = _jpeg_header(data)
         if header is not None and header[2] != "CMYK":
             image = _decode_jpeg(data, name, header[:2], shorter_side_at_least)
-            return _turn(image, _jpeg_orientation(data))
+            return _turn(image, orientation(jpeg_exif(data)))
     with _broken(name):
         file = open_image(data, name)
         file.load()
-        return _turn(_rgb(file), _orientation(file.info.get("exif")))
+        return _turn(_rgb(file), orientation(file.info.get("exif")))
 
 
 def open_image(data: bytes, name: str) -> ImageFile.ImageFile:
@@ -126,6 +127,19 @@ def open_image(data: bytes, name: str) -> ImageFile.ImageFile:
             return PngImageFile(io.BytesIO(data))
         case _:
             return WebPImageFile(io.BytesIO(data))
+
+
+def image_exif(data: bytes, name: str) -> bytes | None:
+    """An image's EXIF block; None where there is none.
+
+    Raises:
+        BadSample: as `image_size`.
+    """
+    if image_format(data, name) == "jpg":
+        return jpeg_exif(data)
+    with _broken(name):
+        found = open_image(data, name).info.get("exif")
+    return found if isinstance(found, bytes) else None
 
 
 def place_in_decoded(data: bytes, name: str, decoded: tuple[int, ...]) -> tuple[int, tuple[float, float]]:
@@ -150,7 +164,7 @@ def place_in_decoded(data: bytes, name: str, decoded: tuple[int, ...]) -> tuple[
     factor = next(f for f in factors if decoded[:2] == tuple(-(-side // f) for side in size))
     corner = np.zeros((2, 2, 3), np.uint8)
     corner[0, 0] = 1
-    bottom, right, _ = np.argwhere(_turn(corner, _jpeg_orientation(data) if factor > 1 else 1))[0]
+    bottom, right, _ = np.argwhere(_turn(corner, orientation(jpeg_exif(data)) if factor > 1 else 1))[0]
     beyond = [now - side / factor for now, side in zip(decoded, size, strict=False)]
     return factor, (beyond[0] * bottom, beyond[1] * right)
 
@@ -229,37 +243,9 @@ def _rgb(image: ImageFile.ImageFile) -> RGB:
     return np.asarray(image.convert("RGB"))
 
 
-def _jpeg_orientation(data: bytes) -> int:
-    start = data.find(b"Exif\0\0", 0, 1 << 18)
-    if start < 4 or data[start - 4 : start - 2] != b"\xff\xe1":
-        return 1
-    return _orientation(data[start : start + (1 << 16)])
-
-
-def _orientation(exif: bytes | None) -> int:
-    """The EXIF orientation, 1 to 8; 1 (upright) where there is none.
-
-    Read here, because Pillow's reader warns at the many EXIF blocks that are slightly broken.
-    """
-    tiff = (exif or b"").removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
-        return 1
-    try:
-        (start,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, start)
-        for i in range(count):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, start + 2 + 12 * i)
-            if tag == 0x0112:
-                return value if 1 <= value <= 8 else 1
-    except struct.error:
-        return 1
-    return 1
-
-
-def _turn(image: RGB, orientation: int) -> UInt8[np.ndarray, "upright_height upright_width 3"]:
+def _turn(image: RGB, upright: int) -> UInt8[np.ndarray, "upright_height upright_width 3"]:
     """Make an image upright; 2 to 8 as EXIF 2.32, section 4.6.4, defines them."""
-    match orientation:
+    match upright:
         case 1:
             return np.ascontiguousarray(image)
         case 2:
