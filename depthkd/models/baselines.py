@@ -19,7 +19,9 @@ SMALLEST_DEPTH = 1e-3  # m
 class AlignedDepth(DepthModel):
     """A relative model's depth, fitted by least squares to a metric model's on all pixels.
 
-    "UniDepth-aligned Lotus" of SharpDepth's Table 1: the naive way to metric depth with details.
+    "UniDepth-aligned Lotus" of SharpDepth's Table 1: the naive way to metric depth with details. The fit is
+    in the relative model's own quantity. Pixels to which the metric model gives no depth, because it is
+    infinite there, are left out: MoGe's valid mask, in Distill Any Depth's appendix C.5.
 
     Args:
         relative: the model of unknown scale and shift, whose details are wanted; it runs at the size that
@@ -86,11 +88,11 @@ class AlignedDepth(DepthModel):
         at = self.metric_resolution
         metric = self.metric.predict(image, at, intrinsics=intrinsics, sparse=sparse)
         relative, space = self.relative.predict(image, self._request), self.relative.space
-        everywhere = torch.ones_like(metric, dtype=torch.bool)
-        fitted = align(relative, space, metric, METRIC_DEPTH, everywhere, Fit.SCALE_AND_SHIFT, space.quantity)
+        known = metric.isfinite()
+        fitted = align(relative, space, metric, METRIC_DEPTH, known, Fit.SCALE_AND_SHIFT, space.quantity)
         if space.quantity is Quantity.DISPARITY:
-            farthest = metric.flatten(1).amax(1)[:, None, None]
-            return 1.0 / fitted.maximum(1.0 / farthest)
+            farthest = torch.where(known, metric, 0).flatten(1).amax(1)[:, None, None]
+            return 1.0 / fitted.maximum(1.0 / farthest.clamp(min=SMALLEST_DEPTH))
         return fitted.clamp(min=SMALLEST_DEPTH)
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:

@@ -11,9 +11,10 @@ from depthkd.batch import AFFINE_DISPARITY
 from depthkd.errors import UserError
 from depthkd.models.frozen import Frozen
 from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.models.windows import blend, smooth_weights
 from depthkd.resolution import Resolution
 from depthkd.shapes import Image
-from depthkd.verbs.label.views import View, blend, input_sizes, predict, resized, smooth_weights
+from depthkd.verbs.label.views import View, input_sizes, predict, resized
 
 AT = Resolution.parse(32)
 

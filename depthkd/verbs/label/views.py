@@ -15,22 +15,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from depthkd.alignment import fit_scale_and_shift
 from depthkd.errors import UserError
 from depthkd.formats.depth import Number
 from depthkd.geometry import crop_intrinsics, resize_intrinsics
 from depthkd.models.frozen import Frozen
 from depthkd.models.model import Cameras, DepthModel, resize_image, resize_map
+from depthkd.models.windows import Box, blend, starts
 from depthkd.resolution import NATIVE, Resolution
-from depthkd.shapes import Map
 
 Size = tuple[int, int]
 Kind = Literal["whole", "windows"]
 Pictures = Float[Tensor, "_ 3 _ _"]  # of one image or a batch, at any size
 Maps = Float[Tensor, "_ _ _"]
-Weights = Float[Tensor, "window_height window_width"]
-Box = tuple[int, int]
-"""Top and left of a window, in pixels of the whole map."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +66,8 @@ class View:
 
     def boxes(self, window: Size, whole: Size) -> list[Box]:
         """Where each window begins, row by row: evenly spaced, from border to border."""
-        rows, columns = (_starts(n, length, self.overlap) for n, length in zip(window, whole, strict=True))
+        rows, columns = (starts(n, length, self.overlap) for n, length in zip(window, whole, strict=True))
         return [(top, left) for top in rows for left in columns]
-
-
-def _starts(window: int, length: int, overlap: Number) -> list[int]:
-    count = 1 + math.ceil((length - window) / max(1.0, window * (1 - overlap)))
-    return [round(i * (length - window) / max(1, count - 1)) for i in range(count)]
 
 
 def input_sizes(model: DepthModel, view: View, at: Resolution, height: int, width: int) -> list[Size]:
@@ -142,37 +133,6 @@ def predict(
             yield resize_map(_infer(teacher, part, its, at, flip), window)
 
     return blend(resize_map(whole, target), maps(), boxes)
-
-
-def blend(whole: Map, windows: Iterator[Maps], boxes: Sequence[Box]) -> Map:
-    """The mean of windows' predictions, each fitted by scale and shift to that of the whole image.
-
-    A window whose fit would turn near and far around says nothing of its part, and the whole's prediction
-    stands there.
-
-    Args:
-        whole: the prediction of the whole image, at the size of the result.
-        windows: predictions of parts, of one size, in the order of `boxes`.
-        boxes: where each begins.
-    """
-    total, weights = torch.zeros_like(whole), torch.zeros_like(whole[:1])
-    for window, (top, left) in zip(windows, boxes, strict=True):
-        height, width = window.shape[-2:]
-        place = (slice(None), slice(top, top + height), slice(left, left + width))
-        guide = whole[place]
-        usable = torch.isfinite(window) & torch.isfinite(guide)
-        scale, shift = (x[:, None, None] for x in fit_scale_and_shift(window, guide, usable))
-        weight = smooth_weights(height, width).to(whole.device)
-        total[place] += weight * torch.where(scale > 0, scale * window + shift, guide)
-        weights[place] += weight
-    return total / weights
-
-
-def smooth_weights(height: int, width: int) -> Weights:
-    """Of a window's pixels: sin^2 along both sides, 1 in the middle and near 0 at the borders."""
-    sides = (torch.sin(torch.pi * (torch.arange(n) + 0.5) / n) ** 2 for n in (height, width))
-    rows, columns = sides
-    return rows[:, None] * columns + 1e-6
 
 
 def scaled(cameras: Cameras | None, size: Size, image: Pictures) -> Cameras | None:
