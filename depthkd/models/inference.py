@@ -1,7 +1,8 @@
 """Inference on one image: how a model is run, on which device, and whether its prediction is a map."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,10 @@ from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.models.model import DepthModel
 from depthkd.shapes import Map
+
+WAITING = 4  # batches of images that wait for others of their size
+
+One = TypeVar("One")
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,23 @@ def mean_of(predictions: Iterable[Map]) -> Map:
     """The mean of one or more maps of one size."""
     several = list(predictions)
     return several[0] if len(several) == 1 else torch.stack(several).mean(0)
+
+
+def batches(images: Iterable[One], size: int, group: Callable[[One], Hashable]) -> Iterator[list[One]]:
+    """Images of one group together, `size` of them at a time; which ones depends on their order alone.
+
+    Where so many wait for others of their group that they would fill `WAITING` batches, those of the group
+    that waits longest go on.
+    """
+    waiting: dict[Hashable, list[One]] = {}
+    for image in images:
+        kind = group(image)
+        waiting.setdefault(kind, []).append(image)
+        if len(waiting[kind]) == size:
+            yield waiting.pop(kind)
+        elif sum(map(len, waiting.values())) >= WAITING * size:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
 
 
 def says_nothing(prediction: Float[Tensor, "1 height width"], space: DepthSpace | None = None) -> str | None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,12 +31,12 @@ from depthkd.formats.tar_index import TarIndex
 from depthkd.formats.whole_files import draft_file, draft_of, writing
 from depthkd.formats.writing import Member, write_samples
 from depthkd.in_use import InUse
+from depthkd.models.inference import WAITING, batches
 from depthkd.verbs.label.manifest import Manifest, remove
 from depthkd.verbs.label.teachers import Label, Prepared, Teachers
 
 KEPT = ("intrinsics", "source")
 LARGEST = 1 << 16  # bytes of a json that is read: SA-1B's, of masks, are larger
-WAITING = 4  # batches of images that wait for others of their size
 EVERY = 8  # pixel of a row or column, by which images are told apart
 
 Tick = Callable[[int, int], object]
@@ -189,7 +189,8 @@ class _Run:
         decoders, encoders, writer = (ThreadPoolExecutor(n) for n in (self.workers, self.workers, 1))
         written = writer.submit(write_samples, self._good(), file)
         try:
-            for batch in batches(self._decoded(decoders, written), self.teachers.asked.batch_size):
+            decoded = self._decoded(decoders, written)
+            for batch in batches(decoded, self.teachers.asked.batch_size, lambda one: one.prepared.group()):
                 start = perf_counter()
                 labels = self.teachers.label([one.prepared for one in batch])
                 self.model_seconds += perf_counter() - start
@@ -299,23 +300,6 @@ class _Run:
                 f"{len(self.bad)} of {len(self.index)} samples are bad, and max_bad={self.max_bad:g} allows "
                 f"{allowed}; the last: {fault}"
             )
-
-
-def batches(images: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
-    """Images of one group together, `size` of them at a time; which ones depends on their order alone.
-
-    Where so many wait for others of their group that they would fill `WAITING` batches, those of the group
-    that waits longest go on.
-    """
-    waiting: dict[tuple[object, ...], list[Decoded]] = {}
-    for image in images:
-        group = image.prepared.group()
-        waiting.setdefault(group, []).append(image)
-        if len(waiting[group]) == size:
-            yield waiting.pop(group)
-        elif sum(map(len, waiting.values())) >= WAITING * size:
-            yield waiting.pop(next(iter(waiting)))
-    yield from waiting.values()
 
 
 def _known(data: bytes) -> dict[str, Any]:

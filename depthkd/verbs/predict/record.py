@@ -1,0 +1,152 @@
+"""What a folder of predictions holds, and how they were made: `predict.json`."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from depthkd.errors import UserError
+from depthkd.formats.whole_files import whole_file
+from depthkd.verbs.predict.forms import FORMS, MADE_BY
+
+NAME = "predict.json"
+VERSION = 1  # of its layout
+OFTEN = 10.0  # seconds between two times that it is written
+TUM = {"rgb": "# color images", "depth": "# depth maps: 16 bits, 5000 a meter, 0 where there is none"}
+
+Entry = dict[str, Any]
+
+
+class Record:
+    """The record of a folder.
+
+    A picture's results count as made when all their files are there and the record names them, for this
+    picture as it is now. Results that were made otherwise are never taken for those that are asked for.
+
+    Args:
+        out: the folder.
+        settings: what predictions depend on, besides their pictures.
+        overwrite: whether everything is made anew.
+
+    Raises:
+        UserError: the folder holds predictions that were made with other settings, or the file is another.
+    """
+
+    def __init__(self, out: Path, settings: Entry, overwrite: bool) -> None:
+        self.out, self.settings, self.overwrite = out, settings, overwrite
+        self.path = out / NAME
+        self.entries: dict[str, Entry] = {}
+        self.made: set[str] = set()
+        self._saved = time.monotonic()
+        found = self._read()
+        if found is None:
+            return
+        theirs = found["settings"]
+        differing = [key for key in {**settings, **theirs} if settings.get(key) != theirs.get(key)]
+        if differing and not overwrite:
+            raise UserError(
+                f"{out} holds predictions {_otherwise(differing, theirs, settings)}: choose another --out, "
+                "or make them anew with --overwrite true"
+            )
+        self.entries = {} if differing else found["pictures"]
+
+    def is_done(self, name: str, stamp: str, files: list[str]) -> bool:
+        """Whether these files of a picture are there, of the picture as it is now."""
+        entry = self.entries.get(name)
+        if self.overwrite or entry is None or entry.get("stamp") != stamp:
+            return False
+        return set(files) <= set(entry["files"]) and all((self.out / file).is_file() for file in files)
+
+    def add(self, name: str, stamp: str, files: list[str], **facts: Any) -> None:
+        """Note a picture whose files are all written."""
+        before = self.entries.get(name)
+        if before is not None and before.get("stamp") == stamp:
+            files = list(dict.fromkeys([*before["files"], *files]))
+        self.entries[name] = {"stamp": stamp, "files": files, **facts}
+        self.made.add(name)
+        if time.monotonic() - self._saved > OFTEN:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file, with what another process has noted since.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if not self.made:
+            return
+        found = self._read()
+        if found is not None and found["settings"] == self.settings:
+            self.entries = found["pictures"] | self.entries
+        text = {"made_by": MADE_BY, "version": VERSION, "settings": self.settings, "pictures": self.entries}
+        with whole_file(self.path, several_writers=True) as file:
+            file.write((json.dumps(text, indent=1) + "\n").encode())
+        self._saved = time.monotonic()
+
+    def write_tum_lists(self) -> None:
+        """Write rgb.txt and depth.txt of every sequence: a time in seconds and a file on each line.
+
+        A frame's time is that in its video. Of photographs it is their name, if all names of a sequence are
+        numbers, and else one second for each.
+
+        Raises:
+            UserError: they cannot be written.
+        """
+        sequences: dict[str, list[tuple[str, Entry]]] = {}
+        for name, entry in sorted(self.entries.items()):
+            if set(FORMS["tum"].names(name)) <= set(entry["files"]):
+                folder, _, leaf = name.rpartition("/")
+                sequences.setdefault(folder, []).append((leaf, entry))
+        for folder, pictures in sequences.items():
+            leaves = [leaf for leaf, _ in pictures]
+            order = sorted(zip(_times(pictures), leaves, strict=True))
+            for kind, title in TUM.items():
+                lines = [f"{time:.6f} {kind}/{leaf}.png" for time, leaf in order]
+                text = "\n".join([title, "# timestamp filename", *lines, ""])
+                with whole_file(self.out / folder / f"{kind}.txt", sync=False) as file:
+                    file.write(text.encode())
+
+    def _read(self) -> Entry | None:
+        """The file as it is; None where there is none.
+
+        Raises:
+            UserError: it is another.
+        """
+        try:
+            found = json.loads(self.path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError as error:
+            raise UserError(f"{self.out} is no folder; give another --out") from error
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
+        except ValueError:
+            found = None
+        if isinstance(found, dict) and (found.get("made_by"), found.get("version")) == (MADE_BY, VERSION):
+            return found
+        raise UserError(
+            f"{self.path} is not a record of `{MADE_BY}`, or one of another version: choose another --out"
+        )
+
+
+def _times(pictures: list[tuple[str, Entry]]) -> list[float]:
+    """When each picture was taken, in seconds."""
+    numbered = [float(number) for number in range(len(pictures))]
+    if all("time" in entry for _, entry in pictures):
+        return [float(entry["time"]) for _, entry in pictures]
+    try:
+        named = [float(leaf) for leaf, _ in pictures]
+    except ValueError:
+        return numbered
+    return named if len(set(named)) == len(named) and all(map(math.isfinite, named)) else numbered
+
+
+def _otherwise(differing: list[str], theirs: Entry, ours: Entry) -> str:
+    """In what other predictions differ."""
+    if differing == ["identity"]:
+        return f"of {theirs.get('model')} as it was before it changed"
+    key = next(key for key in differing if key != "identity")
+    if key == "model":
+        return f"of {theirs.get(key)}, and this is {ours.get(key)}"
+    return f"made with {key} {theirs.get(key)}, and it is {ours.get(key)} now"
