@@ -69,7 +69,7 @@ def test_relative_depth_gets_no_points(tmp_path: Path, command_line: CommandLine
     assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["a.npy", "a.png", "predict.json"]
     status, _, err = command_line("predict", "a.png", *RELATIVE, "--points", "true")
     assert status == 2
-    sentence = "only metric depth makes a point cloud, and this model gives affine disparity; with --align_to MODEL "
+    sentence = "only metric depth makes a point cloud, and this model gives affine disparity; with --align_to"
     assert err.startswith(f"depthkd predict: {sentence}") and err.count("\n") == 1
 
 

@@ -29,7 +29,7 @@ def picture_with_legend(values: ArrayMap, space: DepthSpace) -> Resized:
     size = int(min(LARGEST, max(SMALLEST, height * LETTERS)))
     font = ImageFont.load_default(size)
     levels = np.linspace(high, low, TICKS)
-    ticks = [f"{value:.3g}{_unit(space)}" for value in _values(levels, space)]
+    ticks = [f"{_number(float(value))}{_unit(space)}" for value in _values(levels, space)]
     title = _title(space)
     words = ["near", *ticks, "far", *title]
     gap = size // 2
@@ -60,6 +60,13 @@ def _values(levels: Levels, space: DepthSpace) -> Levels:
     if not space.invertible:
         return -levels
     return np.asarray(1.0 / np.maximum(levels, np.finfo(np.float32).tiny))
+
+
+def _number(value: float) -> str:
+    """Three digits, without an exponent where that is short."""
+    if 1e-3 <= abs(value) < 1e6:
+        return np.format_float_positional(value, 3, fractional=False, trim="-")
+    return f"{value:.3g}"
 
 
 def _unit(space: DepthSpace) -> str:

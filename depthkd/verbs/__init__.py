@@ -5,7 +5,7 @@ VERBS = {
     "validate": "run a config's validation once, on a checkpoint",
     "test": "score models and run folders under a protocol, with a table and pictures",
     "label": "depth of images in tar shards, predicted once by a teacher for many trainings",
-    "predict": "depth of photographs: arrays, pictures, and metric point clouds",
+    "predict": "depth of photographs, shards and videos: arrays, pictures, point clouds, films",
     "cost": "what models cost: parameters, multiply-adds, memory and latency, side by side",
     "export": "a network as a folder of transformers, or as an ONNX graph, with a model card",
     "replicate": "a paper's tables in miniature, seed by seed, with verdicts",

@@ -1,5 +1,7 @@
 """The verb `depthkd predict`: depth of photographs, shards and videos in the formats that people use."""
 
+import re
+
 from depthkd.verbs.configs import Command
 from depthkd.verbs.options import parsed
 from depthkd.verbs.predict.making import Predictions
@@ -20,6 +22,7 @@ def main(command: Command) -> int:
     Raises:
         UserError, MissingFileError: a user's mistake, as a sentence.
     """
-    options = parsed("predict", USAGE, predict, command.arguments, "images", ("formats",))
+    words = [re.sub(r"^--format(?==|$)", "--formats", word) for word in command.arguments]
+    options = parsed("predict", USAGE, predict, words, "images", ("formats",))
     made = predict(**options.as_dict())
     return 1 if made.left_out or made.empty else 0

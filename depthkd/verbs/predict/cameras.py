@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from depthkd.errors import UserError
+from depthkd.formats.depth import Number
 from depthkd.formats.exif import focal_length_in_pixels
 from depthkd.geometry import camera_matrix, focal_length
 from depthkd.parsing import numbers
@@ -47,10 +48,10 @@ class Cameras:
     """
 
     intrinsics: list[float] | None = None
-    fov: float | None = None
+    fov: Number | None = None
 
     @classmethod
-    def parse(cls, intrinsics: str | list[float] | None, fov: float | None) -> "Cameras":
+    def parse(cls, intrinsics: str | list[float] | None, fov: Number | None) -> "Cameras":
         """Read what a user wrote.
 
         Raises:
@@ -92,10 +93,10 @@ def told(counts: Mapping[str, int]) -> str | None:
         return None
     if not assumed:
         return f"point clouds: cameras are known, {others}"
-    of = f"of {total} images" if total > 1 else "of the image"
+    of = f" for {assumed} of {total} images" if total > 1 else ""
     beside = f" (cameras of the others: {others})" if others else ""
     return (
-        f"point clouds assume a field of view of {FIELD_OF_VIEW:g} degrees for {assumed} {of}{beside}: give "
+        f"point clouds assume a field of view of {FIELD_OF_VIEW:g} degrees{of}{beside}: give "
         "--fov or --intrinsics"
     )
 

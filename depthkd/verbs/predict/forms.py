@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from depthkd.batch import METRIC_DEPTH, DepthSpace
 from depthkd.errors import UserError
+from depthkd.formats.depth import Number
 from depthkd.formats.depth_png import encode_depth_png, with_text
 from depthkd.formats.exr import encode_exr
 from depthkd.formats.glb import encode_glb
@@ -47,7 +48,7 @@ class Prediction:
     depth: DepthArray
     space: DepthSpace
     camera: Camera
-    farthest: float
+    farthest: Number
     source: str
     notes: dict[str, Any] = field(default_factory=dict)
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from depthkd.batch import METRIC_DEPTH, DepthSpace
 from depthkd.errors import UserError
+from depthkd.formats.depth import Number
 from depthkd.formats.sample import BadSample
 from depthkd.formats.whole_files import whole_file
 from depthkd.models.inference import batches, says_nothing
@@ -57,8 +58,8 @@ class Maker:
     asked: list[str] | None
     forms: list[str]
     batch_size: int
-    farthest: float
-    smooth: float | None
+    farthest: Number
+    smooth: Number | None
     at: Resolution
     made: Predictions
     sizes: list[tuple[int, int] | None] = field(default_factory=list)

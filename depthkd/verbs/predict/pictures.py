@@ -233,7 +233,7 @@ def _has_some(folder: Path) -> bool:
     try:
         expand_paths(escape(str(folder)) + "/*.*", (*IMAGE_SUFFIXES, *OTHERWISE))
     except MissingFileError:
-        return not any(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(folder))
+        return not any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir())
     return True
 
 

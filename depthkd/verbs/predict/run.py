@@ -4,6 +4,7 @@ from pathlib import Path
 
 from depthkd.cluster.processors import use_processors
 from depthkd.errors import UserError
+from depthkd.formats.depth import Number
 from depthkd.models.dpt.packaged_weights import EMBEDDED
 from depthkd.models.inference import Inference, device_of
 from depthkd.models.model import DepthModel
@@ -24,11 +25,11 @@ def predict(
     model: str | DepthModel = EMBEDDED,
     out: Path = Path("runs/predict"),
     intrinsics: str | list[float] | None = None,
-    fov: float | None = None,
+    fov: Number | None = None,
     points: bool | None = None,
-    farthest: float = 100.0,
+    farthest: Number = 100.0,
     resolution: int | str | None = None,
-    scale: float = 1.0,
+    scale: Number = 1.0,
     flip: bool = False,
     device: str = "auto",
     seed: int = 0,
@@ -39,8 +40,8 @@ def predict(
     align_to: str | DepthModel | None = None,
     preprocessing: str | None = None,
     every: int | None = None,
-    fps: float | None = None,
-    smooth: float | None = None,
+    fps: Number | None = None,
+    smooth: Number | None = None,
 ) -> Predictions:
     """Predict depth; for photo.jpg, write photo.npy, photo.png and, of metric depth, photo.ply below `out`.
 
@@ -91,7 +92,7 @@ def predict(
             or intrinsics or fov make no camera.
     """
     cameras = Cameras.parse(intrinsics, fov)
-    at = Resolution.parse(resolution).times(scale)
+    at = Resolution.parse(resolution).times(float(scale))
     if batch_size < 1:
         raise UserError(f"batch_size counts images and would be 1 or more, not {batch_size}")
     folder, asked = user_path(out), chosen(formats, points)
@@ -118,7 +119,7 @@ def predict(
         "farthest": farthest,
     }
     made = Predictions(left_out=bad)
-    predictor = Predictor(network, Inference(resolution, scale, flip, seed), place)
+    predictor = Predictor(network, Inference(resolution, float(scale), flip, seed), place)
     record = Record(folder, settings, overwrite)
     maker = Maker(predictor, record, cameras, asked, forms, batch_size, farthest, smooth, at, made)
     maker(sources)

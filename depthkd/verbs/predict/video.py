@@ -20,6 +20,7 @@ from depthkd.formats.whole_files import writing
 from depthkd.report.pictures import colors, limits, nearness
 from depthkd.shapes import DepthArray
 
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # OpenCV reads it when it opens its first video
 VIDEO_SUFFIXES = ("mp4", "mov", "avi", "mkv", "webm", "m4v")
 CODEC = "vp09"  # which OpenCV's wheels can write, and browsers and VLC show
 WIDEST = 3840  # px, of what is written
@@ -230,6 +231,5 @@ class DepthVideo:
 
 
 def _quiet() -> None:
-    """No lines of OpenCV's and FFmpeg's own: what matters is in our sentences."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    """No lines of OpenCV's own: what matters is in our sentences."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
