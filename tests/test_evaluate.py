@@ -262,7 +262,7 @@ def test_the_report_is_one_page_with_every_picture(shard: str, tmp_path: Path) -
     assert "http" not in page  # nothing is loaded from elsewhere
     for word in ("best", "median", "worst", "good: error", "good: edges", "truth", "a photograph"):
         assert word in page
-    images = re.findall("src='data:image/jpeg;base64,([^']+)'", page)
+    images = re.findall('src="data:image/jpeg;base64,([^"]+)"', page)
     assert len(images) == page.count("<img") >= 2 * 8
     for data in images:
         assert cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR) is not None

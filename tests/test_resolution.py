@@ -209,7 +209,7 @@ def test_the_table_says_at_which_size_each_row_ran(tmp_path: Path) -> None:
     assert found["protocol"].split(", boundary")[0].endswith("run at each model's own size")
     table, page = (tmp_path / "table.md").read_text(), (tmp_path / "report.html").read_text()
     assert [x for x in table.splitlines() if x.startswith("| student ") and "| 20 x 28 |" in x]
-    assert "|  run at | images |" in table and "<th>run at<th>images" in page and "<td>20 x 28<td>3" in page
+    assert "|  run at | images |" in table and ">run at</th>" in page and "<td>20 x 28</td><td>3</td>" in page
     with (tmp_path / "per_sample.csv").open() as file:
         sizes = {row["model"]: row["run_at"] for row in csv.DictReader(file)}
     assert sizes["student"] == "20x28" and sizes["vertical ramp"] == ""

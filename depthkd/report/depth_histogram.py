@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from depthkd.batch import DepthSpace
 from depthkd.formats.shard_samples import unit_of
+from depthkd.report.axes import ticks
 from depthkd.report.pictures import CAPTION, FAINT, GAP, INK, PAPER, Picture
-from depthkd.report.scatter import GRID, MODEL, ticks
+from depthkd.report.scatter import GRID, MODEL
 from depthkd.shapes import DepthArray, MaskArray
 
 PIXELS = 1 << 14  # of one map at most: a large one must not hide the others

@@ -1,18 +1,18 @@
 """Accuracy against sharpness, as in SharpDepth's Figure 2: one inline SVG, with nothing to load."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
-from math import ceil, cos, floor, isfinite, log10, pi, sin
+from math import cos, isfinite, pi, sin, sqrt
+
+from depthkd.report.axes import Axis, grid, svg_text
 
 WIDTH, HEIGHT = 720, 460
 LEFT, RIGHT, TOP, BOTTOM = 78.0, 20.0, 40.0, 62.0  # px around the box
-RADIUS = 4.5
+RADIUS, LARGEST = 4.5, 20.0
 FONT = 12
 LETTER = 6.8  # px: the mean width of one at that size, rather more than less
 LONGEST = 60  # letters of a name; the whole of it shows when the pointer rests on the point
-MARGIN = 0.08  # of the range, on either side
-MODEL, TRIVIAL, INK, GRID = "#1f5fa8", "#8a8a8a", "#141414", "#e4e4e4"
+MODEL, TRIVIAL, INK, GRID = "#1f5fa8", "#6b6b6b", "#141414", "#e4e4e4"
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Point:
         x, y: the metrics.
         x_interval, y_interval: low and high ends of their 95 % intervals.
         trivial: it is no model, and is drawn in gray.
+        size: what the area of its dot grows with, from 0 to 1 for the largest; None: dots of one size.
     """
 
     label: str
@@ -32,6 +33,12 @@ class Point:
     x_interval: tuple[float, float] | None = None
     y_interval: tuple[float, float] | None = None
     trivial: bool = False
+    size: float | None = None
+
+    @property
+    def radius(self) -> float:
+        """Of its dot, px."""
+        return RADIUS if self.size is None else RADIUS + (LARGEST - RADIUS) * sqrt(self.size)
 
 
 @dataclass(frozen=True)
@@ -58,20 +65,6 @@ class Box:
 PLOT = Box(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
 
 
-@dataclass(frozen=True)
-class Axis:
-    """From values to pixels: `low` lies at `start`, `high` at `end`."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def place(self, value: float) -> float:
-        """The pixel of a value."""
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
-
-
 def scatter(
     points: Sequence[Point],
     x_label: str,
@@ -79,6 +72,7 @@ def scatter(
     title: str,
     x_higher_is_better: bool = True,
     y_higher_is_better: bool = False,
+    x_logarithmic: bool = False,
 ) -> str:
     """Draw the points, with their names beside them and whiskers for their intervals.
 
@@ -88,21 +82,23 @@ def scatter(
         title: stands above.
         x_higher_is_better, y_higher_is_better: where the axes' arrows point. The defaults are those of
             delta1 against a boundary error.
+        x_logarithmic: whether equal factors are equally long on the x axis; its values are above 0.
 
     Returns:
         A self-contained `<svg>` of 720 x 460 pixels, without scripts.
     """
     shown = [p for p in points if isfinite(p.x) and isfinite(p.y)]
     left_out = [p.label for p in points if p not in shown]
-    x = _axis((v for p in shown for v in (p.x, *_ends(p.x_interval))), PLOT.left, PLOT.right)
-    y = _axis((v for p in shown for v in (p.y, *_ends(p.y_interval))), PLOT.bottom, PLOT.top)
+    across = (v for p in shown for v in (p.x, *_ends(p.x_interval)))
+    x = Axis.around(across, PLOT.left, PLOT.right, x_logarithmic)
+    y = Axis.around((v for p in shown for v in (p.y, *_ends(p.y_interval))), PLOT.bottom, PLOT.top)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
         f'height="{HEIGHT}" role="img" font-family="system-ui, sans-serif" font-size="{FONT}" fill="{INK}">',
-        f"<title>{_text(title)}</title>",
+        f"<title>{svg_text(title)}</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<text x="{LEFT}" y="24" font-size="15" font-weight="600">{_text(title)}</text>',
-        *_grid(x, y),
+        f'<text x="{LEFT}" y="24" font-size="15" font-weight="600">{svg_text(title)}</text>',
+        *grid(x, y, (6, 6), GRID, TRIVIAL),
         *_axis_labels(x_label, y_label, x_higher_is_better, y_higher_is_better),
     ]
     drawn = sorted(shown, key=lambda p: not p.trivial)  # models lie on top
@@ -110,63 +106,19 @@ def scatter(
     parts += [_dot(p, x, y) for p in drawn]
     parts += _labels(shown, x, y)
     if left_out:
-        names = _text("not finite, so left out: " + ", ".join(left_out))
+        names = svg_text("not finite, so left out: " + ", ".join(left_out))
         parts.append(f'<text x="{LEFT}" y="{HEIGHT - 6}" font-size="11" fill="{TRIVIAL}">{names}</text>')
     return "\n".join([*parts, "</svg>"])
-
-
-def ticks(low: float, high: float, count: int = 6) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten that lie in the range, about so many."""
-    rough = (high - low) / count
-    power = 10.0 ** floor(log10(rough))
-    step = next(s for s in (power, 2 * power, 5 * power, 10 * power) if s >= rough * (1 - 1e-9))
-    return [i * step for i in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)]
-
-
-def _axis(values: Iterable[float], start: float, end: float) -> Axis:
-    found = list(values) or [0.0, 1.0]
-    low, high = min(found), max(found)
-    spread = high - low
-    if spread <= 1e-9 * max(abs(low), abs(high)):  # all the same: show it in the middle of something
-        spread = max(abs(high), 1e-3)
-    return Axis(low - MARGIN * spread, high + MARGIN * spread, start, end)
 
 
 def _ends(interval: tuple[float, float] | None) -> tuple[float, ...]:
     return tuple(v for v in interval or () if isfinite(v))
 
 
-def _text(text: str) -> str:
-    """Escaped, without the control characters that XML does not allow."""
-    return escape("".join(c if c >= " " else " " for c in text))
-
-
-def _grid(x: Axis, y: Axis) -> Iterator[str]:
-    for value, name in _named(ticks(x.low, x.high)):
-        at = f"{x.place(value):.1f}"
-        yield f'<line x1="{at}" y1="{PLOT.top}" x2="{at}" y2="{PLOT.bottom}" stroke="{GRID}"/>'
-        yield f'<text class="x" x="{at}" y="{PLOT.bottom + 17}" text-anchor="middle">{name}</text>'
-    for value, name in _named(ticks(y.low, y.high)):
-        at = f"{y.place(value):.1f}"
-        yield f'<line x1="{PLOT.left}" y1="{at}" x2="{PLOT.right}" y2="{at}" stroke="{GRID}"/>'
-        yield f'<text class="y" x="{PLOT.left - 8}" y="{at}" dy=".35em" text-anchor="end">{name}</text>'
-    yield (
-        f'<rect x="{PLOT.left}" y="{PLOT.top}" width="{PLOT.right - PLOT.left}" '
-        f'height="{PLOT.bottom - PLOT.top}" fill="none" stroke="{TRIVIAL}"/>'
-    )
-
-
-def _named(values: list[float]) -> list[tuple[float, str]]:
-    """Ticks with as many decimals as tell them apart."""
-    step = values[1] - values[0] if len(values) > 1 else max(abs(values[0]), 1e-3) if values else 1.0
-    decimals = max(0, -floor(log10(step) + 1e-9))
-    return [(v, f"{v:.{decimals}f}" if decimals < 6 and abs(v) < 1e6 else f"{v:g}") for v in values]
-
-
 def _axis_labels(x_label: str, y_label: str, x_higher: bool, y_higher: bool) -> Iterator[str]:
     center, middle = (PLOT.left + PLOT.right) / 2, (PLOT.top + PLOT.bottom) / 2
     named = [
-        f"{_text(label)} ({'better →' if higher else '← better'})"
+        f"{svg_text(label)} ({'better →' if higher else '← better'})"
         for label, higher in ((x_label, x_higher), (y_label, y_higher))  # turned, → points up
     ]
     yield f'<text x="{center}" y="{PLOT.bottom + 38}" text-anchor="middle">{named[0]}</text>'
@@ -178,10 +130,11 @@ def _color(point: Point) -> str:
 
 
 def _dot(point: Point, x: Axis, y: Axis) -> str:
-    told = _text(f"{point.label}: {point.x:.4g}, {point.y:.4g}")
+    told = svg_text(f"{point.label}: {point.x:.4g}, {point.y:.4g}")
+    see_through = "" if point.size is None else ' fill-opacity=".6"'
     return (
-        f'<circle cx="{x.place(point.x):.1f}" cy="{y.place(point.y):.1f}" r="{RADIUS}" '
-        f'fill="{_color(point)}"><title>{told}</title></circle>'
+        f'<circle cx="{x.place(point.x):.1f}" cy="{y.place(point.y):.1f}" r="{point.radius:.1f}" '
+        f'fill="{_color(point)}"{see_through}><title>{told}</title></circle>'
     )
 
 
@@ -206,15 +159,15 @@ def _whiskers(point: Point, x: Axis, y: Axis) -> Iterator[str]:
 def _labels(points: Sequence[Point], x: Axis, y: Axis) -> Iterator[str]:
     """Names beside their points: each at the place nearest by that covers least of what is there."""
     at = [(x.place(p.x), y.place(p.y)) for p in points]
-    taken = [Box(u - RADIUS, v - RADIUS, u + RADIUS, v + RADIUS) for u, v in at]
+    taken = [_box(u, v, 2 * p.radius, 2 * p.radius) for p, (u, v) in zip(points, at, strict=True)]
     spans = [span for p in points for span in _spans(p, x, y)]
     taken += [Box(min(a, c) - 1, min(b, d) - 1, max(a, c) + 1, max(b, d) + 1) for a, b, c, d in spans]
     for point, (u, v) in zip(points, at, strict=True):
         name = point.label if len(point.label) <= LONGEST else point.label[: LONGEST - 1] + "…"
-        found = list(_places(u, v, LETTER * len(name)))
+        found = list(_places(u, v, LETTER * len(name), point.radius))
         place, reach = min(found, key=lambda c: _cost(c[0], taken) + 0.5 * c[1])
         taken.append(place)
-        if reach > RADIUS * 3:
+        if reach > point.radius + 2 * RADIUS:
             near_u, near_v = min(max(u, place.left), place.right), min(max(v, place.top), place.bottom)
             yield (
                 f'<line class="leader" x1="{u:.1f}" y1="{v:.1f}" x2="{near_u:.1f}" y2="{near_v:.1f}" '
@@ -223,14 +176,14 @@ def _labels(points: Sequence[Point], x: Axis, y: Axis) -> Iterator[str]:
         edge, anchor = (place.right, "end") if place.right < u else (place.left, "start")
         yield (
             f'<text class="point" x="{edge:.1f}" y="{place.bottom - 3.5:.1f}" text-anchor="{anchor}" '
-            f'fill="{TRIVIAL if point.trivial else INK}">{_text(name)}</text>'
+            f'fill="{TRIVIAL if point.trivial else INK}">{svg_text(name)}</text>'
         )
 
 
-def _places(u: float, v: float, width: float) -> Iterator[tuple[Box, float]]:
+def _places(u: float, v: float, width: float, radius: float) -> Iterator[tuple[Box, float]]:
     """Where a label can stand around a point, and how far off: to the right and left first."""
     height = FONT + 2.0
-    for reach in (RADIUS + 3, 20.0, 36.0, 54.0, 76.0, 100.0):
+    for reach in (radius + 3, *(radius + more for more in (15.5, 31.5, 49.5, 71.5, 95.5))):
         for eighths in (0, 4, 7, 1, 5, 3, 6, 2):
             right, down = cos(eighths * pi / 4), -sin(eighths * pi / 4)
             center_u = u + right * reach + (0.0 if abs(right) < 0.1 else width / 2 * (1 if right > 0 else -1))

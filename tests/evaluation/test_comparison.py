@@ -43,7 +43,7 @@ def test_papers_stand_under_ours_where_the_benchmark_is_theirs(tmp_path: Path) -
     sharpness = table[table.index("## Sharpness on all benchmarks") :]
     assert "FiffDepth, Table 2:" in sharpness
     page = (tmp_path / "report.html").read_text()
-    assert "<td>Distill Any Depth, Table 5: Ours*" in page
+    assert '<th scope="row">Distill Any Depth, Table 5: Ours*' in page
     assert page.count("<svg") == 1 and "Accuracy on n, sharpness on s" in page
 
 
@@ -125,7 +125,7 @@ def test_a_papers_table_is_laid_out_as_there_with_our_rows(
         header = next(line for line in own.splitlines() if line.startswith("| model"))
         assert header.index("kitti δ1") < header.index("kitti AbsRel") < header.index("nyuv2 δ1")
         assert "mine" not in header and "| seer " in own and f"| {table}: UniDepth-aligned Lotus" in own
-    assert f"<td>{table}: SharpDepth (ours)" in (tmp_path / "report.html").read_text()
+    assert f'<th scope="row">{table}: SharpDepth (ours)' in (tmp_path / "report.html").read_text()
     with pytest.raises(ValueError, match="no paper's table is called 'Table 1'"):
         evaluate(seer, benchmarks, out=tmp_path / "other", tables=["Table 1"], **OPTIONS)
     assert not (tmp_path / "other").exists()

@@ -80,7 +80,7 @@ def test_sharp_beats_blurred_and_a_constant_has_no_boundary(tmp_path: Path) -> N
     assert "recall ↑" in table and "AbsRel" not in table and "F1" not in table
     assert "Boundary recall counts no false edges" in table
     assert "odd (4) recall ↑" in table
-    assert "<td class=best>1.0000" in page
+    assert '<td class="best">1.0000' in page
     assert page.count("<h3>") > 2  # image and answers, for the best and the worst too
 
 

@@ -44,7 +44,7 @@ def page(tmp_path: Path) -> str:
 
 def test_a_sample_has_a_row_of_pictures_for_its_truth_and_one_for_each_model(page: str) -> None:
     sample = page.split("<h3>")[1]
-    rows = [re.findall(r"<figcaption>([^<]*)", part) for part in sample.split("<div class=row>")[1:]]
+    rows = [re.findall(r"<figcaption>([^<]*)", part) for part in sample.split('<div class="row"')[1:]]
     assert rows == [
         ["image", "truth", "truth, from the side"],
         ["teacher", "teacher: error", "teacher: edges", "teacher, from the side"],
@@ -64,5 +64,5 @@ def test_intervals_are_folded_and_every_kind_of_picture_is_explained(page: str) 
 
 def test_it_is_small_enough_to_send_and_fits_any_screen(page: str) -> None:
     assert page.count("<img") > 60 and len(page) < 3_000_000
-    assert "name=viewport" in page and LARGEST_SIDE >= 256
-    assert page.count("<table") == page.count("<div class=wide>"), "wide tables scroll by themselves"
+    assert 'name="viewport"' in page and LARGEST_SIDE >= 256
+    assert page.count("<table") == page.count('<div class="wide"'), "wide tables scroll by themselves"

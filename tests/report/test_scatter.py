@@ -4,7 +4,8 @@ from xml.etree.ElementTree import Element, fromstring
 import numpy as np
 import pytest
 
-from depthkd.report.scatter import HEIGHT, LETTER, PLOT, WIDTH, Box, Point, scatter, ticks
+from depthkd.report.axes import Axis, ticks
+from depthkd.report.scatter import HEIGHT, LARGEST, LETTER, PLOT, RADIUS, WIDTH, Box, Point, scatter
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -92,6 +93,19 @@ def test_axes_say_what_is_better() -> None:
     said = "".join(drawn([], x_higher_is_better=False, y_higher_is_better=True).itertext())
     assert "δ1 (← better)" in said
     assert "PDBE completeness, px (better →)" in said
+
+
+def test_on_a_logarithmic_axis_equal_factors_are_equally_long_and_areas_show_a_third_value() -> None:
+    points = [Point(str(x), x, 0.5, size=share) for x, share in ((2.0, 0.0), (20.0, 0.25), (200.0, 1.0))]
+    root = drawn(points, x_logarithmic=True)
+    (a, _), (b, _), (c, _) = circles(root)
+    assert b - a == pytest.approx(c - b, abs=0.2) and c - b > 100
+    radii = [float(circle.attrib["r"]) for circle in root.iter(f"{SVG}circle")]
+    assert radii[0] == RADIUS and radii[2] == LARGEST
+    assert radii[1] - RADIUS == pytest.approx((LARGEST - RADIUS) / 2, abs=0.1)
+    across = [t.text for t in root.iter(f"{SVG}text") if t.get("class") == "x"]
+    assert across == ["2", "5", "10", "20", "50", "100", "200"]
+    assert Axis.around([0.0, -1.0], 0.0, 1.0, logarithmic=True).ticks() == [(1.0, "1"), (2.0, "2")]
 
 
 def test_text_is_escaped_and_nothing_is_loaded() -> None:
