@@ -15,6 +15,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # whoe
 DENIED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)  # whoever opens, these
 LONG = 200  # characters of a path in a sentence
 LIGHTNINGS = "MisconfigurationException"  # its word for a user's mistake
+LOGS = ("wandb", "mlflow")  # packages that know servers and accounts: what they raise is about those
 REFUSAL = "raise_union_unexpected_value"  # of jsonargparse, which has tried every type of a union
 
 
@@ -53,6 +54,11 @@ def mistake_or_fault(error: BaseException) -> BaseException | None:
     mistakes += [_of_memory(e) for e in behind if _out_of_memory(e)]
     mistakes += [
         UserError(f"trainer: {' '.join(str(e).split())}") for e in behind if type(e).__name__ == LIGHTNINGS
+    ]
+    mistakes += [
+        UserError(f"trainer.logger: {' '.join(str(e).split())}")
+        for e in behind
+        if type(e).__module__.partition(".")[0] in LOGS
     ]
     faults = [e for e in behind if not isinstance(e, UserError) and _raised_by_us(e)]
     return next(iter(mistakes or faults), None)

@@ -15,7 +15,7 @@ FLOORS = [
     {"batch", "lazy", "parsing", "paths", "resolution"},
     {"alignment", "formats"},
     {"cluster", "datasets", "in_use", "losses", "metrics", "sparse_depth"},
-    {"models", "report"},
+    {"models", "report", "watching"},
     {"benchmarks", "cost", "runs"},
     {"data", "evaluation", "methods"},
     {"verbs"},

@@ -66,5 +66,6 @@ class Preemption(Callback):
         (asked,) = self._vote(signals.asked())
         if not asked:
             return
+        trainer._logger_connector.update_train_step_metrics()  # which Lightning does behind this hook
         path = self._save(trainer)
         raise Preempted(asked, trainer.global_step, path)

@@ -16,6 +16,7 @@ from depthkd.data.shares import places_per_rank
 from depthkd.data.stream import ATTEMPTS, OpenSource, ShardSource, StreamBatches
 from depthkd.errors import UserError
 from depthkd.metrics.catalogue import MetricSet
+from depthkd.watching.work import DataWait
 
 NO_LABEL = "no usable label"  # the kind of such a bad sample
 
@@ -72,6 +73,7 @@ class ShardDataModule(LightningDataModule):
         self.allow_changed_stream = allow_changed_stream
         self._sources: dict[str, OpenSource] = {}
         self.bad = BadSamples()
+        self.wait = DataWait()
         self._in_a_row: dict[str, int] = {}
 
     def setup(self, stage: str) -> None:
@@ -102,6 +104,7 @@ class ShardDataModule(LightningDataModule):
             self.note_skipped,
             self.workers,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            wait=self.wait,
         )
 
     def val_dataloader(self) -> list[BenchmarkLoader]:

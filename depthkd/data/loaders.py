@@ -13,6 +13,7 @@ from depthkd.batch import Batch, TrainingBatch
 from depthkd.benchmarks.benchmark import Benchmark
 from depthkd.data.collate import collate
 from depthkd.data.stream import StreamBatches
+from depthkd.watching.work import DataWait
 
 
 class StreamLoader:
@@ -24,6 +25,7 @@ class StreamLoader:
         note: called with every batch in the main process, before it is handed out.
         workers: processes that decode; 0 decodes in this one.
         pin_memory: copy batches into page-locked memory.
+        wait: counts for how long batches are waited for.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class StreamLoader:
         note: Callable[[TrainingBatch], None],
         workers: int = 0,
         pin_memory: bool = False,
+        wait: DataWait | None = None,
     ) -> None:
         self._batches = batches
         self._processed = processed
         self._note = note
         self._workers = workers
         self._pin_memory = pin_memory
+        self._wait = wait or DataWait()
 
     def __iter__(self) -> Iterator[TrainingBatch]:
         loader: DataLoader[TrainingBatch] = DataLoader(
@@ -57,7 +61,11 @@ class StreamLoader:
         return self._noted(iter(loader))
 
     def _noted(self, batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
-        for batch in batches:
+        while True:
+            with self._wait.waiting():
+                batch = next(batches, None)
+            if batch is None:
+                return
             self._note(batch)
             yield batch
 

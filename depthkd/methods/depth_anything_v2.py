@@ -125,7 +125,7 @@ class SupervisedDepth(Method):
         if self.perturbation is not None:
             image = self.perturbation(image, [(self.seed, position) for position in part.positions or []])
         depth = self.student_depth(image)
-        self.keep_picture(image, truth, depth)
+        self.keep_picture(image, truth, depth, mask)
         terms = {}
         if self.used("scale_shift_invariant"):
             terms["scale_shift_invariant"] = distillation_loss(depth, truth, mask, self.normalization)
@@ -251,5 +251,5 @@ class MetricFineTune(Method):
         if self.perturbation is not None:
             image = self.perturbation(image, [(self.seed, position) for position in part.positions or []])
         depth = self.student_depth(image)
-        self.keep_picture(image, truth, depth)
+        self.keep_picture(image, truth, depth, mask)
         return depth, truth, mask

@@ -153,7 +153,7 @@ class SupervisedCompletion(Method):
         if self.perturbation is not None:
             image = self.perturbation(image, [(self.seed, position) for position in part.positions or []])
         depth = self._completion(self.student).complete(image, sparse, part.intrinsics)
-        self.keep_picture(image, truth, depth)
+        self.keep_picture(image, truth, depth, mask)
         ours, theirs = (without_unit(x, sparse, self.compared) for x in (depth, truth))
         terms = {}
         if self.used("difference"):

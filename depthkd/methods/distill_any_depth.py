@@ -173,7 +173,7 @@ class CrossContext(FeatureAligned):
         if any(self.used(term) for term in ("shared_context", "gradient", "features")):
             labels = self.labels(image)
             teacher, mask = self.usable(name, part, f"the label of {self.origin()}", labels.depth)
-            self.keep_picture(image, teacher, student)
+            self.keep_picture(image, teacher, student, mask)
             if self.used("shared_context"):
                 terms["shared_context"] = shared_context_loss(
                     student, teacher, mask, self.shared_context_normalization

@@ -214,7 +214,7 @@ class LabelFreeDistill(Method):
         terms: dict[str, PerImage] = {}
         if self.distills:
             teacher, mask = self._told(name, part, image)
-            self.keep_picture(image, teacher, student)
+            self.keep_picture(image, teacher, student, mask)
             terms |= self._channel_wise(student, teacher, mask)
             if any(self.used(term) for term in GEOMETRIC):
                 terms |= self._geometric(name, part, student, teacher, mask)
@@ -280,7 +280,7 @@ class LabelFreeDistill(Method):
         label, mask = self.usable(name, part, "the label", part.depth, part.mask)
         truth, mask = in_quantity_of(self.student, f"data.train.{name}", label, part.space, mask)
         if not self.distills:
-            self.keep_picture(image, truth, student)
+            self.keep_picture(image, truth, student, mask)
         terms = {}
         if self.used("image_level"):
             terms["image_level"] = image_level_regression(student, truth, mask)

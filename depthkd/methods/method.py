@@ -30,7 +30,8 @@ from depthkd.methods.optimization import (
 from depthkd.methods.validation import Validation
 from depthkd.models.frozen import HALF, Frozen
 from depthkd.models.model import DepthModel, resize_map
-from depthkd.shapes import Image, Map
+from depthkd.shapes import Image, Map, Mask
+from depthkd.watching.agreement import agreement
 
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
 Teacher = Callable[[], DepthModel]
@@ -143,9 +144,11 @@ class Method(LightningModule):
         """Name -> network, of all that the student learns from."""
         return {name: teacher.model for name, teacher in self.teachers.items()}
 
-    def keep_picture(self, image: Image, target: Map, student: Map) -> None:
-        """Keep the first images of this batch for the log: what was learned from, what came out."""
+    def keep_picture(self, image: Image, target: Map, student: Map, mask: Mask | None = None) -> None:
+        """Keep the first images of this batch for the log: what was learned from (where it counts), what came
+        out."""
         kept = {"image": image, "target": target, "student": student}
+        kept |= {} if mask is None else {"mask": mask}
         self.latest = {name: tensor[:4].detach() for name, tensor in kept.items()}
 
     def pictures(self) -> dict[str, tuple[Image, list[Map]]]:
@@ -154,6 +157,13 @@ class Method(LightningModule):
         if "target" not in latest:
             return {}
         return {"train/latest": (latest["image"], [latest["target"], latest["student"]])}
+
+    def log_pictures(self) -> None:
+        """Log pictures of the last training batch, and where they alone show what the student predicts, how
+        well its last map agrees with the first, which it learns from."""
+        for maps in self.validation.show_latest().values():
+            if "student" not in self.latest and len(maps) > 1:
+                self.log("train/agreement", agreement(maps[-1], maps[0]), batch_size=len(maps[0]))
 
     @staticmethod
     def mean_over_images(parts: list[dict[str, Float[Tensor, " _"]]]) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from depthkd.batch import METRIC_DEPTH, Batch, DepthSpace
 from depthkd.benchmarks.benchmark import Benchmark
@@ -15,6 +14,7 @@ from depthkd.metrics.mean import MeanOverImages
 from depthkd.models.model import DepthModel
 from depthkd.report.pictures import panel
 from depthkd.shapes import Image, Map
+from depthkd.watching.loggers import log_picture, takes_pictures
 
 Pictures = Mapping[str, tuple[Image, list[Map]]]  # title -> images, and maps in the student's space
 log = logging.getLogger(__name__)
@@ -76,13 +76,17 @@ class Validation:
                     self.method.log(
                         f"val/{name}/{metric}", value, prog_bar=metric == "abs_rel", sync_dist=False
                     )
-        space = self.student().space
-        for title, (image, maps) in self.pictures().items():
+
+    def show_latest(self) -> dict[str, list[Map]]:
+        """Log pictures of the last training batch; title -> the maps that they show."""
+        space, shown = self.student().space, self.pictures()
+        for title, (image, maps) in shown.items():
             self.picture(title, image, [(values, space) for values in maps])
+        return {title: maps for title, (_, maps) in shown.items()}
 
     def picture(self, name: str, image: Image, maps: list[tuple[Map, DepthSpace]]) -> None:
-        """The first image beside its maps, in the TensorBoard log."""
-        logger = self.method.logger
-        if isinstance(logger, TensorBoardLogger) and self.method.trainer.is_global_zero:
+        """The first image beside its maps, in every log that takes pictures."""
+        loggers = [logger for logger in self.method.loggers if takes_pictures(logger)]
+        if loggers and self.method.trainer.is_global_zero:
             picture = panel(image[0], [(values[0], space) for values, space in maps])
-            logger.experiment.add_image(name, picture, self.method.global_step, dataformats="HWC")
+            log_picture(loggers, name, picture, self.method.global_step)

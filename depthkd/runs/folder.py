@@ -72,6 +72,11 @@ class Run:
         return self.folder / CHECKPOINT
 
     @property
+    def logs(self) -> Path:
+        """The folder with what it has logged."""
+        return self.folder / LOGS
+
+    @property
     def trained_on(self) -> Path:
         """The folder with the digests of the images that it has met."""
         return self.folder / TRAINED_ON

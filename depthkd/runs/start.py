@@ -1,20 +1,20 @@
 """What a run does to its folder when it starts: not before everything is built and sure to train."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 
 from depthkd.cluster.slurm import EveryRankError, mark
 from depthkd.errors import UserError
 from depthkd.formats.whole_files import write_whole
-from depthkd.runs.folder import LOGS, Run
+from depthkd.runs.folder import Run
 from depthkd.runs.saving import writes_nothing
+from depthkd.watching import loggers as logs
 
 Tree = dict[str, Any]
 
@@ -24,25 +24,9 @@ SHORT = 60  # characters of a setting's value in a sentence
 TOLD = 8  # changed settings that are told one by one
 
 
-class RunLogger(TensorBoardLogger):
-    """TensorBoard's log in `logs/` of a run's folder; writes nothing before `begin`."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, name=LOGS, version="")
-        self._begun = False
-
-    def begin(self) -> None:
-        """Write from now on."""
-        self._begun = True
-
-    @property
-    def experiment(self) -> Any:
-        """The writer; before `begin`, and on other ranks than the first, one that does nothing."""
-        return super().experiment if self._begun else _DummyExperiment()
-
-
 class RunStart(Callback):
-    """Sets an earlier run of the same name aside, and writes config.yaml, as the last thing before training.
+    """Sets an earlier run of the same name aside, writes config.yaml, and lets the logs begin: the last thing
+    before training.
 
     Whatever is wrong with a command has been said by then, so that a mistake costs no earlier run its
     place. With `fast_dev_run` nothing is written at all.
@@ -51,12 +35,16 @@ class RunStart(Callback):
         run: the run.
         config: makes the text of its config.
         resumes: whether it goes on from a checkpoint of its own, so that what is there stays.
+        loggers: that take the place of the trainer's then.
     """
 
-    def __init__(self, run: Run, config: Callable[[], str], resumes: bool) -> None:
+    def __init__(
+        self, run: Run, config: Callable[[], str], resumes: bool, loggers: Sequence[Logger] = ()
+    ) -> None:
         self.run = run
         self.config = config
         self.resumes = resumes
+        self.loggers = loggers
         self._began = False
         self._aside: Path | None = None
 
@@ -78,9 +66,10 @@ class RunStart(Callback):
         refusal = trainer.strategy.broadcast(refusal)
         if refusal is not None:
             raise EveryRankError(refusal)
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.begin()
+        if trainer.is_global_zero:
+            step = trainer.global_step if self.resumes else 0
+            logs.begin(self.loggers, self.run.folder, self.run.logs, step, self.resumes)
+        trainer.loggers = list(self.loggers)
 
     def _begin(self, step: int) -> None:
         self.run.in_use.check()

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ProgressBar as LightningsProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from depthkd.cluster import signals
@@ -24,12 +24,14 @@ from depthkd.errors import MissingFileError, UserError
 from depthkd.methods.method import Method
 from depthkd.parsing import Parser
 from depthkd.paths import user_path
-from depthkd.report.progress import ProgressLines
 from depthkd.runs.folder import Run
 from depthkd.runs.saving import RecordTrainedOn, RunCheckpoint, SafeCheckpointIO, save_now
-from depthkd.runs.start import RunLogger, RunStart
+from depthkd.runs.start import RunStart
 from depthkd.verbs.configs import Command
-from depthkd.verbs.trainer_settings import check_fit, check_nodes, check_trainer_settings
+from depthkd.verbs.trainer_settings import check_fit, check_nodes, check_trainer_settings, place_mlflow
+from depthkd.watching.loggers import HeldLogger, run_loggers
+from depthkd.watching.progress import ProgressBar, ProgressLines
+from depthkd.watching.watch import Watch
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # the stream has no end: `max_steps` says when to stop
@@ -85,6 +87,7 @@ class FitCLI(LightningCLI):
         """`--run`, `--checkpoint.every_n_train_steps`, and one seed for everything."""
         parser.add_argument("--run", type=str, default=None, help="the run's folder (default: runs/<config>)")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+        parser.add_class_arguments(Watch, "watch")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "model.init_args.seed", compute_fn=int)
 
@@ -107,6 +110,7 @@ class FitCLI(LightningCLI):
         """Settle the run's folder, where it goes on from, and what its machines can do."""
         config = self.config[self.config.subcommand]
         check_trainer_settings(config.trainer)
+        place_mlflow(config.trainer)
         if self.fits:
             check_fit(config.trainer)
             check_nodes(config.trainer)
@@ -162,19 +166,28 @@ class FitCLI(LightningCLI):
         """A trainer that writes into the run's folder and nowhere else."""
         configured = self._get(self.config_init, "trainer")
         kwargs["default_root_dir"] = str(self.run.folder)
+        loggers = _listed(configured.logger or None)
         if configured.logger in (None, True):
-            kwargs["logger"] = RunLogger(self.run.folder) if self.fits else False
+            loggers = run_loggers(self.run.logs) if self.fits else []
+        if self.fits:
+            kwargs["logger"] = [HeldLogger(self.run.logs) for _ in loggers]
+        elif not loggers:
+            kwargs["logger"] = False
         if not self.datamodule.validation:
             kwargs["limit_val_batches"] = 0
         start = self._get(self.config, "ckpt_path")
         resumes = self._resumes(start)
         before = None if start is None or resumes else Run(start).folder
-        callbacks = [RunStart(self.run, self.config_text, resumes), *_listed(configured.callbacks)]
+        watch: Watch = self._get(self.config_init, "watch")
+        callbacks = [RunStart(self.run, self.config_text, resumes, loggers), watch]
+        callbacks += _listed(configured.callbacks)
         callbacks += [Preemption(save_now), RecordTrainedOn(before), BadSampleCheck(save_now), FixedBuckets()]
-        bars = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        bars = any(isinstance(callback, LightningsProgressBar) for callback in callbacks)
         if not sys.stdout.isatty() and not bars:
-            callbacks.append(ProgressLines())
+            callbacks.append(ProgressLines(watch))
             kwargs["enable_progress_bar"] = False
+        elif self.fits and not bars and configured.enable_progress_bar is not False:
+            callbacks.append(ProgressBar(watch))
         kwargs["plugins"] = [*_listed(configured.plugins), SafeCheckpointIO()]
         if configured.sync_batchnorm:
             kwargs["plugins"].append(SyncBatchNorm())

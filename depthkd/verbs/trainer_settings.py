@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 
 from depthkd.errors import UserError
 from depthkd.methods.optimization import EMA_KEY
+from depthkd.paths import user_path
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 STARTED = ("MASTER_ADDR", "SLURM_NTASKS", "SLURM_JOB_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE")
@@ -27,6 +28,7 @@ LOGGERS = {
     "CometLogger": "comet_ml",
     "NeptuneLogger": "neptune",
 }
+EXTRAS = ("wandb", "mlflow")
 UNSUITED = {
     "BatchSizeFinder": "cannot try out sizes of a batch, which belong to the data: set data.batch_size",
     "LearningRateFinder": "finds no learning rate to set: set model.init_args.optimization.learning_rate",
@@ -195,7 +197,10 @@ def _check_names(trainer: Namespace) -> None:
         kind = str(getattr(logger, "class_path", "")).rpartition(".")[2]
         needed = LOGGERS.get(kind)
         if needed is not None and find_spec(needed) is None:
-            raise UserError(f"trainer.logger {kind} needs the package '{needed}', which is not installed")
+            extra = f": pip install 'depthkd[{needed}]'" if needed in EXTRAS else ""
+            raise UserError(
+                f"trainer.logger {kind} needs the package '{needed}', which is not installed{extra}"
+            )
 
 
 def _check_callbacks(trainer: Namespace) -> None:
@@ -212,6 +217,20 @@ def _check_callbacks(trainer: Namespace) -> None:
             "trainer.callbacks has a LearningRateMonitor, which writes into a logger, but trainer.logger is "
             "false: leave out the one or the other"
         )
+
+
+def place_mlflow(trainer: Namespace) -> None:
+    """Give an MLFlowLogger that is told no store a database in its `save_dir`: MLflow 3 refuses the folder
+    that Lightning would give it."""
+    for logger in _listed(trainer["logger"]):
+        if not str(getattr(logger, "class_path", "")).endswith(".MLFlowLogger"):
+            continue
+        given = logger.init_args
+        if not given.get("tracking_uri"):
+            place = user_path(given.get("save_dir") or "mlruns").absolute()
+            place.mkdir(parents=True, exist_ok=True)
+            given.tracking_uri = f"sqlite:///{place}/mlflow.db"
+            given.artifact_location = given.get("artifact_location") or f"{place}/artifacts"
 
 
 def _listed(value: Any) -> list[Any]:
