@@ -167,7 +167,7 @@ def test_names_stay_apart(tmp_path: Path, command_line: CommandLine) -> None:
     words = ["--model.class_path", "tests.test_predict_files.Bright", "--formats", "npy", "--out", "o"]
     status, out, err = command_line("predict", "p", "q", *words)
     assert status == 0, err
-    assert "q has its photographs in subfolders: 1 files are taken from there" in out
+    assert "q has none itself: what its subfolders hold is taken, 1 in all" in out
     written = [name for name in names(tmp_path / "o") if name.endswith("npy")]
     assert written == ["p-a-jpg.npy", "p-a-png.npy", "q-deep-er-a.npy"]
 
@@ -234,6 +234,13 @@ def test_tiny_and_narrow_images(size: tuple[int, int], tmp_path: Path) -> None:
     paths = photographs(tmp_path, "a.png", size=size)
     made = predict(paths, Bright(), tmp_path / "o", formats=[*ALL, "tum"])
     assert not made.left_out and np.load(made.arrays[0]).shape == size
+
+
+def test_a_strip_is_not_enlarged_beyond_all_memory(tmp_path: Path) -> None:
+    paths = photographs(tmp_path, "a.png", size=(4, 300))
+    with pytest.raises(UserError, match=r"300 x 4 would be enlarged to 1500 x 20, .* 'longer 300' keeps it"):
+        predict(paths, Bright(), tmp_path / "o", resolution=20)
+    assert predict(paths, Bright(), tmp_path / "o", resolution="longer 300").arrays
 
 
 def test_images_of_other_kinds(tmp_path: Path) -> None:

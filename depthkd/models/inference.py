@@ -15,6 +15,7 @@ from depthkd.formats.sample import Sample
 from depthkd.models.model import DepthModel
 from depthkd.shapes import Map
 
+NARROWEST = 16  # times as long as wide: beyond that an image grows to more pixels than memory may hold
 WAITING = 4  # batches of images that wait for others of their size
 
 One = TypeVar("One")
@@ -98,6 +99,18 @@ def mean_of(predictions: Iterable[Map]) -> Map:
     """The mean of one or more maps of one size."""
     several = list(predictions)
     return several[0] if len(several) == 1 else torch.stack(several).mean(0)
+
+
+def is_enlarged_strip(size: tuple[int, int], runs_at: Iterable[tuple[int, int]]) -> bool:
+    """Whether an image is so narrow that it becomes far larger, because its shorter side is brought to a
+    network's.
+
+    Args:
+        size: height and width of the image.
+        runs_at: heights and widths at which it runs.
+    """
+    long, short = max(size), min(size)
+    return long > NARROWEST * short and max(max(shown) for shown in runs_at) > long
 
 
 def batches(images: Iterable[One], size: int, group: Callable[[One], Hashable]) -> Iterator[list[One]]:

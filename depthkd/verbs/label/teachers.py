@@ -18,7 +18,7 @@ from depthkd.formats.sample import BadSample
 from depthkd.formats.shard_samples import IMAGE_SIZE
 from depthkd.geometry import resize_intrinsics
 from depthkd.models.frozen import Frozen
-from depthkd.models.inference import image_tensor, says_nothing
+from depthkd.models.inference import NARROWEST, image_tensor, is_enlarged_strip, says_nothing
 from depthkd.models.model import Cameras, resize_map
 from depthkd.resolution import Resolution
 from depthkd.shapes import DepthArray, Map, MaskArray
@@ -27,7 +27,6 @@ from depthkd.verbs.label.views import Maps, Pictures, Size, View, input_sizes, p
 Camera = Float64[np.ndarray, "3 3"]
 
 FIT_SIDE = 256  # pixels of the longer side of what the metric depth is fitted on
-NARROWEST = 16  # times as long as wide: beyond that an image grows to more pixels than memory may hold
 WHOLE = View()
 
 
@@ -157,8 +156,7 @@ class Teachers:
         Raises:
             BadSample: it is too narrow; the sentence begins with `name`.
         """
-        long, short = max(size), min(size)
-        if long > NARROWEST * short and max(max(shown) for shown in self.sizes(*size)) > long:
+        if is_enlarged_strip(size, self.sizes(*size)):
             raise BadSample(
                 f"{name} is of {size[1]} x {size[0]}: images may be {NARROWEST} times as long as wide, where "
                 "they are enlarged for the model"

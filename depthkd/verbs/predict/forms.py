@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, UInt32
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from depthkd.batch import METRIC_DEPTH, DepthSpace
 from depthkd.errors import UserError
@@ -240,12 +238,9 @@ def triangles(depth: DepthArray, near: Bool[np.ndarray, "height width"]) -> UInt
     return np.asarray(np.concatenate(found), np.uint32)
 
 
-def signed_png(picture: np.ndarray) -> bytes:
+def signed_png(picture: RGB) -> bytes:
     """A picture that says in its header what it is, so that no later prediction takes it for a photograph."""
-    info, file = PngInfo(), io.BytesIO()
-    info.add_text("Software", MADE_BY)
-    Image.fromarray(picture).save(file, format="PNG", pnginfo=info)
-    return file.getvalue()
+    return with_text(encode_png(picture), {"Software": MADE_BY})
 
 
 def is_ours(head: bytes) -> bool:

@@ -12,7 +12,13 @@ from depthkd.errors import UserError
 from depthkd.formats.sample import Sample
 from depthkd.models.baselines import AlignedDepth
 from depthkd.models.dpt.packaged_weights import EMBEDDED
-from depthkd.models.inference import Inference, WrongPredictionError, image_tensor, predict_sample
+from depthkd.models.inference import (
+    Inference,
+    WrongPredictionError,
+    image_tensor,
+    is_enlarged_strip,
+    predict_sample,
+)
 from depthkd.models.model import DepthModel
 from depthkd.models.tiles import TiledDepth
 from depthkd.runs.named_models import named_model
@@ -110,6 +116,16 @@ class Predictor:
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Tensor | WrongPredictionError]:
         """Each picture's depth, [1, height, width], float32; or why there is none."""
+        height, width = int(pictures[0].image.shape[0]), int(pictures[0].image.shape[1])
+        run = self.network.runs_at(height, width, self.how.resolution, self.how.scale)
+        if run is not None and is_enlarged_strip((height, width), [run]):
+            return [
+                WrongPredictionError(
+                    f"an image of {width} x {height} would be enlarged to {run[1]} x {run[0]}, for the model "
+                    f"runs by the shorter side: --resolution 'longer {max(height, width)}' keeps it as it is"
+                )
+                for _ in pictures
+            ]
         if len(pictures) > 1 and self.together:
             found = self._batch(pictures)
             if found is not None:

@@ -218,7 +218,7 @@ def _expanded(patterns: Sequence[str]) -> list[Path]:
         if folder is not None and folder.is_dir() and not _has_some(folder):
             deep = f"{escape(str(folder))}/**"
             below_it = expand_paths(deep, IMAGE_SUFFIXES, otherwise=OTHERWISE)
-            print(f"{folder} has its photographs in subfolders: {len(below_it)} files are taken from there")
+            print(f"{folder} has none itself: what its subfolders hold is taken, {len(below_it)} in all")
             found += below_it
         else:
             found += expand_paths(pattern, IMAGE_SUFFIXES, otherwise=OTHERWISE)
