@@ -9,9 +9,9 @@ import struct
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8, UInt16, UInt32
+from jaxtyping import Float, Float32, UInt8, UInt32
 
-FLOAT, SHORT, INDEX = 5126, 5123, 5125  # glTF's types of float32, uint16 and uint32
+FLOAT, INDEX = 5126, 5125  # glTF's types of float32 and uint32
 VERTICES, INDICES = 34962, 34963  # its kinds of buffers
 POINTS, TRIANGLES = 0, 4  # its modes
 UPRIGHT = np.array([1, -1, -1], np.float32)  # our x right, y down, z forward -> its y up, z backward
@@ -39,13 +39,12 @@ def encode_glb(
     if not len(points) or (triangles is not None and not len(triangles)):
         return _container(document, b"")
     places = np.ascontiguousarray(points * UPRIGHT, "<f4")
-    shades = np.full((len(points), 4), 65535, "<u2")
-    shades[:, :3] = linear_colors()[colors]
+    shades = linear_colors()[colors]
     parts = [places.tobytes(), shades.tobytes()]
     primitive: dict[str, Any] = {"attributes": {"POSITION": 0, "COLOR_0": 1}, "mode": POINTS, "material": 0}
     accessors: list[dict[str, Any]] = [
         {"bufferView": 0, "componentType": FLOAT, "count": len(points), "type": "VEC3"},
-        {"bufferView": 1, "componentType": SHORT, "normalized": True, "count": len(points), "type": "VEC4"},
+        {"bufferView": 1, "componentType": FLOAT, "count": len(points), "type": "VEC3"},
     ]
     accessors[0] |= {"min": places.min(0).tolist(), "max": places.max(0).tolist()}
     if triangles is not None:
@@ -71,11 +70,14 @@ def encode_glb(
     return _container(document, b"".join(parts))
 
 
-def linear_colors() -> UInt16[np.ndarray, "256"]:
-    """The linear value, of 16 bits, of each sRGB value of 8 bits (IEC 61966-2-1)."""
+def linear_colors() -> Float32[np.ndarray, "256"]:
+    """The linear value of each sRGB value of 8 bits (IEC 61966-2-1), from 0 to 1.
+
+    As float32: bytes would make steps in the dark, and some readers take 16 bits for bytes.
+    """
     value = np.arange(256) / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    return np.asarray(np.rint(linear * 65535), np.uint16)
+    return np.asarray(linear, "<f4")
 
 
 def _container(document: dict[str, Any], binary: bytes) -> bytes:

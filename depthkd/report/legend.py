@@ -29,7 +29,7 @@ def picture_with_legend(values: ArrayMap, space: DepthSpace) -> Resized:
     size = int(min(LARGEST, max(SMALLEST, height * LETTERS)))
     font = ImageFont.load_default(size)
     levels = np.linspace(high, low, TICKS)
-    ticks = [f"{_number(float(value))}{_unit(space)}" for value in _values(levels, space)]
+    ticks = [f"{number}{_unit(space)}" for number in _numbers(_values(levels, space))]
     title = _title(space)
     words = ["near", *ticks, "far", *title]
     gap = size // 2
@@ -62,11 +62,13 @@ def _values(levels: Levels, space: DepthSpace) -> Levels:
     return np.asarray(1.0 / np.maximum(levels, np.finfo(np.float32).tiny))
 
 
-def _number(value: float) -> str:
-    """Three digits, without an exponent where that is short."""
-    if 1e-3 <= abs(value) < 1e6:
-        return np.format_float_positional(value, 3, fractional=False, trim="-")
-    return f"{value:.3g}"
+def _numbers(values: Levels) -> list[str]:
+    """In as many digits as tell them apart, three at least; without an exponent where that is short."""
+    largest, step = float(np.abs(values).max()), float(np.abs(np.diff(values)).min())
+    digits = 3 if not 0 < step < np.inf else int(np.clip(np.ceil(np.log10(largest / step)) + 1, 3, 7))
+    if 1e-3 <= largest < 1e6:
+        return [np.format_float_positional(v, digits, fractional=False, trim="-") for v in values]
+    return [f"{value:.{digits}g}" for value in values]
 
 
 def _unit(space: DepthSpace) -> str:

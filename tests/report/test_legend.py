@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH, METRIC_DISPARITY, DepthSpace, Quantity
-from depthkd.report.legend import LEAST, _values, picture_with_legend
+from depthkd.report.legend import LEAST, _numbers, _values, picture_with_legend
 from depthkd.report.pictures import limits, nearness
 
 
@@ -27,6 +27,13 @@ def test_numbers_beside_the_bar_are_the_maps_own() -> None:
         low, high = limits(nearness(values, space))
         ends = sorted(_values(np.array([low, high]), space))
         assert ends == pytest.approx([2.16, 9.84], abs=0.02)
+
+
+def test_numbers_have_the_digits_that_tell_them_apart() -> None:
+    assert _numbers(np.array([1900.0, 950.0, 0.0])) == ["1900", "950", "0"]
+    assert _numbers(np.array([3.641, 3.6412, 3.6414])) == ["3.641", "3.6412", "3.6414"]
+    assert _numbers(np.array([2e7, 1e7])) == ["2e+07", "1e+07"]
+    assert _numbers(np.array([1.0, 1.0])) == ["1", "1"]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3000), (300, 7)])
