@@ -26,6 +26,7 @@ from .models import HuggingFaceDepth as HuggingFaceDepth
 from .models import LightweightDepth as LightweightDepth
 from .models import OnnxDepth as OnnxDepth
 from .models import TimmDepth as TimmDepth
+from .models import TorchProgram as TorchProgram
 from .runs import TrainedDepth as TrainedDepth
 from .runs import load_model as load_model
 from .verbs.export import export as export

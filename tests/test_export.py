@@ -298,11 +298,14 @@ def test_a_zoedepth_leaves_as_it_came(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--format", "onnx", "--part", "encoder"], "takes neither --format nor --size"),
+        (["--format", "onnx", "--part", "encoder"], "takes none of --format, --size"),
         (["--size", "40x56"], "size 40x56 is an ONNX graph's"),
         (["--size", "big"], "size would be 'dynamic', a side such as 518"),
+        (["--precision", "fp16"], "--precision fp16 is an ONNX graph's"),
+        (["--format", "onnx", "--preprocessing", "authors"], "is recorded in a folder (--format hf)"),
+        (["--format", "hf", "--preprocessing", "mine"], "one of 'depthkd', 'authors', 'transformers'"),
         (["--license", ""], "license would be an identifier"),
-        (["--format", "tflite"], "it would be one of 'hf', 'onnx', 'all', not tflite"),
+        (["--format", "tflite"], "it would be one of 'hf', 'onnx', 'torch', 'all', not tflite"),
     ],
 )
 def test_mistakes_are_sentences(
@@ -318,12 +321,14 @@ def test_what_has_no_form_is_told_what_can_be_done(run: Path, tmp_path: Path) ->
     write_graph(student_of(1), tmp_path / "graph.onnx", (16, 16), {})
     for model, sentence in (
         (models.OnnxDepth(str(tmp_path / "graph.onnx")), "is an ONNX graph already"),
-        (models.FiffDepth(size="tiny"), "is a latent diffusion network"),
+        (models.SharpDepth(size="tiny"), "SharpDepth cannot be saved as a folder"),
         (models.UnsharpMask(models.DepthAnything("tiny", metric_max_depth=20)), "cannot be saved"),
     ):
         with pytest.raises(UserError, match=sentence):
             verb.export(model, place)
     for model, sentence in (
+        (models.FiffDepth(size="tiny"), "no program: take --format hf, a folder of diffusers$"),
+        (models.SharpDepth(size="tiny"), "makes no graph and no program$"),
         (models.MetricBinsDepth("tiny"), "part of a graph$"),  # and there is no folder to take instead
         (models.UnsharpMask(models.DepthAnything("tiny", metric_max_depth=20)), "part of a graph$"),
     ):

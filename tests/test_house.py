@@ -25,6 +25,7 @@ FLOORS = [
 
 LONGEST, MOST_PARAMETERS = 60, 10  # lines of a function without its docstring; constructors may take more
 OF_VERBS = {
+    "export": "a verb's own options",
     "label": "a verb's own options",
     "pack": "a verb's own options",
     "predict": "a verb's own options",

@@ -72,7 +72,7 @@ def test_predictions_among_the_photographs_are_not_photographs(
         ("empty", "empty is not a run folder, for it has no config.yaml, and no folder of transformers, for"),
         (
             "weights.pth",
-            "weights.pth names no network: a file would be an .onnx, or a run's .ckpt; for ",
+            "weights.pth names no network: a file would be an .onnx, a .pt2, or a run's .ckpt; for ",
         ),
         (
             "bert",

@@ -115,13 +115,16 @@ def parameter_count(model: DepthModel) -> int | None:
     in_graphs = [sum(initializer_sizes(Path(graph.path))) for graph in graphs(model)]
     if 0 in in_graphs:
         return None
-    return sum(in_graphs) + sum(p.numel() for p in _unique(model, nn.Module.parameters))
+    return sum(in_graphs) + sum(p.numel() for p in _unique(model, lambda one: one.parameters()))
 
 
 def weight_bytes(model: DepthModel) -> int:
     """How many bytes the parameters and buffers of a model and its companions take; of an ONNX graph, its
     files."""
-    tensors = [*_unique(model, nn.Module.parameters), *_unique(model, nn.Module.buffers)]
+    tensors = [
+        *_unique(model, lambda one: one.parameters()),
+        *_unique(model, lambda one: one.buffers()),
+    ]
     files = {file for graph in graphs(model) for file in graph.files()}
     return sum(t.numel() * t.element_size() for t in tensors) + sum(file.stat().st_size for file in files)
 

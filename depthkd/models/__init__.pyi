@@ -29,6 +29,7 @@ from .moge_unik3d import UniK3D as UniK3D
 from .onnx import OnnxDepth as OnnxDepth
 from .pointnet import PointNet as PointNet
 from .random_scale import RandomScaleShift as RandomScaleShift
+from .torch_program import TorchProgram as TorchProgram
 from .unidepth_metric3d import Metric3D as Metric3D
 from .unidepth_metric3d import UniDepth as UniDepth
 from .zoedepth_depthpro import DepthPro as DepthPro

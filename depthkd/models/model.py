@@ -221,7 +221,7 @@ class DepthModel(FeatureModel):
         return self
 
     def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
-        """Write it as a folder that transformers loads; or depthkd alone, as of a TimmDepth.
+        """Write it as a folder that transformers loads, or diffusers; or depthkd alone, as of a TimmDepth.
 
         Args:
             folder: made where it is missing.
@@ -232,9 +232,9 @@ class DepthModel(FeatureModel):
             UserError: there is no such form of this network.
         """
         raise UserError(
-            f"{type(self).__name__} cannot be saved as a folder: neither transformers nor depthkd loads it "
-            "from one; DepthAnything, HuggingFaceDepth, TimmDepth, LightweightDepth, ZoeDepth and DepthPro "
-            "can"
+            f"{type(self).__name__} cannot be saved as a folder: neither transformers, diffusers nor depthkd "
+            "loads it from one; DepthAnything, HuggingFaceDepth, TimmDepth, LightweightDepth, ZoeDepth, "
+            "DepthPro, FiffDepth, Lotus and Marigold can"
         )
 
     def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:

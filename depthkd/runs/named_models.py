@@ -33,8 +33,11 @@ OWN = {  # by the model_type of a folder that `save_pretrained` of such a class 
     "timm_depth": "TimmDepth",
     "lightweight_depth": "LightweightDepth",
 }
+LATENT = ("FiffDepth", "Lotus", "Marigold")  # what `save_pretrained` writes as a folder of diffusers
+FACTS = "depthkd.json"  # in such a folder: of which class it is
 PIPELINES = {"MarigoldDepthPipeline": "Marigold"}  # by model_index.json's _class_name
 GRAPH = "model.onnx"  # in a folder that `depthkd export --format onnx` wrote
+PROGRAM = "model.pt2"  # and with --format torch
 BY_CLASS = (
     "name its class, as in --models.NAME.class_path depthkd.models.DepthAnything (or --model.class_path)"
 )
@@ -47,10 +50,12 @@ class NamedModel:
     Args:
         load: builds the model.
         run: the run that it is the student of, if it is one's.
+        program: the file of torch.export that it is, if it is one.
     """
 
     load: Callable[[], DepthModel]
     run: Run | None = None
+    program: Path | None = None
 
 
 def named_model(text: str) -> NamedModel:
@@ -83,19 +88,23 @@ def named_model(text: str) -> NamedModel:
         return NamedModel(partial(_from_transformers, str(place)))
     if (place / GRAPH).is_file():
         return NamedModel(partial(_from_onnx, place / GRAPH))
+    if (place / PROGRAM).is_file():
+        return NamedModel(partial(_from_program, place / PROGRAM), program=place / PROGRAM)
     raise MissingFileError(
         f"{place} is not a run folder, for it has no {CONFIG}, and no folder of transformers, for it has no "
         "config.json"
     )
 
 
-def load_model(name: str, device: str = "cpu") -> DepthModel:
+def load_model(name: str, device: str = "cpu", trusted: bool | None = None) -> DepthModel:
     """The depth network that one word names, ready to predict.
 
     Args:
         name: a run folder, one of its checkpoints, what `depthkd export` wrote, an .onnx file, a folder or
             hub id of transformers or diffusers, or "embedded", the teacher that depthkd carries.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
+        trusted: of a program of torch.export, whose reading runs code, whether you trust who made it; see
+            `TorchProgram`.
 
     Returns:
         A model in eval mode. `predict(image)` takes RGB in [0, 1], [batch, 3, height, width], and gives depth
@@ -106,7 +115,12 @@ def load_model(name: str, device: str = "cpu") -> DepthModel:
         UserError: it names something else, or there is no such device.
     """
     place = device_of(device)
-    return named_model(name).load().to(place).eval()
+    known = named_model(name)
+    if trusted is not None and known.program is not None:
+        from depthkd.models.torch_program import TorchProgram
+
+        return TorchProgram(str(known.program), trusted).to(place).eval()
+    return known.load().to(place).eval()
 
 
 def row_name(word: str) -> str:
@@ -116,8 +130,8 @@ def row_name(word: str) -> str:
     name = place.name if place.is_dir() or not place.exists() else place.stem
     if place.suffix == ".ckpt":
         name = Run(place).title
-    elif place.name == GRAPH:
-        name = f"{place.resolve().parent.name}-onnx"
+    elif place.name in (GRAPH, PROGRAM):
+        name = f"{place.resolve().parent.name}-{place.suffix[1:]}"
     return re.sub("[.=]", "-", name)  # neither can be in the name of an option
 
 
@@ -144,8 +158,10 @@ def _file(place: Path) -> NamedModel:
         return NamedModel(partial(load_student, place), Run(place))
     if place.suffix == ".onnx":
         return NamedModel(partial(_from_onnx, place))
+    if place.suffix == ".pt2":
+        return NamedModel(partial(_from_program, place), program=place)
     raise UserError(
-        f"{place} names no network: a file would be an .onnx, or a run's .ckpt; for weights alone, "
+        f"{place} names no network: a file would be an .onnx, a .pt2, or a run's .ckpt; for weights alone, "
         f"{BY_CLASS} and give it the `weights`"
     )
 
@@ -166,6 +182,12 @@ def _from_onnx(place: Path) -> DepthModel:
             "(or --model.class_path) depthkd.models.OnnxDepth and its init_args"
         )
     return model
+
+
+def _from_program(place: Path) -> DepthModel:
+    from depthkd.models.torch_program import TorchProgram
+
+    return TorchProgram(str(place))
 
 
 def _from_transformers(source: str) -> DepthModel:
@@ -189,7 +211,14 @@ def _from_transformers(source: str) -> DepthModel:
 
 def _from_diffusers(place: Path) -> DepthModel:
     import depthkd.models
+    from depthkd.models.hub import read_license
 
+    if (place / FACTS).is_file():
+        from depthkd.models.latent_diffusion.latent_folder import read_folder
+
+        own = read_folder(place, {name: getattr(depthkd.models, name) for name in LATENT})
+        own.license = read_license(str(place))
+        return own
     index = read_json_file(place / "model_index.json")
     kind = str(index.get("_class_name"))
     if kind not in PIPELINES:

@@ -42,7 +42,7 @@ from depthkd.models.onnx import OnnxDepth
 from depthkd.paths import user_path
 from depthkd.report.table import markdown_table
 from depthkd.resolution import LARGEST
-from depthkd.runs.named_models import as_options, named_model
+from depthkd.runs.named_models import GRAPH, as_options, named_model
 from depthkd.runs.student import TrainedDepth
 from depthkd.verbs.configs import Command
 from depthkd.verbs.options import leading, parsed
@@ -232,7 +232,7 @@ def _in_onnxruntime(model: DepthModel, setting: Setting, repeats: int) -> Latenc
 def _graph(model: DepthModel, setting: Setting, folder: Path) -> OnnxDepth:
     """The model as an ONNX graph of one size."""
     from depthkd.verbs.export import refuse
-    from depthkd.verbs.export.forms import GRAPH, graph_size
+    from depthkd.verbs.export.forms import graph_size
     from depthkd.verbs.export.onnx_graph import write_graph
 
     while isinstance(model, TrainedDepth):

@@ -17,7 +17,7 @@ from transformers import (
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
 from depthkd.errors import UserError
-from depthkd.models.dpt.preprocessing import PreprocessedDepth, Preprocessing
+from depthkd.models.dpt.preprocessing import RECORDED, PreprocessedDepth, Preprocessing
 from depthkd.models.hub import UNBUILT, UNUSED, load_safetensors, read_config, read_json, read_license
 from depthkd.models.model import DepthOutput, resize_map
 from depthkd.models.provenance import stated_or_known
@@ -58,7 +58,8 @@ class HuggingFaceDepth(PreprocessedDepth):
         training_sets: the data sets that the weights have learned from; what is publicly known where None.
         initialize: "encoder" takes the encoder's weights alone from the source and lets neck and head
             begin at random, as Distill Any Depth does for its comparisons (appendix C.1).
-        preprocessing: "depthkd" resizes antialiased and passes gradients; "authors", of a Depth Anything,
+        preprocessing: None: what the folder records (`depthkd export --preprocessing`), else "depthkd", which
+            resizes antialiased and passes gradients; "authors", of a Depth Anything,
             gives what its authors' code gives, and "transformers" what its depth-estimation pipeline
             gives. These two choose the size themselves where nobody asks for one, and no student learns
             with them.
@@ -83,7 +84,7 @@ class HuggingFaceDepth(PreprocessedDepth):
         gradient_checkpointing: bool = False,
         training_sets: list[str] | None = None,
         initialize: Initialize = "all",
-        preprocessing: Preprocessing = "depthkd",
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         super().__init__()
         if (source is None) == (config is None):
@@ -121,6 +122,7 @@ class HuggingFaceDepth(PreprocessedDepth):
         at = getattr(self.config, "trained_at", None)
         self.trained_at = None if at is None else (int(at[0]), int(at[1]))
         side = _first(self._encoder_config().image_size)
+        preprocessing = preprocessing or getattr(self.config, RECORDED, None) or "depthkd"
         self.preprocess_as(preprocessing, self.network, side, lambda: self._stored_processor(stored, side))
 
     def normalized(self, image: Image) -> Image:
@@ -178,6 +180,7 @@ class HuggingFaceDepth(PreprocessedDepth):
         at = self.trained_at if image_size is None else (image_size, image_size)
         self.config.depth_space = str(self.space)
         self.config.trained_at = None if at is None else list(at)
+        setattr(self.config, RECORDED, self.preprocessing)
         self.network.save_pretrained(folder)
         side = image_size or min(self.trained_at or (_first(self._encoder_config().image_size),))
         self.processor(side).save_pretrained(folder)

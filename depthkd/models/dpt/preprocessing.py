@@ -23,6 +23,7 @@ from depthkd.resolution import OWN, Asked, Resolution
 from depthkd.shapes import Image, Map
 
 Preprocessing = Literal["depthkd", "authors", "transformers"]
+RECORDED = "depth_preprocessing"  # of config.json: whose it is where nobody says otherwise
 ResizedMap = Float[Tensor, "batch new_height new_width"]
 
 
@@ -198,6 +199,7 @@ class PreprocessedDepth(DepthModel):
 
     _owner: OwnersPreprocessing | None = None
 
+    resizes_as: Preprocessing = "depthkd"  # `preprocessing`, of which these three are known here
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -229,7 +231,7 @@ class PreprocessedDepth(DepthModel):
             self._owner = TransformersPreprocessing(processor())
         elif owner != "depthkd":
             raise UserError(f"preprocessing would be 'depthkd', 'authors' or 'transformers', not '{owner}'")
-        self.preprocessing = owner
+        self.preprocessing, self.resizes_as = owner, owner
         self.chooses_size = self.resizes = self._owner is not None
 
     @abstractmethod

@@ -9,7 +9,12 @@ from torch import Tensor
 from depthkd.errors import UserError
 from depthkd.models.hub import read_json
 from depthkd.models.latent_diffusion.latent import Latent, LatentDepth
-from depthkd.models.latent_diffusion.latent_files import empty_text, load_autoencoder, load_unet
+from depthkd.models.latent_diffusion.latent_files import (
+    empty_text,
+    latent_channels,
+    load_autoencoder,
+    load_unet,
+)
 from depthkd.models.latent_diffusion.random_weights import (
     NOISE,
     Size,
@@ -79,6 +84,7 @@ class DepthDenoiser(LatentDepth):
     def __init__(self, parts: Parts, longest: int | None = None) -> None:
         super().__init__(parts.unet, parts.vae, parts.text, longest)
         self.prediction: Prediction = parts.prediction
+        self.schedule = parts.schedule
         self.tasks = parts.unet.config.class_embed_type == "projection"
         self.generative = parts.unet.config.in_channels == 2 * parts.vae.config.latent_channels
         self.alphas_cumprod: Tensor
@@ -122,7 +128,7 @@ def load_parts(
     vae: str | None = None,
     text: str | None = None,
     revision: str | None = None,
-    inputs: tuple[int, ...] = (8,),
+    latents: tuple[int, ...] = (2,),
     prediction: Prediction = "sample",
 ) -> Parts:
     """The parts of a Lotus or a Marigold.
@@ -134,7 +140,7 @@ def load_parts(
         vae: hub id or folder of another autoencoder than the source's `vae`.
         text: see `empty_text`.
         revision: of the source.
-        inputs: how many channels the UNet may take.
+        latents: how many latents side by side the UNet may take.
         prediction: of one with random weights; with "sample" it is a Lotus.
 
     Raises:
@@ -146,7 +152,8 @@ def load_parts(
         codec = codec or random_autoencoder(size)
         unet = random_unet(size, codec.config.latent_channels, 2, tasks=prediction == "sample")
         return Parts(unet, codec, torch.zeros(1, 2, unet.config.cross_attention_dim), prediction, NOISE)
-    unet = load_unet(source, "unet", inputs, revision)
+    channels = codec.config.latent_channels if codec is not None else latent_channels(source, revision)
+    unet = load_unet(source, "unet", tuple(count * channels for count in latents), revision)
     schedule = read_json(source, "scheduler/scheduler_config.json", revision)
     lotus = unet.config.class_embed_type == "projection"
     kind: Prediction = "sample" if lotus else schedule.get("prediction_type", "epsilon")

@@ -1,6 +1,6 @@
 """GenPercept, Lotus and Marigold: depth from Stable Diffusion 2, through diffusers."""
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -16,12 +16,15 @@ from depthkd.models.latent_diffusion.latent import Latent, LatentDepth, Pictures
 from depthkd.models.latent_diffusion.latent_files import (
     STABLE_DIFFUSION,
     empty_text,
+    latent_channels,
     load_autoencoder,
     load_unet,
 )
+from depthkd.models.latent_diffusion.latent_folder import write_folder
 from depthkd.models.latent_diffusion.random_weights import NOISE, Size
 from depthkd.models.model import RawPrediction, Resized
 from depthkd.models.provenance import stated_or_known
+from depthkd.paths import user_path
 from depthkd.shapes import Image
 
 SCHEDULERS: dict[str, Any] = {"DDIMScheduler": DDIMScheduler, "LCMScheduler": LCMScheduler}
@@ -70,7 +73,7 @@ class GenPercept(LatentDepth):
                 "unet_disparity_v2 of guangkaixu/genpercept-models, which has none"
             )
         meaning = DepthSpace.parse(space) if space else space_by_name(name)
-        network = load_unet(source, unet, (4,), revision, base)
+        network = load_unet(source, unet, (latent_channels(base),), revision, base)
         embedding = empty_text(base, network.config.cross_attention_dim, text)
         super().__init__(network, load_autoencoder(base), embedding, longest)
         self.space = meaning
@@ -119,7 +122,7 @@ class Lotus(DepthDenoiser):
         size: Size | None = None,
     ) -> None:
         meaning = DepthSpace.parse(space) if space else space_by_name(PurePath(source).name)
-        parts = load_parts(source, size, None, text, revision, (4, 8))
+        parts = load_parts(source, size, None, text, revision, (1, 2))
         if parts.unet.config.class_embed_type != "projection":
             raise UserError(
                 f"the UNet in '{source}' has no class embedding of type 'projection', so it is not Lotus's"
@@ -137,6 +140,12 @@ class Lotus(DepthDenoiser):
     def gray(self, pictures: Pictures) -> RawPrediction:
         """A decoded picture in about [-1, 1] -> [0, 1]: cut, then the mean of its channels."""
         return (pictures / 2 + 0.5).clamp(0, 1).mean(1)
+
+    def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
+        """Write a folder of diffusers, which `Lotus(source=FOLDER)` loads; see
+        `DepthModel.save_pretrained`."""
+        own = {"space": str(self.space), "longest": self.longest}
+        write_folder(self, user_path(folder), image_size, own, self.schedule)
 
 
 class Marigold(DepthDenoiser):
@@ -222,6 +231,21 @@ class Marigold(DepthDenoiser):
         """Resized as others are, then padded by its last row and column."""
         padded: Tensor = MarigoldImageProcessor.pad_image(super().fit_input(image), self.multiple)[0]
         return padded
+
+    def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
+        """Write a folder of diffusers, which `Marigold(source=FOLDER)` and diffusers' MarigoldDepthPipeline
+        load; see `DepthModel.save_pretrained`."""
+        own = {"steps": self.steps, "ensemble": self.ensemble, "longest": self.longest}
+        index = {
+            "_class_name": MarigoldDepthPipeline.__name__,
+            "prediction_type": str(self.space.quantity),
+            "scale_invariant": True,
+            "shift_invariant": self.shifted,
+            "default_denoising_steps": self.steps,
+            "default_processing_resolution": self.longest or 0,
+        }
+        config = {"_class_name": type(self.scheduler).__name__, **self.scheduler.config}
+        write_folder(self, user_path(folder), image_size, own, config, index)
 
     def _one(self, pixels: Resized) -> RawPrediction:
         members = self.decode(self.estimate(self.encode(pixels).expand(self.ensemble, -1, -1, -1)))

@@ -1,5 +1,6 @@
 """FiffDepth's network (Bai and Huang, sections 3.1 and 3.3): Stable Diffusion's UNet, run forward once."""
 
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -12,9 +13,11 @@ from depthkd.models.latent_diffusion.latent import Latent, LatentDepth
 from depthkd.models.latent_diffusion.latent_files import (
     STABLE_DIFFUSION,
     empty_text,
+    latent_channels,
     load_autoencoder,
     load_unet,
 )
+from depthkd.models.latent_diffusion.latent_folder import write_folder
 from depthkd.models.latent_diffusion.random_weights import (
     NOISE,
     Size,
@@ -23,6 +26,7 @@ from depthkd.models.latent_diffusion.random_weights import (
     random_unet,
 )
 from depthkd.models.provenance import stated_or_known
+from depthkd.paths import user_path
 
 
 class FiffDepth(LatentDepth):
@@ -77,7 +81,10 @@ class FiffDepth(LatentDepth):
             raise UserError(f"FiffDepth learns maps of unknown scale and offset; space cannot be '{space}'")
         codec = None if vae is None else load_autoencoder(vae, folder=".")
         if size is None:
-            unet = load_unet(source, "unet", (4,), revision)
+            channels = (
+                codec.config.latent_channels if codec is not None else latent_channels(source, revision)
+            )
+            unet = load_unet(source, "unet", (channels,), revision)
             codec = codec or load_autoencoder(source, revision)
             embedding = empty_text(source, unet.config.cross_attention_dim, text, revision)
             self_named, noise = source, read_json(source, "scheduler/scheduler_config.json", revision)
@@ -94,6 +101,8 @@ class FiffDepth(LatentDepth):
             )
         self.space = meaning
         self.step = step
+        self.schedule = noise
+        self.vae_dtype = vae_dtype
         self.encoding = getattr(torch, vae_dtype)
         self.alphas_cumprod: Tensor
         self.register_buffer("alphas_cumprod", alphas_cumprod(noise), persistent=False)
@@ -107,3 +116,14 @@ class FiffDepth(LatentDepth):
         """The depth map's latent from the image's: Eq. 1, and with `step` -1 Eq. 4."""
         latent = self.denoise(rgb, 0)
         return self.denoise(latent, -1) if self.step == -1 else latent
+
+    def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
+        """Write a folder of diffusers, which `FiffDepth(source=FOLDER)` loads; see
+        `DepthModel.save_pretrained`."""
+        own = {
+            "space": str(self.space),
+            "step": self.step,
+            "longest": self.longest,
+            "vae_dtype": self.vae_dtype,
+        }
+        write_folder(self, user_path(folder), image_size, own, self.schedule)

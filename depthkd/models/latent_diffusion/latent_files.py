@@ -14,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.hub import PICKLED, load_safetensors, locate, read_json
+from depthkd.models.latent_diffusion.transform_codec import TransformCodec
 from depthkd.models.weights import (
     bare_names,
     head_of,
@@ -32,15 +33,28 @@ EMBEDDINGS = ("empty_text_embed.safetensors", "empty_text_embed.npy")
 
 
 def load_autoencoder(source: str, revision: str | None = None, folder: str = "vae") -> Any:
-    """The AutoencoderKL or AutoencoderTiny of a hub id or folder; float32, complete, from safetensors.
+    """The AutoencoderKL, AutoencoderTiny or TransformCodec of a hub id or folder; float32, complete, from
+    safetensors.
 
     Raises:
         MissingFileError: there is none, or the hub cannot be reached.
         UserError: its weights are pickled, or do not fit.
     """
     config = read_json_file(locate(source, inside(folder, "config.json"), revision))
+    if config.get("_class_name") == TransformCodec.__name__:
+        try:
+            return TransformCodec(*(config[name] for name in ("block", "keep", "scaling_factor")))
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"'{source}' has no {folder} that a TransformCodec could be: {error!r}"
+            ) from error
     tiny = config.get("_class_name") == AutoencoderTiny.__name__
     return _load(AutoencoderTiny if tiny else AutoencoderKL, source, folder, revision)
+
+
+def latent_channels(source: str, revision: str | None = None) -> int:
+    """How many channels the latents of a source's `vae` have; Stable Diffusion's 4 where it does not say."""
+    return int(read_json(source, "vae/config.json", revision).get("latent_channels", 4))
 
 
 def load_unet(

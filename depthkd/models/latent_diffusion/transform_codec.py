@@ -1,6 +1,8 @@
 """An autoencoder that nobody has to train: the low frequencies of 8 x 8 blocks, as JPEG keeps them."""
 
+import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -50,12 +52,19 @@ class TransformCodec(nn.Module):
             patterns.append(color[None, :, None, None] * waves[:, None])
         self.patterns: Tensor
         self.register_buffer("patterns", torch.cat(patterns), persistent=False)
-        self.block = block
+        self.block, self.keep = block, keep
         self.config = SimpleNamespace(
             block_out_channels=(1,) * (int(math.log2(block)) + 1),
             latent_channels=len(self.patterns),
             scaling_factor=scaling_factor,
         )
+
+    def save_config(self, folder: Path) -> None:
+        """Write config.json, from which `TransformCodec` is built again: it has no weights."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"_class_name": type(self).__name__, "latent_channels": self.config.latent_channels}
+        arguments = {"block": self.block, "keep": self.keep, "scaling_factor": self.config.scaling_factor}
+        (folder / "config.json").write_text(json.dumps({**config, **arguments}, indent=2) + "\n")
 
     def encode(self, pictures: Pictures) -> SimpleNamespace:
         """Pictures in [-1, 1] -> `.latents`, not scaled."""

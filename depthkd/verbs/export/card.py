@@ -10,14 +10,29 @@ from depthkd.models.dpt.dpt import HuggingFaceDepth
 from depthkd.models.dpt.timm_depth import TimmDepth
 from depthkd.models.hub import WEIGHTS
 from depthkd.models.model import DepthModel
+from depthkd.models.torch_program import TRUST
 from depthkd.runs.folder import Run, read_checkpoint
+from depthkd.runs.named_models import GRAPH, PROGRAM
 from depthkd.runs.student import begins_at_random
-from depthkd.verbs.export.forms import ENCODER, GRAPH, HUB, ONNX, OWN
+from depthkd.verbs.export.forms import DIFFUSERS, ENCODER, HUB, ONNX, OWN, TORCH
 from depthkd.verbs.export.licenses import UNKNOWN, inherited, split
-from depthkd.verbs.export.parity import Row, table
 from depthkd.verbs.export.timm_encoder import timm_options, untrained
 
-LIBRARIES = {HUB: "transformers", OWN: "depthkd", ONNX: "onnx", "timm": "timm"}
+LIBRARIES = {
+    HUB: "transformers",
+    DIFFUSERS: "diffusers",
+    OWN: "depthkd",
+    ONNX: "onnx",
+    TORCH: "pytorch",
+    "timm": "timm",
+}
+
+MARIGOLD = [
+    *("from diffusers import MarigoldDepthPipeline", "from safetensors.torch import load_file", ""),
+    'pipe = MarigoldDepthPipeline.from_pretrained("FOLDER", text_encoder=None, tokenizer=None)',
+    'pipe.empty_text_embedding = load_file("FOLDER/empty_text_embed.safetensors")["text"]',
+    'depth = pipe("photo.jpg").prediction',
+]
 
 
 @dataclass(frozen=True)
@@ -77,7 +92,7 @@ def card(
     license: str,
     against: Collection[str] | None,
     forms: Sequence[str],
-    found: Sequence[Row],
+    compared: str,
     part: str,
 ) -> str:
     """The text of README.md.
@@ -88,7 +103,7 @@ def card(
         license: what is named as its license, or "unknown".
         against: licenses that permit less, where the exporter states to hold the rights; None otherwise.
         forms: what is in the folder.
-        found: how they compare.
+        compared: the tables of how they compare.
         part: "all" or "encoder".
     """
     encoder = part == ENCODER
@@ -98,7 +113,7 @@ def card(
     lines += ["", *_facts(model, origin, encoder), "", "## License", "", *_license(license, against, origin)]
     lines += ["", "## How to load it", "", *_loading(model, forms, encoder), "## Checked at export", ""]
     lines.append("The exported form, loaded as its users will, and the original, on the same pictures:")
-    return "\n".join([*lines, "", table(found, None if encoder else model.space), ""])
+    return "\n".join([*lines, "", compared, ""])
 
 
 def _head(license: str, forms: Sequence[str], encoder: bool) -> str:
@@ -171,14 +186,18 @@ def _loading(model: DepthModel, forms: Sequence[str], encoder: bool) -> list[str
             'depth = pipeline("depth-estimation", model="FOLDER")',
             'print(depth("photo.jpg")["predicted_depth"])',
         ]
+    elif DIFFUSERS in forms and type(model).__name__ == "Marigold" and hasattr(model, "vae"):
+        code = MARIGOLD
     lines = ["```python", *code, "```", ""] if code else []
     if encoder and isinstance(model, TimmDepth) and (names := untrained(model)):
         lines += [f"Not trained, but asked for by timm, with its first values: {', '.join(names)}.", ""]
     commands = []
-    if not encoder and (HUB in forms or OWN in forms):
+    if not encoder and any(form in forms for form in (HUB, DIFFUSERS, OWN)):
         commands.append("depthkd predict photo.jpg --model FOLDER")
     if ONNX in forms:
         commands.append(f"depthkd predict photo.jpg --model FOLDER/{GRAPH}")
+    if TORCH in forms:
+        commands.append(f"{TRUST}=1 depthkd predict photo.jpg --model FOLDER/{PROGRAM}")
     if commands:
         lines += ["```bash", *commands, "```", ""]
     if ONNX in forms:

@@ -1,6 +1,7 @@
 """The forms in which a network leaves depthkd: written, loaded as their users will, and compared."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,25 @@ from torch import Tensor
 from depthkd.errors import UserError
 from depthkd.models.backbone_depth import BackboneDepth
 from depthkd.models.dpt.dpt import HuggingFaceDepth
+from depthkd.models.dpt.preprocessing import RECORDED, Preprocessing
 from depthkd.models.dpt.timm_depth import TimmDepth
 from depthkd.models.hub import load_safetensors, quietly
 from depthkd.models.model import DepthModel
 from depthkd.models.onnx import OnnxDepth
+from depthkd.models.torch_program import TorchProgram
+from depthkd.models.weights import read_json_file
+from depthkd.runs.named_models import GRAPH, PROGRAM, named_model
 from depthkd.shapes import Image, Map
+from depthkd.verbs.export.half_precision import Precision
 from depthkd.verbs.export.onnx_graph import OPSET, write_graph
-from depthkd.verbs.export.parity import SIDE, Row, Size, rows, sizes_for
+from depthkd.verbs.export.parity import FLOAT32, HALF, SIDE, Ask, Bounds, Row, Size, rows, sizes_for
+from depthkd.verbs.export.program import write_program
 from depthkd.verbs.export.timm_encoder import write_timm_encoder
 
-GRAPH = "model.onnx"
-HUB, OWN, ONNX, ENCODER = "transformers", "depthkd", "onnx", "encoder"
+HUB, DIFFUSERS, OWN = "transformers", "diffusers", "depthkd"
+ONNX, TORCH, ENCODER = "onnx", "torch", "encoder"
+DIFFUSION = "depthkd.models.latent_diffusion."  # imported, its modules would bring diffusers
+FIXED = ("onnx", "torch")  # formats that can be of one size
 
 
 @dataclass(frozen=True)
@@ -31,11 +40,21 @@ class Asked:
 
     Args:
         side: at which a folder's model runs where nobody asks for another size; None: the model's own.
-        size: height and width of the only size of a graph; None: any.
+        size: height and width of the only size of a graph or program; None: any.
+        precision: of a graph.
+        preprocessing: whose way of resizing a folder's model takes in depthkd from then on; None: the
+            model's own.
     """
 
     side: int | None = None
     size: tuple[int, int] | None = None
+    precision: Precision = "fp32"
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def bounds(self) -> Bounds:
+        """How far a graph may be from the original."""
+        return HALF if self.precision == "fp16" else FLOAT32
 
 
 def parse_size(text: str, format: str) -> Asked:
@@ -51,33 +70,30 @@ def parse_size(text: str, format: str) -> Asked:
         raise UserError(
             f"size would be 'dynamic', a side such as 518, or HEIGHTxWIDTH such as 392x518, not '{text}'"
         )
-    if len(parts) == 2 and format != "onnx":
+    if len(parts) == 2 and format not in FIXED:
         raise UserError(
-            f"size {text} is an ONNX graph's (--format onnx); the model of a folder runs at any size, and "
-            "takes the side at which it runs where nobody asks for another, such as 518"
+            f"size {text} is an ONNX graph's (--format onnx) or a program's (torch); the model of a folder "
+            "runs at any size, and takes the side at which it runs where nobody asks for another, such as 518"
         )
     sides = [int(part) for part in parts]
-    return Asked(sides[0] if len(sides) == 1 else None, (sides[0], sides[-1]) if format == "onnx" else None)
+    return Asked(sides[0] if len(sides) == 1 else None, (sides[0], sides[-1]) if format in FIXED else None)
 
 
 def write_folder(model: DepthModel, folder: Path, asked: Asked) -> tuple[str, list[Row]]:
-    """Write the network as transformers loads it, or as depthkd alone does; which, and how it compares.
+    """Write the network as transformers loads it, or diffusers, or depthkd alone; which, and how it compares.
 
     Raises:
         UserError: there is no such form of this network.
     """
     with quietly():
         model.save_pretrained(folder, asked.side)
-    if isinstance(model, BackboneDepth):
-        loaded = model.saved_as().from_folder(str(folder)).eval()
+    if asked.preprocessing is not None:
+        record_preprocessing(model, folder, asked.preprocessing)
+    if isinstance(model, BackboneDepth) or is_diffusion(model):
+        form = DIFFUSERS if is_diffusion(model) else OWN
+        loaded = named_model(str(folder)).load().eval()
         sizes = sizes_for(model.multiple, model.fixed_size)
-
-        def original(images: Image) -> Map:
-            return model.predict(images, "native")
-
-        return OWN, list(
-            rows(OWN, sizes, original, lambda images: loaded.predict(images, "native"), model.space)
-        )
+        return form, list(rows(form, sizes, _natively(model), _natively(loaded), model.space))
     pipe = pipeline(folder)
     found = rows(
         HUB,
@@ -87,6 +103,39 @@ def write_folder(model: DepthModel, folder: Path, asked: Asked) -> tuple[str, li
         model.space,
     )
     return HUB, list(found)
+
+
+def is_diffusion(model: DepthModel) -> bool:
+    """Whether it is a network around diffusers' UNet."""
+    return any(one.__module__.startswith(DIFFUSION) for one in type(model).__mro__)
+
+
+def _natively(model: DepthModel) -> Callable[[Image], Map]:
+    """Its depth of images at their own size; with the same noise every time, where it draws some."""
+
+    def depth(images: Image) -> Map:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return model.predict(images, "native")
+
+    return depth
+
+
+def record_preprocessing(model: DepthModel, folder: Path, preprocessing: Preprocessing) -> None:
+    """Write into config.json whose way of resizing images the folder's model takes in depthkd.
+
+    Raises:
+        UserError: the network knows no other than its own.
+    """
+    if not isinstance(model, HuggingFaceDepth):
+        raise UserError(
+            f"{type(model).__name__} resizes in one way: preprocessing is a choice of Depth Anything and DPT"
+        )
+    if preprocessing == "authors" and model.config.model_type != "depth_anything":
+        raise UserError("preprocessing 'authors' is that of Depth Anything's authors, and this is a DPT")
+    file = folder / "config.json"
+    content = read_json_file(file) | {RECORDED: preprocessing}
+    file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def pipeline(folder: Path) -> Any:
@@ -129,6 +178,12 @@ def graph_size(model: DepthModel, size: tuple[int, int] | None) -> tuple[int, in
     Raises:
         UserError: the network cannot be a graph, or not of that size.
     """
+    if is_diffusion(model):
+        advice = ": take --format hf, a folder of diffusers" if can_be_saved(model) else ""
+        raise UserError(
+            f"{type(model).__name__} is a latent diffusion network, an autoencoder around diffusers' UNet, "
+            f"of which depthkd makes no graph and no program{advice}"
+        )
     if model.chooses_size or model.preprocessing != "depthkd":
         advice = ": take --format hf" if can_be_saved(model) else ""
         raise UserError(
@@ -155,34 +210,59 @@ def write_onnx(model: DepthModel, folder: Path, asked: Asked, about: dict[str, A
     Args:
         model: in eval mode, on the CPU.
         folder: where.
-        asked: the size.
+        asked: size and precision.
         about: what is stated of it besides; see `OnnxDepth.stated`.
 
     Raises:
         UserError: the network cannot be a graph, or not of that size.
     """
     size = graph_size(model, asked.size)
+    path = folder / GRAPH
+    stated = {**_stated(model, size), "opset": OPSET, "precision": asked.precision, **about}
+    write_graph(model, path, size, stated, asked.precision)
+    return _beside(ONNX, model, OnnxDepth(str(path)), size, asked.bounds)
+
+
+def write_torch(model: DepthModel, folder: Path, asked: Asked, about: dict[str, Any]) -> list[Row]:
+    """Write `model.pt2`, and how it compares; arguments as of `write_onnx`.
+
+    Raises:
+        UserError: the network cannot be a program, or not of that size.
+    """
+    size = graph_size(model, asked.size)
+    path = folder / PROGRAM
+    stated = {**_stated(model, size), "size": size, "torch": torch.__version__, **about}
+    write_program(model, path, size, stated)
+    return _beside(TORCH, model, TorchProgram(str(path), trusted=True), size, asked.bounds)
+
+
+def _stated(model: DepthModel, size: tuple[int, int] | None) -> dict[str, Any]:
+    """What a graph, or program, says of itself, for the classes that read it."""
     at = model.trained_at if size is None else None
-    stated = {
+    return {
         "space": str(model.space),
         "multiple": model.multiple,
         "trained_at": None if at is None else list(at),
         "preprocessing": "RGB in [0, 1]; normalized inside",
         "input": "image: [batch, 3, height, width]",
         "output": "depth: [batch, height, width]",
-        "opset": OPSET,
-        **about,
     }
-    path = folder / GRAPH
-    write_graph(model, path, size, stated)
-    graph = OnnxDepth(str(path))
 
-    def original(images: Image) -> Map:
-        depth: Tensor = model(images).depth
+
+def _beside(
+    form: str, model: DepthModel, loaded: DepthModel, size: tuple[int, int] | None, bounds: Bounds
+) -> list[Row]:
+    """The original and a form that runs at the size that it is given, on the same pictures."""
+
+    def depth_of(network: DepthModel) -> Ask:
+        def depth(images: Image) -> Tensor:
+            found: Tensor = network(images).depth
+            return found
+
         return depth
 
     sizes = sizes_for(model.multiple, size)
-    return list(rows(ONNX, sizes, original, lambda images: graph(images).depth, model.space))
+    return list(rows(form, sizes, depth_of(model), depth_of(loaded), model.space, bounds))
 
 
 def write_encoder(model: DepthModel, folder: Path) -> tuple[str, list[Row]]:

@@ -27,6 +27,7 @@ from depthkd.errors import UserError
 from depthkd.models.model import DepthModel
 from depthkd.models.onnx import METADATA
 from depthkd.shapes import Image, Map
+from depthkd.verbs.export.half_precision import Precision, to_float16
 
 OPSET = 18
 INPUT, OUTPUT = "image", "depth"
@@ -50,7 +51,13 @@ class Graph(nn.Module):
         return depth
 
 
-def write_graph(model: DepthModel, path: Path, size: tuple[int, int] | None, about: dict[str, Any]) -> None:
+def write_graph(
+    model: DepthModel,
+    path: Path,
+    size: tuple[int, int] | None,
+    about: dict[str, Any],
+    precision: Precision = "fp32",
+) -> None:
     """Write a network as ONNX.
 
     Args:
@@ -58,20 +65,19 @@ def write_graph(model: DepthModel, path: Path, size: tuple[int, int] | None, abo
         path: of the file; weights of more than 2 GB come to lie beside it.
         size: height and width of the only size; None: any, in multiples of the model's `multiple`.
         about: what `OnnxDepth` reads in the metadata; see `OnnxDepth.stated`.
+        precision: "fp16" is float16 with the head, input and output in float32.
 
     Raises:
         UserError: the network cannot be traced; the sentence says what torch says.
     """
-    m = model.multiple
-    example = torch.rand(BATCH, 3, *(size or (5 * m, 7 * m)), generator=torch.Generator().manual_seed(0))
     axes = {
         name: {k: v for k, v in named.items() if size is None or v == "batch"} for name, named in AXES.items()
     }
     try:
-        with _traceable(model), torch.no_grad():
+        with traceable(model), torch.no_grad():
             torch.onnx.export(
                 Graph(model).eval(),
-                (example,),
+                (example_of(model, size),),
                 str(path),
                 input_names=[INPUT],
                 output_names=[OUTPUT],
@@ -85,12 +91,21 @@ def write_graph(model: DepthModel, path: Path, size: tuple[int, int] | None, abo
         raise UserError(
             f"torch cannot write {type(model).__name__} as an ONNX graph: {reason[:300]}{advice}"
         ) from error
+    if precision == "fp16":
+        to_float16(path)
     with path.open("ab") as file:
         file.write(metadata_entry(METADATA, json.dumps(about)))
 
 
+def example_of(model: DepthModel, size: tuple[int, int] | None) -> Image:
+    """Images to trace a network with; of a size that is neither square nor the one of its training where any
+    size is wanted."""
+    height, width = size or (5 * model.multiple, 7 * model.multiple)
+    return torch.rand(BATCH, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
 @contextmanager
-def _traceable(model: DepthModel) -> Iterator[None]:
+def traceable(model: DepthModel) -> Iterator[None]:
     """Nothing freezes the size, and torch keeps its warnings and its pages about a graph to itself."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -121,7 +136,7 @@ def antialiased_bicubic(g: Any, maps: Any, size: Any, align_corners: Any, *scale
         sides = [g.op("Unsqueeze", side, constant(0)) for side in symbolic_helper._unpack_list(size)]
         size = g.op("Concat", *sides, axis_i=0)
     head = g.op("Slice", g.op("Shape", maps), constant(0), constant(2), constant(0))
-    nothing = g.op("Constant", value_t=torch.tensor([], dtype=torch.float32))
+    nothing = symbolic_helper._optional_input_placeholder_tensor(g)  # type: ignore[no-untyped-call]
     return g.op(
         "Resize",
         maps,

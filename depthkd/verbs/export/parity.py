@@ -16,12 +16,31 @@ from depthkd.models.inference import says_nothing
 from depthkd.shapes import Image, Map
 
 WITHIN = (1.05, 1.25)  # ratios; of affine values, less 1: of the map's range
-LARGEST = 0.01  # of the map's range: by so much may one pixel differ
-ENOUGH = 0.999  # the share of pixels within the smaller bound
 SMALLEST = 1e-6  # of the largest value: what is below has no ratio to speak of
 SIDE = 256  # pixels, about: of the pictures, where no size is given
 Ask = Callable[[Image], Tensor]
 Size = tuple[int, int, int]  # batch, height, width
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far a form may be from the original.
+
+    Args:
+        enough: the least share of the pixels that are within the smaller of `WITHIN`.
+        largest: by so much may one pixel differ, as a share of the original's range.
+        metric: by so much may AbsRel and delta1 change on pictures whose depth is known.
+    """
+
+    enough: float = 0.999
+    largest: float = 0.01
+    metric: float = 0.001
+
+
+FLOAT32 = Bounds()
+HALF = Bounds(
+    enough=0.99, largest=0.25, metric=0.005
+)  # a pixel at the border of a thing may be on either side
 
 
 @dataclass(frozen=True)
@@ -34,6 +53,7 @@ class Row:
         within: shares of the pixels that are within each of `WITHIN`.
         largest: the largest difference, as a share of the original's range.
         fault: what is wrong with a prediction that cannot be compared; None: nothing.
+        bounds: how far the form may be from the original.
     """
 
     form: str
@@ -43,15 +63,19 @@ class Row:
     within: tuple[float, ...] = (0.0, 0.0)
     largest: float = float("inf")
     fault: str | None = None
+    bounds: Bounds = FLOAT32
 
     @property
     def agrees(self) -> bool:
         """Whether the form is as good as the original: enough pixels are within the smaller bound, and none
-        differs by more than `LARGEST` of the range."""
-        return self.fault is None and self.largest <= LARGEST and self.within[0] >= ENOUGH
+        differs by more of the range than it may."""
+        near = self.largest <= self.bounds.largest and self.within[0] >= self.bounds.enough
+        return self.fault is None and near
 
 
-def compare(form: str, original: Map, exported: Tensor, space: DepthSpace | None) -> Row:
+def compare(
+    form: str, original: Map, exported: Tensor, space: DepthSpace | None, bounds: Bounds = FLOAT32
+) -> Row:
     """One row of the table.
 
     Values that are metric, or known up to scale, are compared by their ratio, max(a/b, b/a); affine ones, and
@@ -61,9 +85,10 @@ def compare(form: str, original: Map, exported: Tensor, space: DepthSpace | None
         form: its name.
         original, exported: predictions for the same pictures.
         space: of both; None: of features.
+        bounds: how far they may be apart.
     """
     batch, height, width = original.shape
-    row = Row(form, batch, height, width)
+    row = Row(form, batch, height, width, bounds=bounds)
     if exported.shape != original.shape:
         return replace(row, fault=f"has shape {list(exported.shape)}, and would have {list(original.shape)}")
     if (nothing := nothing_in(exported)) is not None:
@@ -86,7 +111,12 @@ def nothing_in(maps: Tensor) -> str | None:
 
 
 def rows(
-    form: str, sizes: Sequence[Size], original: Ask, exported: Ask, space: DepthSpace | None
+    form: str,
+    sizes: Sequence[Size],
+    original: Ask,
+    exported: Ask,
+    space: DepthSpace | None,
+    bounds: Bounds = FLOAT32,
 ) -> Iterator[Row]:
     """`compare` for pictures of several sizes.
 
@@ -103,7 +133,7 @@ def rows(
                     "there is nothing to compare an export with"
                 )
             try:
-                found = compare(form, expected, exported(images), space)
+                found = compare(form, expected, exported(images), space, bounds)
                 yield replace(found, height=height, width=width)
             except UserError as error:
                 yield Row(form, batch, height, width, fault=str(error))

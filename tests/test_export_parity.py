@@ -1,0 +1,227 @@
+"""What `depthkd export` compares: metrics before and after, half precision, programs, ways of resizing."""
+
+import copy
+import json
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnxruntime.capi.onnxruntime_inference_collection import InferenceSession
+from PIL import Image
+from transformers import pipeline
+
+from depthkd import load_model, models
+from depthkd.batch import AFFINE_DISPARITY
+from depthkd.cost.counting import parameter_count
+from depthkd.errors import MissingFileError, UserError
+from depthkd.evaluation.evaluate import evaluate
+from depthkd.models import TorchProgram
+from depthkd.runs.student import load_student
+from depthkd.verbs import export as verb
+from depthkd.verbs.export import half_precision, metrics
+from depthkd.verbs.export.metrics import ORIGINAL, Scored, Scorer, scored
+from depthkd.verbs.export.parity import FLOAT32, HALF
+from tests.conftest import CommandLine
+from tests.test_export import picture, run, small_pictures, student_of
+
+__all__ = ["run", "small_pictures"]  # fixtures
+
+
+def table_of(folder: str) -> dict[str, dict[str, float]]:
+    return {
+        row["form"]: row for row in json.loads(Path(folder, "depthkd_export.json").read_text())["metrics"]
+    }
+
+
+def test_metrics_before_and_after_stand_in_card_and_mark(run: Path, command_line: CommandLine) -> None:
+    status, printed, errors = command_line("export", run, "--out", "both", "--format", "all")
+    assert (status, errors) == (0, "")
+    found = table_of("both")
+    ways = [f"transformers, preprocessing: {way}" for way in ("transformers", "authors")]
+    assert list(found) == ["original", "transformers", *ways, "onnx"]
+    original = found.pop("original")
+    for name in ("transformers", "onnx"):
+        assert found[name]["abs_rel"] == pytest.approx(original["abs_rel"], abs=1e-5)
+        assert found[name]["within"] == [1.0, 1.0] and found[name]["change"] < 1e-4
+    assert all(found[way]["change"] > 1e-4 for way in ways), "another way of resizing gives other depth"
+    card = Path("both/README.md").read_text()
+    row = f"| original | {original['abs_rel']:.4f} | {original['delta1']:.4f} |"
+    assert row in card and row in printed and all(f"| {way} |" in card for way in ways)
+
+
+def test_the_metrics_are_those_of_depthkd_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AbsRel and delta1 of one picture are what the evaluation says of the motorcycle."""
+    monkeypatch.setattr(metrics, "test_pictures", lambda: TEST_PICTURES[:1])
+    model = student_of(1)
+    model.trained_at = (64, 64)
+    ours = Scorer(model).original()
+    shown = {"pictures": 0, "photographs": False, "device": "cpu", "resolution": "own"}
+    theirs = evaluate({"it": model}, {"m": models_motorcycle()}, out=tmp_path / "test", **shown)
+    row = theirs["benchmarks"]["m"]["metrics"]["it"]
+    assert ours.abs_rel == pytest.approx(row["abs_rel"], rel=1e-6)
+    assert ours.delta1 == pytest.approx(row["delta1"], rel=1e-6)
+
+
+TEST_PICTURES = metrics.test_pictures()
+
+
+def models_motorcycle() -> object:
+    from depthkd.benchmarks import Motorcycle
+
+    return Motorcycle()
+
+
+def test_what_is_off_in_metrics_is_off() -> None:
+    maps = [torch.rand(1, *sample.image.shape[:2]) for sample, _ in TEST_PICTURES]
+    before = Scored(ORIGINAL, *metrics.means(maps, AFFINE_DISPARITY))
+    assert scored("same", maps, maps, before, AFFINE_DISPARITY, FLOAT32).agrees
+    noisy = [one + 0.2 * torch.rand_like(one) for one in maps]
+    off = scored("off", noisy, maps, before, AFFINE_DISPARITY, FLOAT32)
+    assert (
+        not off.agrees
+        and off.within[0] < 0.5
+        and scored("told", noisy, maps, before, AFFINE_DISPARITY, None).agrees
+    )
+    for wrong in (torch.nan, torch.inf):
+        holed = [torch.where(one > 0.99, wrong, one) for one in maps]
+        found = scored("holed", holed, maps, before, AFFINE_DISPARITY, HALF)
+        assert not found.agrees and "not finite" in str(found.fault)
+    black = scored("black", [torch.zeros_like(one) for one in maps], maps, before, AFFINE_DISPARITY, HALF)
+    assert not black.agrees and black.fault == "answers with 0 everywhere"
+
+
+def loud_head() -> models.DepthAnything:
+    """A network whose head's values go past float16's largest, and whose depth does not."""
+    model = student_of(1)
+    with torch.no_grad():
+        for tensor in (model.network.head.conv1.weight, model.network.head.conv1.bias):
+            tensor.mul_(1e6)
+        model.network.head.conv3.weight.mul_(1e-6)
+    model.trained_at = (64, 64)
+    return model
+
+
+def test_half_precision_keeps_the_head_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verb.export(loud_head(), tmp_path / "half", "onnx", precision="fp16").agrees
+    graph = onnx.load(str(tmp_path / "half/model.onnx"))
+    kinds = {tensor.name: tensor.data_type for tensor in graph.graph.initializer}
+    head = {kind for name, kind in kinds.items() if ".head." in name}
+    encoder = {kind for name, kind in kinds.items() if ".encoder." in name}
+    assert head == {onnx.TensorProto.FLOAT} and encoder == {onnx.TensorProto.FLOAT16}
+    session = InferenceSession(str(tmp_path / "half/model.onnx"), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].type == session.get_outputs()[0].type == "tensor(float)"
+    image = picture(64, 96, 5)
+    (depth,) = session.run(["depth"], {"image": image.numpy()})
+    with torch.no_grad():
+        wanted = loud_head()(image).depth.numpy()
+    assert (np.abs(depth - wanted) <= 0.05 * np.ptp(wanted)).mean() >= 0.99
+    stated = json.loads(session.get_modelmeta().custom_metadata_map["depthkd"])
+    assert stated["precision"] == "fp16" and load_model(str(tmp_path / "half")).trained_at == (64, 64)
+
+    monkeypatch.setattr(half_precision, "KEPT", set())  # as converters do that know nothing of depth
+    found = verb.export(loud_head(), tmp_path / "black", "onnx", precision="fp16")
+    assert not found.agrees and not (tmp_path / "black").exists()
+
+
+def test_half_precision_without_onnx_is_a_sentence(
+    run: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    status, _, errors = command_line("export", run, "--out", "h", "--format", "onnx", "--precision", "fp16")
+    assert status == 2 and "pip install 'depthkd[onnx]'" in errors and not Path("h").exists()
+
+
+class Convolution(models.DepthModel):
+    """The least network that predicts."""
+
+    space, multiple, license, source = AFFINE_DISPARITY, 2, "mit", "a convolution"
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = torch.nn.Conv2d(3, 1, 3, padding=1)
+
+    def forward(self, image: torch.Tensor) -> models.DepthOutput:
+        return models.DepthOutput(self.head(self.fit_input(image))[:, 0])
+
+    def encoder_parameters(self) -> Iterator[torch.nn.Parameter]:
+        return iter(())
+
+
+def test_a_program_runs_where_it_is_trusted(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Convolution().eval()
+    assert verb.export(ours, tmp_path / "p", "torch").agrees
+    Image.fromarray((picture(60, 90)[0] * 255).byte().permute(1, 2, 0).numpy()).save("x.png")
+    status, _, errors = command_line("predict", "x.png", "--model", "p")
+    assert status == 2 and "runs code that its maker chose" in errors and "DEPTHKD_TRUST_PROGRAMS=1" in errors
+    program, image = load_model("p", trusted=True), picture(41, 56, 5)
+    assert (program.fixed_size, program.license, program.space) == (None, "mit", ours.space)
+    for loaded in (program, copy.deepcopy(program), pickle.loads(pickle.dumps(program))):
+        torch.testing.assert_close(loaded.predict(image), ours.predict(image), rtol=0, atol=1e-5)
+    assert parameter_count(program) == parameter_count(ours) == 28
+    assert program.identity() == load_model("p/model.pt2", trusted=True).identity()
+    monkeypatch.setenv("DEPTHKD_TRUST_PROGRAMS", "1")
+    assert command_line("predict", "x.png", "--model", "p", "--out", "depth")[0] == 0
+    assert np.load("depth/x.npy").shape == (60, 90)
+
+
+@pytest.mark.long
+def test_a_program_of_one_size_runs_any_batch(run: Path, command_line: CommandLine) -> None:
+    status, printed, errors = command_line(
+        "export", run, "--out", "p", "--format", "torch", "--size", "40x56"
+    )
+    assert (status, errors) == (0, "") and "| torch | 3 | 40 x 56 |" in printed
+    assert "| original, 40 x 56 |" in printed
+    program, ours, image = load_model("p", trusted=True), load_student(run), picture(40, 56, 5)
+    torch.testing.assert_close(program.predict(image), ours.predict(image, "native"), rtol=0, atol=1e-5)
+    assert program.fixed_size == (40, 56)
+
+
+def test_what_is_no_program_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "model.pt2"
+    with pytest.raises(MissingFileError, match="there is no file"):
+        TorchProgram(str(file), trusted=True)
+    file.write_bytes(b"half")
+    with pytest.raises(UserError, match="is no program that depthkd export"):
+        load_model(str(file))
+    for facts, sentence in (("[]", "would be a mapping"), ('{"space": "metric depth"}', "does not say")):
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("model/extra/depthkd.json", facts)
+        with pytest.raises(UserError, match=sentence):
+            TorchProgram(str(file), trusted=True)
+    with pytest.raises(UserError, match=r"give one size \(--size HEIGHTxWIDTH\)"):
+        verb.export(models.Embedded(), tmp_path / "out", "torch")
+
+
+def test_the_preprocessing_is_recorded_and_is_the_pipelines(
+    run: Path, command_line: CommandLine, tmp_path: Path
+) -> None:
+    words = ("export", run, "--out", "t", "--preprocessing", "transformers")
+    status, printed, errors = command_line(*words)
+    assert (status, errors) == (0, "") and "| transformers, preprocessing: transformers |" in printed
+    assert json.loads(Path("t/config.json").read_text())["depth_preprocessing"] == "transformers"
+    ours, pipe = load_model("t"), pipeline("depth-estimation", "t", device="cpu")
+    assert ours.preprocessing == "transformers" and ours.trained_at == (48, 48)
+    for height, width in ((30, 40), (64, 48), (20, 120), (90, 30)):
+        photograph = (picture(height, width) * 255).round().byte()
+        answer = pipe(Image.fromarray(photograph[0].permute(1, 2, 0).numpy()))["predicted_depth"]
+        depth = ours.predict(photograph / 255)[0]
+        assert float((answer - depth).abs().max()) < 1e-4 * float(depth.max() - depth.min())
+    with pytest.raises(UserError, match="TimmDepth resizes in one way"):
+        verb.export(models.TimmDepth("resnet10t", fusion=16), tmp_path / "no", preprocessing="authors")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "build", [lambda: models.DepthAnything("tiny"), lambda: models.LightweightDepth("topformer_tiny")]
+)
+def test_a_program_takes_any_size(build: object, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    assert verb.export(build().eval(), tmp_path / "out", "torch").agrees  # type: ignore[operator]
