@@ -1,6 +1,7 @@
 """All benchmarks side by side: a table like the papers' with their rows, what they reproduce, and plots."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from depthkd.benchmarks.public_benchmark import PublicBenchmark
 from depthkd.evaluation.result import BenchmarkResult, Metrics
@@ -26,15 +27,30 @@ TABLES = {
     "Sharpness": ("pdbe_accuracy", "pdbe_completeness", "boundary_f1", "boundary_recall"),
     "Order of pairs": ("pair_accuracy",),
 }
+Rows = TypeVar("Rows", bound=Mapping[str, Mapping[str, float]])  # row -> metric -> mean over images
 ACCURACY = "kitti"  # SharpDepth's Figure 2 takes accuracy from there
 
 
 def _rows(result: BenchmarkResult) -> dict[str, Metrics]:
-    """The benchmark, as the papers call it, and its parts that have metrics in papers too."""
-    name = result.task.benchmark.name
-    parts = {f"{name}_{group}": metrics for group, metrics in result.groups.items()}
+    return with_parts(result.task.benchmark.name, result.scored, result.groups)
+
+
+def with_parts(name: str, scored: Rows, groups: Mapping[str, Rows]) -> dict[str, Rows]:
+    """A benchmark, as the papers call it, and its parts that have metrics in papers too.
+
+    Args:
+        name: of the benchmark.
+        scored: row -> metric -> mean over images.
+        groups: part -> the same over its images.
+    """
+    parts = {f"{name}_{group}": metrics for group, metrics in groups.items()}
     renamed = {part.replace("indoors", "indoor"): metrics for part, metrics in parts.items()}
-    return {name: result.scored} | {part: f for part, f in renamed.items() if published(part)}
+    return {name: scored} | {part: f for part, f in renamed.items() if published(part)}
+
+
+def papers_name(result: BenchmarkResult) -> str | None:
+    """What the papers call a benchmark that was scored on their samples; None: they have none like it."""
+    return result.task.benchmark.name if _public(result) and not _part(result) else None
 
 
 def _public(result: BenchmarkResult) -> bool:

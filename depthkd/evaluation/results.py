@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from depthkd.benchmarks.completion import CompletionBenchmark
+from depthkd.evaluation.comparison import papers_name
 from depthkd.evaluation.costs import columns, remarks
 from depthkd.evaluation.protocols import differences
 from depthkd.evaluation.result import BenchmarkResult, ModelResult
@@ -42,6 +43,7 @@ def _benchmark_json(result: BenchmarkResult) -> dict[str, Any]:
         "protocol_fields": asdict(task.protocol),
         "sparse_depth": _sparse_depth(task),
         "data": task.data,
+        "public": papers_name(result),
         "samples": len(task.benchmark),
         "metrics": {model: _json_safe(metrics) for model, metrics in result.metrics.items()},
         "groups": {

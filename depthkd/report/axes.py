@@ -52,9 +52,12 @@ class Axis:
         return self.start + share * (self.end - self.start)
 
     def ticks(self, count: int = 6) -> list[tuple[float, str]]:
-        """Values at which it is labeled, about so many, and their labels."""
+        """Values at which it is labeled, about so many, and their labels; a logarithmic axis of a short range
+        is labeled like any other."""
         if self.logarithmic:
-            return [(value, f"{value:g}") for value in _log_ticks(self.low, self.high)]
+            found = _log_ticks(self.low, self.high)
+            if len(found) > 2:
+                return [(value, f"{value:g}") for value in found]
         return named(ticks(self.low, self.high, count))
 
 

@@ -3,7 +3,7 @@
 function cloud(figure) {
   const canvas = figure.querySelector("canvas");
   const context = canvas.getContext("2d");
-  const START = { yaw: 0.3, pitch: 0.12, away: 1 };
+  const START = { yaw: 0.3, pitch: 0.12, away: 1.2 };
   const TURN = 0.08, LARGEST = 9, FINEST = 960;
   let view = { ...START }, scene = null, swing = 0, waiting = false;
 
@@ -34,7 +34,7 @@ function cloud(figure) {
       z[at] = depth;
       paint[at++] = colors[pixel] | 0xff000000;
     }
-    const middle = known ? [...z].sort((a, b) => a - b)[known >> 1] : 1;
+    const middle = known ? Float32Array.from(z).sort()[known >> 1] : 1;
     scene = { x, y, z, paint, middle, width: data.width, height: data.height, focal: data.focal };
     draw();
   }

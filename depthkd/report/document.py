@@ -185,7 +185,9 @@ def table_html(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return escape(cell.text) + (f"<small>{escape(cell.small)}</small>" if cell.small else "")
+    """Long names break at their marks, not in the middle of a word."""
+    text = sub(r"([._/])(?=[A-Za-z])", r"\1<wbr>", escape(cell.text))
+    return text + (f"<small>{escape(cell.small)}</small>" if cell.small else "")
 
 
 def _markdown(blocks: Sequence[Block]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """One table over all benchmarks, laid out like the papers' own, with their rows under ours."""
 
 from collections.abc import Mapping, Sequence
-from math import nan
+from math import isfinite, nan
 
 from depthkd.metrics.catalogue import heading, phrase
 from depthkd.report.published import PublishedMetric
@@ -20,6 +20,7 @@ def papers_table(
     protocols: Mapping[str, str],
     published_rows: Sequence[PublishedMetric] = (),
     columns: Sequence[str] = ("abs_rel", "delta1"),
+    intervals: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]] | None = None,
 ) -> str:
     """Models down, benchmarks and their metrics across; the protocols and the marks stand under it.
 
@@ -28,6 +29,7 @@ def papers_table(
         protocols: benchmark -> the protocol's name, or its description with the name before a colon.
         published_rows: cells of papers; those on other benchmarks or of other metrics are left out.
         columns: the metrics of each benchmark; those that no row has there are left out.
+        intervals: benchmark -> row -> metric -> both ends of its 95 % interval, which stand behind it.
 
     Returns:
         Markdown. Papers' cells keep the decimals that were printed, and carry a letter where they
@@ -48,7 +50,7 @@ def papers_table(
     ]
     header = ["model", *(f"{b} {heading(f)}" for b, f in places)]
     models = dict.fromkeys(model for rows in metrics.values() for model in rows)
-    rows = [[m, *(number(metrics[b].get(m, {}).get(f, nan)) for b, f in places)] for m in models]
+    rows = [[m, *(_ours(metrics, intervals or {}, (b, m, f)) for b, f in places)] for m in models]
     papers: dict[str, dict[tuple[str, str], PublishedMetric]] = {}
     for cell in published_rows:
         if (cell.benchmark, cell.metric) in places:
@@ -60,6 +62,23 @@ def papers_table(
     return "\n\n".join(
         [markdown_table(header, rows), *_protocols(metrics, protocols), *_legend(shown, names)]
     )
+
+
+def _ours(
+    metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
+    intervals: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]],
+    place: tuple[str, str, str],
+) -> str:
+    """A cell of ours: benchmark, row and metric."""
+    benchmark, row, metric = place
+    text = number(metrics[benchmark].get(row, {}).get(metric, nan))
+    ends = intervals.get(benchmark, {}).get(row, {}).get(metric)
+    return text if ends is None else f"{text} {ends_text(ends)}".strip()
+
+
+def ends_text(ends: tuple[float, float]) -> str:
+    """Both ends of an interval; nothing where one image left it open."""
+    return f"({number(ends[0])} to {number(ends[1])})" if all(map(isfinite, ends)) else ""
 
 
 def papers_own_layout(

@@ -9,6 +9,7 @@ VERBS = {
     "cost": "what models cost: parameters, multiply-adds, memory and latency, side by side",
     "export": "a network as a folder of transformers, or as an ONNX graph, with a model card",
     "replicate": "a paper's tables in miniature, seed by seed, with verdicts",
+    "report": "runs and test results as one page: tables, curves, pictures, a point cloud",
     "pairs": "pairs of points on which models disagree, and a page for annotators (DA-2K)",
     "pointnet": "a PointNet that tells the embedded scenes' shapes apart, for geometric distillation",
     "configs": "what depthkd carries: configs by name, replications, scripts for SLURM",

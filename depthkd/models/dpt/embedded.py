@@ -4,6 +4,8 @@ from depthkd.errors import UserError
 from depthkd.models.dpt.packaged_weights import embedded_card, embedded_tensors
 from depthkd.models.dpt.timm_depth import TimmDepth
 
+SOURCE = "depthkd's embedded teacher"  # how its source begins
+
 
 class Embedded(TimmDepth):
     """The teacher that depthkd carries: EfficientNet-Lite0 under the head of DPT, trained on scenes alone.
@@ -29,6 +31,6 @@ class Embedded(TimmDepth):
         self.load_state_dict(embedded_tensors())
         side = int(card["shorter_side"]) if shorter_side is None else shorter_side
         self.trained_at = (side, side)
-        self.source = f"depthkd's embedded teacher ({card['sha256'][:8]})"
+        self.source = f"{SOURCE} ({card['sha256'][:8]})"
         self.license = card["license"]
         self.training_sets = ("depthkd's scenes",)
