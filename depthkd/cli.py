@@ -12,6 +12,7 @@ from depthkd.verbs import VERBS
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit status
 ASKS = {"-h", "--help", "--print_config"}  # for which nothing is made first
+LOOKS = {"doctor"}  # verbs that make nothing
 
 
 def usage() -> str:
@@ -81,7 +82,7 @@ def _run(verb: str, words: list[str], makes: tuple[str, ...]) -> int:
 
     command = compose(words)
     command.make = lambda needs: _make(needs, makes)
-    if ASKS.isdisjoint(word.partition("=")[0] for word in words):
+    if verb not in LOOKS and ASKS.isdisjoint(word.partition("=")[0] for word in words):
         command.make(command.needs)
     return int(import_module(f"depthkd.verbs.{verb}").main(command))
 

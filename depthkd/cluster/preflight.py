@@ -99,12 +99,20 @@ def preflight(plan: Plan) -> str:
 
 
 def look(plan: Plan, job: Job | None) -> Found:
+    """What this rank sees, and what is wrong with it."""
+    found = survey(plan, job)
+    found.mistakes = device_mistakes(plan, job, found)
+    found.warnings = shortages(plan, found)
+    return found
+
+
+def survey(plan: Plan, job: Job | None) -> Found:
     """What this rank sees."""
     capabilities = [] if plan.accelerator == "cpu" else local_capabilities()
     cpus = processors()
     if job is not None and job.cpus is not None:
         cpus = min(cpus, job.cpus)
-    found = Found(
+    return Found(
         rank=this_rank(),
         node=socket.gethostname() if job is None else job.node,
         devices=[torch.cuda.get_device_name(i) for i in range(len(capabilities))],
@@ -113,9 +121,6 @@ def look(plan: Plan, job: Job | None) -> Found:
         disk=shutil.disk_usage(existing(plan.folder)).free,
         shared_memory=shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0,
     )
-    found.mistakes = device_mistakes(plan, job, found)
-    found.warnings = shortages(plan, found)
-    return found
 
 
 def existing(folder: Path) -> Path:
@@ -202,25 +207,45 @@ def runs_on(capability: Capability, built: Sequence[str]) -> bool:
 
 def shortages(plan: Plan, found: Found) -> list[str]:
     """What will be slow or may fail later."""
-    sentences = []
-    if plan.workers + 1 > found.cpus:
-        sentences.append(
-            f"data.workers is {plan.workers}, but a task on {found.node} has {found.cpus} CPU(s): ask for "
-            f"--cpus-per-task={plan.workers + 1}, or for fewer workers"
-        )
-    if found.disk < LOW_DISK:
-        sentences.append(f"{plan.folder} on {found.node} has only {found.disk / GIB:.1f} GiB free")
-    if plan.workers and found.shared_memory < LOW_SHARED_MEMORY:
-        sentences.append(
-            f"{SHARED_MEMORY} on {found.node} has only {found.shared_memory / GIB:.2f} GiB free for what "
-            "workers hand over; with a container, give it more (--shm-size)"
-        )
-    if plan.precision.startswith("bf16") and found.capabilities and min(found.capabilities) < (8, 0):
-        sentences.append(
-            f"trainer.precision is {plan.precision}, but {found.devices[0]} on {found.node} only emulates "
-            "bf16, slowly: auto or 16-mixed suits it"
-        )
-    return sentences
+    kinds = (few_processors, little_disk, little_shared_memory, emulated_bf16)
+    return [sentence for kind in kinds if (sentence := kind(plan, found)) is not None]
+
+
+def few_processors(plan: Plan, found: Found) -> str | None:
+    """That a task has fewer processors than processes."""
+    if plan.workers + 1 <= found.cpus:
+        return None
+    return (
+        f"data.workers is {plan.workers}, but a task on {found.node} has {found.cpus} CPU(s): ask for "
+        f"--cpus-per-task={plan.workers + 1}, or for fewer workers"
+    )
+
+
+def little_disk(plan: Plan, found: Found) -> str | None:
+    """That the run's folder may become full."""
+    if found.disk >= LOW_DISK:
+        return None
+    return f"{plan.folder} on {found.node} has only {found.disk / GIB:.1f} GiB free"
+
+
+def little_shared_memory(plan: Plan, found: Found) -> str | None:
+    """That there is little memory through which workers hand over batches."""
+    if not plan.workers or found.shared_memory >= LOW_SHARED_MEMORY:
+        return None
+    return (
+        f"{SHARED_MEMORY} on {found.node} has only {found.shared_memory / GIB:.2f} GiB free for what "
+        "workers hand over; with a container, give it more (--shm-size)"
+    )
+
+
+def emulated_bf16(plan: Plan, found: Found) -> str | None:
+    """That a device has no bf16."""
+    if not (plan.precision.startswith("bf16") and found.capabilities and min(found.capabilities) < (8, 0)):
+        return None
+    return (
+        f"trainer.precision is {plan.precision}, but {found.devices[0]} on {found.node} only emulates "
+        "bf16, slowly: auto or 16-mixed suits it"
+    )
 
 
 def compare(found: Found, job: Job) -> list[Found]:

@@ -44,7 +44,7 @@ def ask(system: Any, method: str, url: str) -> Any:
         return getattr(system, method)(url)
 
     with _locks.setdefault(os.getpid(), Lock()):
-        return _within(LISTING, once)
+        return within(LISTING, once)
 
 
 def is_repository(system: Any, url: str) -> bool:
@@ -94,7 +94,7 @@ def etag(answers: Iterable[Any]) -> str:
     return str(found).removeprefix("W/")
 
 
-def _within(limit: float, function: Callable[[], Result]) -> Result:
+def within(limit: float, function: Callable[[], Result]) -> Result:
     """What a function returns; after `limit` seconds a TimeoutError, while it may wait on for nobody."""
     result: Future[Result] = Future()
 

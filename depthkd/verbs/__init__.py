@@ -12,6 +12,7 @@ VERBS = {
     "report": "runs and test results as one page: tables, curves, pictures, a point cloud",
     "pairs": "pairs of points on which models disagree, and a page for annotators (DA-2K)",
     "pointnet": "a PointNet that tells the embedded scenes' shapes apart, for geometric distillation",
+    "doctor": "look at this machine, and at what a config needs of it: findings, and what to do",
     "configs": "what depthkd carries: configs by name, replications, scripts for SLURM",
     "shards": "pack, inspect and verify tar shards, or generate scenes into them",
 }
