@@ -91,7 +91,7 @@ def test_what_differs_in_protocol_or_data_never_shares_a_column(tmp_path: Path) 
     text = (tmp_path / "out/report.md").read_text()
     metrics = [table for table in tables(text) if table[0][:2] == ["model", "AbsRel ↓"]]
     assert [[row[0] for row in table[2:]] for table in metrics] == [
-        ["mine", "mine (b)", "other", "ramp"], ["mine"], ["mine"],
+        ["mine (a)", "mine (b)", "other", "ramp"], ["mine"], ["mine"],
     ]  # fmt: skip
     assert metrics[0][2][1] == "**0.1000** (0.0900 to 0.1100)" and metrics[0][3][1].startswith("0.2000")
     assert "parameters (M)" in metrics[0][0] and "latency (ms)" in metrics[0][0]

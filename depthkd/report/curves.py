@@ -13,7 +13,7 @@ from depthkd.report.scatter import GRID, INK, TRIVIAL
 Points = Sequence[tuple[int, float]]  # (step, value), in order of steps
 
 WIDTH, HEIGHT = 400, 230
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 392.0, 10.0, 188.0  # px: of the box
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 380.0, 10.0, 188.0  # px: of the box
 MOST = 300  # points of a line; of more, the smallest and the largest of each part are kept
 COLORS = 8  # s0 to s7 of interactive.css
 DASHES = ("", "7 4", "2 3", "9 3 2 3")  # of the lines after each eight

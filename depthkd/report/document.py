@@ -171,10 +171,10 @@ def table_html(table: Table) -> str:
     for number, cells in enumerate(table.rows):
         kind = ' class="trivial"' if number in table.trivial else ""
         first, *others = (cell if isinstance(cell, Cell) else Cell(cell) for cell in cells)
-        row = f'<th scope="row">{_cell(first)}</th>'
+        row = f'<th scope="row">{_cell(first, table.words)}</th>'
         for cell in others:
             best = ' class="best"' if cell.best else ""
-            row += f"<td{best}>{_cell(cell)}</td>"
+            row += f"<td{best}>{_cell(cell, table.words)}</td>"
         lines.append(f"<tr{kind}>{row}</tr>")
     words = ' class="words"' if table.words else ""
     caption, body = escape(table.caption), "\n".join(lines)
@@ -184,9 +184,11 @@ def table_html(table: Table) -> str:
     )
 
 
-def _cell(cell: Cell) -> str:
-    """Long names break at their marks, not in the middle of a word."""
-    text = sub(r"([._/])(?=[A-Za-z])", r"\1<wbr>", escape(cell.text))
+def _cell(cell: Cell, wrapped: bool) -> str:
+    """Long names that are wrapped break at their marks, not in the middle of a word."""
+    text = escape(cell.text)
+    if wrapped:
+        text = sub(r"([._/])(?=[A-Za-z])|(?<=[a-z])(?=[A-Z])", r"\1<wbr>", text)
     return text + (f"<small>{escape(cell.small)}</small>" if cell.small else "")
 
 

@@ -22,7 +22,7 @@ from depthkd.report.document import (
     page,
     table_html,
 )
-from depthkd.report.pictures import LARGEST_ERROR, Picture, SheetRow, image_cell, row_cells
+from depthkd.report.pictures import LARGEST_ERROR, Picture, SheetRow, image_cell, row_cells, within
 from depthkd.report.pictures import Cell as Captioned
 from depthkd.report.side_view import side_view
 from depthkd.report.table import number, shown_together
@@ -231,12 +231,7 @@ def _figures(heading: str, cells: Sequence[tuple[str, Captioned]]) -> str:
 
 def jpeg_source(picture: Picture, largest_side: int = LARGEST_SIDE) -> str:
     """A picture as the address of an image that is written into the page, at most so many pixels large."""
-    height, width = (int(n) for n in picture.shape[:2])
-    scale = min(1.0, largest_side / max(height, width))
-    if scale < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    pixels = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    pixels = cv2.cvtColor(within(picture, largest_side), cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert done
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"

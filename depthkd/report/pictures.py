@@ -238,6 +238,16 @@ def shrunk(picture: Picture, width: int) -> Resized:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def within(picture: Picture, side: int) -> Resized:
+    """A picture whose longer side has at most so many pixels."""
+    height, width = (int(n) for n in picture.shape[:2])
+    scale = side / max(height, width)
+    if scale >= 1:
+        return picture
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def cell_height(picture: Picture, width: int) -> int:
     """How high a picture is at a width."""
     return max(1, round(int(picture.shape[0]) * width / int(picture.shape[1])))

@@ -29,6 +29,7 @@ from depthkd.versions import installed
 
 USAGE = "depthkd report RUN|TEST_RESULTS ... [--out FOLDER] [options]"
 PAGE, MARKDOWN = "report.html", "report.md"
+MOST_NAMED = 4  # runs and tests in a title
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,9 @@ def composed(
     open_ends = [f"{run.name}: {run.status}." for run in runs if not run.finished]
     open_ends += [f"{name}: the test is unfinished; rows may be missing." for name, t in tests if not t.whole]
     names = [name for name, _ in tests]
-    title = ", ".join(dict.fromkeys([*(run.name for run in runs), *names]))
+    several = list(dict.fromkeys([*(run.name for run in runs), *names]))
+    counts = [_counted(len(runs), "run")] * bool(runs) + [_counted(len(tests), "test")] * bool(tests)
+    title = ", ".join(several) if len(several) <= MOST_NAMED else " and ".join(counts)
     lead = [Text(f"Made by depthkd {installed('depthkd')}.", "note"), *(Text(s, "warn") for s in open_ends)]
     return Document(f"Report of {title}", lead, [part for part in parts if part.blocks])
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -25,7 +24,7 @@ from depthkd.models.dpt.packaged_weights import EMBEDDED
 from depthkd.paths import expand_paths
 from depthkd.report.document import Block, Drawing, Heading, Part, Text
 from depthkd.report.interactive import TRUTH, cloud, cloud_data, comparison
-from depthkd.report.pictures import SheetRow
+from depthkd.report.pictures import SheetRow, within
 from depthkd.runs.folder import Run
 from depthkd.runs.named_models import named_model
 from depthkd.verbs.report.trained import RunFacts
@@ -60,15 +59,13 @@ def models_to_draw(
         for run in runs:
             for known in run.teachers.values():
                 _add(found, str(known["source"]), f"{TEACHER}{run.name}")
-    for _, test in tests:
+    for name, test in tests:
         trivial = {row for benchmark in test.benchmarks for row in benchmark.trivial}
         for row, model in test.models.items():
             if row not in trivial and "untrained" not in row:
-                _add(found, str(model.get("source")), row)
-    models: dict[str, Drawn] = {}
-    for one in found.values():
-        models.setdefault(one.name, one)
-    return list(models.values())[:MOST_MODELS]
+                taken = any(one.name == row for one in found.values())
+                _add(found, str(model.get("source")), f"{row} ({name})" if taken else row)
+    return list(found.values())[:MOST_MODELS]
 
 
 def _add(found: dict[str, Drawn], source: str, name: str) -> None:
@@ -90,16 +87,7 @@ def photographs(images: str | list[str] | None, count: int) -> list[Sample]:
         known = Photographs()
         return [known.sample(i) for i in range(min(count, len(known)))]
     paths = [Path(path) for path in expand_paths(images, IMAGE_SUFFIXES)][:count]
-    return [Sample(path.name, _smaller(decode_image(read_file(path), str(path)))) for path in paths]
-
-
-def _smaller(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    scale = LARGEST / max(height, width)
-    if scale >= 1:
-        return image
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return [Sample(path.name, within(decode_image(read_file(path), str(path)), LARGEST)) for path in paths]
 
 
 def pictures_part(

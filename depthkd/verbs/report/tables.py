@@ -3,7 +3,7 @@
 What was scored under another protocol, or on other data, never shares a column.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, nan
 
@@ -50,11 +50,17 @@ class Column:
     notes: list[str] = field(default_factory=list)
     differences: list[list[str]] = field(default_factory=list)
 
-    def add(self, test: str, results: SavedResults, found: SavedBenchmark) -> None:
-        """Take a test's rows in; one that is there already, with the same metrics, once."""
+    def add(self, test: str, results: SavedResults, found: SavedBenchmark, several: Collection[str]) -> None:
+        """Take a test's rows in.
+
+        Args:
+            test: its name.
+            results, found: what it has on this benchmark.
+            several: rows that tests have with several metrics: these carry the names of their tests.
+        """
         for row, metrics in found.metrics.items():
             label = f"{row} {MARK}" if row in found.not_zero_shot else row
-            if label in self.rows and self.rows[label] != metrics:
+            if row in several:
                 label = f"{label} ({test})"
             self.rows[label] = dict(metrics)
             self.intervals.setdefault(label, dict(found.intervals.get(row, {})))
@@ -85,12 +91,24 @@ class Column:
 
 def columns_of(tests: Sequence[tuple[str, SavedResults]]) -> list[Column]:
     """The benchmarks of all tests; those that share title, protocol and data as one."""
-    found: dict[tuple[str, str, str], Column] = {}
+    found: dict[tuple[str, str, str], list[tuple[str, SavedResults, SavedBenchmark]]] = {}
     for name, results in tests:
         for benchmark in results.benchmarks:
             if benchmark.metrics:
-                found.setdefault(benchmark.column, Column(benchmark)).add(name, results, benchmark)
-    return list(found.values())
+                found.setdefault(benchmark.column, []).append((name, results, benchmark))
+    columns = []
+    for parts in found.values():
+        columns.append(column := Column(parts[0][2]))
+        rows = {row for _, _, one in parts for row in one.metrics}
+        several = {row for row in rows if not _same([one.metrics.get(row) for _, _, one in parts])}
+        for name, results, benchmark in parts:
+            column.add(name, results, benchmark, several)
+    return columns
+
+
+def _same(metrics: Sequence[Mapping[str, float] | None]) -> bool:
+    """Whether all tests that have a row have it with the same metrics; NaN is like NaN."""
+    return len({str(sorted(found.items())) for found in metrics if found is not None}) == 1
 
 
 def metrics_part(columns: Sequence[Column]) -> Part:
