@@ -10,6 +10,7 @@ VERBS = {
     "export": "a network as a folder of transformers, or as an ONNX graph, with a model card",
     "replicate": "a paper's tables in miniature, seed by seed, with verdicts",
     "report": "runs and test results as one page: tables, curves, pictures, a point cloud",
+    "demo": "a page on this machine that shows the depth of a photograph, and its point cloud",
     "pairs": "pairs of points on which models disagree, and a page for annotators (DA-2K)",
     "pointnet": "a PointNet that tells the embedded scenes' shapes apart, for geometric distillation",
     "doctor": "look at this machine, and at what a config needs of it: findings, and what to do",
