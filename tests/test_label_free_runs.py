@@ -152,7 +152,7 @@ def test_the_shipped_replication_builds_on_its_ablations() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 def test_the_tiny_twins_learn_stage_by_stage(tmp_path: Path) -> None:
     def typed(*words: str) -> None:
         codes, output = run(list(words), tmp_path, timeout=1500.0)
