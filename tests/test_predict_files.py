@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
 from depthkd.datasets import TUMRGBD
@@ -19,6 +19,7 @@ from depthkd.formats.images import encode_jpeg, encode_png
 from depthkd.formats.sample import Sample
 from depthkd.formats.shard_samples import encode_sample
 from depthkd.formats.writing import write_tar
+from depthkd.models.baselines import AlignedDepth
 from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.shapes import Image as Images
 from depthkd.verbs.predict import Predictions, predict
@@ -198,6 +199,18 @@ def test_exif_tells_the_camera_and_it_is_said(tmp_path: Path, capsys: pytest.Cap
     assert entry["camera"]["intrinsics"] == pytest.approx([26 * 50 / 43.2666] * 2 + [14.5, 19.5], rel=1e-4)
     told = "assume a field of view of 60 degrees for 1 of 2 images (cameras of the others: 1 from EXIF)"
     assert told in capsys.readouterr().out
+
+
+def test_a_model_that_estimates_the_camera_is_asked_for_points_alone(tmp_path: Path) -> None:
+    class Estimating(Bright):
+        def estimated_cameras(self, image: Images) -> Tensor:
+            return torch.tensor([[[30.0, 0, 9], [0, 31, 6], [0, 0, 1]]])
+
+    paths = photographs(tmp_path, "a.png")
+    for words, source, first in (("ply", "estimated", 30.0), ("npz", "assumed", 9 / np.tan(np.pi / 6))):
+        predict(paths, AlignedDepth(Relative(), Estimating()), tmp_path / words, formats=words)
+        camera = json.loads((tmp_path / words / "predict.json").read_text())["pictures"]["a"]["camera"]
+        assert camera["from"] == source and camera["intrinsics"][0] == pytest.approx(first)
 
 
 def test_tum_reads_back_as_the_data_set(tmp_path: Path) -> None:

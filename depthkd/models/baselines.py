@@ -60,6 +60,10 @@ class AlignedDepth(DepthModel):
         """Both."""
         return [self.relative, self.metric]
 
+    def estimated_cameras(self, image: Image) -> Cameras | None:
+        """The metric model's."""
+        return self.metric.estimated_cameras(image)
+
     def runs_at(
         self, height: int, width: int, resolution: Asked = None, scale: float = 1.0
     ) -> tuple[int, int] | None:

@@ -195,6 +195,10 @@ class DepthModel(FeatureModel):
             self.predict_raw(image) if intrinsics is None else self.predict_raw_with_camera(image, intrinsics)
         )
 
+    def estimated_cameras(self, image: Image) -> Cameras | None:
+        """Intrinsics that the network itself finds for images, in their pixels; None where it finds none."""
+        return None
+
     def companions(self) -> "list[DepthModel]":
         """Networks that are not part of this one, but on which its predictions depend."""
         return []

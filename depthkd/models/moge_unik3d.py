@@ -11,6 +11,7 @@ from depthkd.geometry import crop_intrinsics
 from depthkd.models.clones import (
     AuthorsCode,
     CameraEstimator,
+    central_cameras,
     check_level,
     fill,
     find_weights,
@@ -94,6 +95,18 @@ class MoGe(CameraEstimator):
         self.focal_length, self.resolution_level, self.masked = focal_length, resolution_level, masked
         self.source, self.license = f"MoGe with {weights}", license
         self.training_sets = stated_or_known(training_sets, "ruicheng/moge-2")
+
+    @torch.no_grad()
+    def estimated_cameras(self, image: Image) -> Cameras | None:
+        """The camera that the network finds, or that of `focal_length`; one more pass of the network."""
+        if self.focal_length is not None:
+            return central_cameras(image, self.focal_length)
+        height, width = image.shape[-2:]
+        level = 9 if self.resolution_level is None else self.resolution_level
+        output = self.network.infer(image.float(), resolution_level=level, apply_mask=False, use_fp16=False)
+        shares: Tensor = output["intrinsics"].clone().float()  # of width and height, from the image's corner
+        sides = shares.new_tensor([width, height, 1])
+        return crop_intrinsics(shares * sides[:, None], 0.5, 0.5)
 
     def _infer(self, image: Image, intrinsics: Cameras | None) -> Map:
         height, width = image.shape[-2:]

@@ -114,6 +114,10 @@ class Wrapper(DepthModel):
         """As the other's."""
         return self.network.encode_decode_truth(depth, mask, space)
 
+    def estimated_cameras(self, image: Image) -> Cameras | None:
+        """As the other's."""
+        return self.network.estimated_cameras(image)
+
     def companions(self) -> list[DepthModel]:
         """The other's."""
         return self.network.companions()

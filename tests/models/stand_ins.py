@@ -57,7 +57,9 @@ class MoGeModel(torch.nn.Module):
         assert image.ndim == 4 and not use_fp16
         self.seen = (resolution_level, fov_x)
         depth, valid = self.gain * image[:, 0], image[:, 1] > 0.5
-        return {"depth": torch.where(valid, depth, torch.inf) if apply_mask else depth, "mask": valid}
+        camera = torch.tensor([[0.8, 0, 0.5], [0, 1.1, 0.5], [0, 0, 1]]).expand(len(image), 3, 3)
+        depth = torch.where(valid, depth, torch.inf) if apply_mask else depth
+        return {"depth": depth, "mask": valid, "intrinsics": camera}
 """,
 }
 UNIK3D = {

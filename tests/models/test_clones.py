@@ -336,3 +336,12 @@ def test_no_gradients_and_all_modes(tmp_path: Path) -> None:
         assert model(image).depth.shape == (1, 28, 42)
         assert len(list(model.encoder_parameters())) > 0
         assert model.predict(image, flip=True).shape == (1, 28, 42)
+
+
+def test_moges_own_camera_counts_in_pixels(tmp_path: Path) -> None:
+    image = torch.rand(2, 3, 40, 60)
+    camera = moge(tmp_path).estimated_cameras(image)
+    expected = torch.tensor([[48.0, 0, 29.5], [0, 44, 19.5], [0, 0, 1]])
+    torch.testing.assert_close(camera, expected.expand(2, 3, 3))
+    given = moge(tmp_path, focal_length=77.0).estimated_cameras(image)
+    assert given is not None and given[0, 0, 0] == given[0, 1, 1] == 77

@@ -92,6 +92,9 @@ class Odd(DepthModel):
     def encode_decode_truth(self, depth: Tensor, mask: Tensor, space: Any) -> Tensor:
         return depth * 7
 
+    def estimated_cameras(self, image: Tensor) -> Tensor:
+        return image[:, 0, :3, :3]
+
     def companions(self) -> list[DepthModel]:
         return [self.beside]
 
@@ -125,6 +128,7 @@ ASKED: dict[str, tuple[Any, ...]] = {
     "encode_decode_truth": (torch.rand(2, 4, 5), torch.ones(2, 4, 5, dtype=torch.bool), METRIC_DEPTH),
     "encoder_parameters": (),
     "head_parameters": (),
+    "estimated_cameras": (torch.rand(2, 3, 4, 5),),
     "companions": (),
     "files": (),
     "unwrapped": (),

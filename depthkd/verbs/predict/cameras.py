@@ -1,4 +1,4 @@
-"""Which camera took a picture: given, packed with it, noted in its EXIF block, or assumed."""
+"""Which camera took a picture: given, packed with it, noted in its EXIF block, estimated, or assumed."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from depthkd.parsing import numbers
 FIELD_OF_VIEW = 60.0  # degrees, of photographs whose camera nobody knows
 
 Matrix = Float64[np.ndarray, "3 3"]
-Source: TypeAlias = Literal["given", "packed", "EXIF", "assumed"]
+Source: TypeAlias = Literal["given", "packed", "EXIF", "estimated", "assumed"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Camera:
 
     @property
     def known(self) -> Matrix | None:
-        """The intrinsics that a model may hear of; None of assumed ones."""
-        return None if self.source == "assumed" else self.matrix
+        """The intrinsics that a model may hear of; None of those that nobody but a model knows."""
+        return None if self.source in ("estimated", "assumed") else self.matrix
 
     def record(self) -> dict[str, object]:
         """For predict.json."""
@@ -101,4 +101,9 @@ def told(counts: Mapping[str, int]) -> str | None:
     )
 
 
-WORDS = {"given": "as given", "packed": "packed with the images", "EXIF": "from EXIF"}
+WORDS = {
+    "given": "as given",
+    "packed": "packed with the images",
+    "EXIF": "from EXIF",
+    "estimated": "estimated by the model",
+}

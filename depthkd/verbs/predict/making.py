@@ -200,9 +200,9 @@ class Maker:
             self.made.empty.append(f"{picture.title}: the model answers with {nothing}")
             tqdm.write(self.made.empty[-1])
         values = np.ascontiguousarray(depth[0].float().cpu().numpy())
-        prediction = Prediction(
-            picture.image, values, self.space, picture.camera, self.farthest, picture.title
-        )
+        in_space = any(FORMS[word].cloud for word in forms)
+        camera = self.predictor.camera_of(picture) if in_space else picture.camera
+        prediction = Prediction(picture.image, values, self.space, camera, self.farthest, picture.title)
         try:
             files = self._write(picture.name, prediction, forms)
         except BadSample as error:
@@ -210,9 +210,9 @@ class Maker:
             return
         if film is not None:
             film.add(picture.image, values)
-        if any(FORMS[word].cloud for word in forms):
-            self.clouds[picture.camera.source] += 1
-        facts = {"source": picture.title, "size": [height, width], "camera": picture.camera.record()}
+        if in_space:
+            self.clouds[camera.source] += 1
+        facts = {"source": picture.title, "size": [height, width], "camera": camera.record()}
         more: dict[str, object] = {} if picture.time is None else {"time": picture.time}
         more |= {"empty": nothing} if nothing else {}
         self.record.add(picture.name, picture.stamp, files, **facts, **more, **prediction.notes)

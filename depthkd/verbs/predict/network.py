@@ -23,6 +23,7 @@ from depthkd.models.model import DepthModel
 from depthkd.models.tiles import TiledDepth
 from depthkd.runs.named_models import named_model
 from depthkd.runs.student import TrainedDepth
+from depthkd.verbs.predict.cameras import Camera
 from depthkd.verbs.predict.pictures import Picture
 
 OWN = "depthkd"  # preprocessing that every model has
@@ -131,6 +132,13 @@ class Predictor:
             if found is not None:
                 return found
         return [self._one(picture) for picture in pictures]
+
+    def camera_of(self, picture: Picture) -> Camera:
+        """The camera for a picture's points: where nobody knows it, the one that the network estimates."""
+        if picture.camera.source != "assumed":
+            return picture.camera
+        found = self.network.estimated_cameras(image_tensor(picture.image, self.device))
+        return picture.camera if found is None else Camera(found[0].double().cpu().numpy(), "estimated")
 
     def _batch(self, pictures: Sequence[Picture]) -> list[Tensor | WrongPredictionError] | None:
         images = torch.cat([image_tensor(picture.image, self.device) for picture in pictures])
