@@ -141,6 +141,8 @@ def test_wandb_keeps_its_run_over_an_interruption(fit: Fit, monkeypatch: pytest.
     assert [*Path("runs/small/logs/wandb").rglob("latest*.png")]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's use of SQLAlchemy
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # its connections
 def test_mlflow_keeps_its_run_over_an_interruption(fit: Fit) -> None:
     pytest.importorskip("mlflow", reason="the extra 'mlflow' is not installed")
     pytest.importorskip("sqlalchemy", reason="the extra 'mlflow' is not installed")
