@@ -1,11 +1,14 @@
 """Training of depth completion as users type it: killed and resumed, and on two ranks."""
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.processes import assert_ranks_train_alike, assert_resumes
+from tests.processes import assert_ranks_train_alike, assert_resumes, run
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -50,3 +53,34 @@ def test_a_killed_run_resumes_bit_by_bit(config: Path) -> None:
 def test_two_ranks_train_like_one(config: Path) -> None:
     words = ["fit", "--config", config.name, "--trainer.max_steps", "1", "--trainer.val_check_interval", "1"]
     assert assert_ranks_train_alike(config.parent, words).abs().max() > 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_the_tiny_twin_learns(tmp_path: Path) -> None:
+    def typed(*words: str) -> None:
+        codes, output = run(list(words), tmp_path, timeout=1500.0)
+        assert codes == [0], output
+
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for name, seed, count in (("lifelike_completion", 61, 300), ("lifelike_completion_test", 62, 30)):
+        size = ["--count", str(count), "--height", "96", "--width", "128", "--seed", str(seed)]
+        typed("shards", "scenes", "--out", f"runs/scenes/{name}", "--style", "lifelike", *size)
+    steps = ["--trainer.max_steps", "500", "--trainer.val_check_interval", "500"]
+    quiet = ["--trainer.enable_progress_bar", "false"]
+    typed("fit", "--config", "configs/tiny/completion.yaml", *steps, *quiet)
+    benchmark = {"class_path": "depthkd.benchmarks.ShardBenchmark"}
+    benchmark |= {"init_args": {"urls": "runs/scenes/lifelike_completion_test", "max_depth": 80}}
+    tree = {
+        "models": {"network": "runs/tiny/completion"},
+        "benchmarks": {"scenes": benchmark},
+        "completion": ["200 points", "50 points"],
+    }
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(tree))
+    typed("test", "--config", "test.yaml", "--photographs", "false", "--pictures", "0", "--out", "out")
+    found = json.loads((tmp_path / "out/results.json").read_text())["benchmarks"]
+    for pattern in tree["completion"]:
+        rmse = {row: one["rmse"] for row, one in found[f"scenes, {pattern}"]["metrics"].items()}
+        assert rmse["network"] < 0.65 * rmse["network, global fit"], rmse
+        others = {row: value for row, value in rmse.items() if row != "network"}
+        assert rmse["network"] < 0.97 * min(others.values()), rmse
