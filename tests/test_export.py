@@ -329,7 +329,7 @@ def test_what_has_no_form_is_told_what_can_be_done(run: Path, tmp_path: Path) ->
     for model, sentence in (
         (models.FiffDepth(size="tiny"), "no program: take --format hf, a folder of diffusers$"),
         (models.SharpDepth(size="tiny"), "makes no graph and no program$"),
-        (models.MetricBinsDepth("tiny"), "part of a graph$"),  # and there is no folder to take instead
+        (models.MetricBinsDepth("tiny"), "part of a graph: take --format hf$"),
         (models.UnsharpMask(models.DepthAnything("tiny", metric_max_depth=20)), "part of a graph$"),
     ):
         with pytest.raises(UserError, match=sentence):

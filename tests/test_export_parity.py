@@ -3,8 +3,10 @@
 import copy
 import json
 import pickle
+import shutil
+import subprocess
+import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from depthkd.verbs.export import half_precision, metrics
 from depthkd.verbs.export.metrics import ORIGINAL, Scored, Scorer, scored
 from depthkd.verbs.export.parity import FLOAT32, HALF
 from tests.conftest import CommandLine
+from tests.models.programs import Convolution
 from tests.test_export import picture, run, small_pictures, student_of
 
 __all__ = ["run", "small_pictures"]  # fixtures
@@ -136,29 +139,13 @@ def test_half_precision_without_onnx_is_a_sentence(
     assert status == 2 and "pip install 'depthkd[onnx]'" in errors and not Path("h").exists()
 
 
-class Convolution(models.DepthModel):
-    """The least network that predicts."""
-
-    space, multiple, license, source = AFFINE_DISPARITY, 2, "mit", "a convolution"
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.head = torch.nn.Conv2d(3, 1, 3, padding=1)
-
-    def forward(self, image: torch.Tensor) -> models.DepthOutput:
-        return models.DepthOutput(self.head(self.fit_input(image))[:, 0])
-
-    def encoder_parameters(self) -> Iterator[torch.nn.Parameter]:
-        return iter(())
-
-
 def test_a_program_runs_where_it_is_trusted(
     command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = Convolution().eval()
     assert verb.export(ours, tmp_path / "p", "torch").agrees
     Image.fromarray((picture(60, 90)[0] * 255).byte().permute(1, 2, 0).numpy()).save("x.png")
+    monkeypatch.delenv("DEPTHKD_TRUST_PROGRAMS", raising=False)
     status, _, errors = command_line("predict", "x.png", "--model", "p")
     assert status == 2 and "runs code that its maker chose" in errors and "DEPTHKD_TRUST_PROGRAMS=1" in errors
     program, image = load_model("p", trusted=True), picture(41, 56, 5)
@@ -225,3 +212,96 @@ def test_the_preprocessing_is_recorded_and_is_the_pipelines(
 def test_a_program_takes_any_size(build: object, tmp_path: Path) -> None:
     torch.manual_seed(0)
     assert verb.export(build().eval(), tmp_path / "out", "torch").agrees  # type: ignore[operator]
+
+
+def test_metric_bins_have_a_folder_of_depthkd(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = models.MetricBinsDepth("tiny", image_size=(48, 64), bins=8, embedding=16, license="mit").eval()
+    assert verb.export(model, tmp_path / "bins").agrees
+    loaded, image = load_model(str(tmp_path / "bins")), picture(70, 100)
+    assert isinstance(loaded, models.MetricBinsDepth) and loaded.image_size == (48, 64)
+    assert torch.equal(loaded.predict(image), model.predict(image))
+    assert "library_name: depthkd" in (tmp_path / "bins/README.md").read_text()
+
+
+def test_the_card_has_the_latest_results_of_these_weights(
+    run: Path, command_line: CommandLine, tmp_path: Path
+) -> None:
+    place = tmp_path / "runs/student"
+    shutil.copytree(run, place)
+    small = ("--format", "onnx", "--size", "16")
+    assert command_line("export", place, "--out", "none", *small)[0] == 0
+    assert "no results.json in" in Path("none/README.md").read_text()
+    student = load_student(place)
+    about = {"row": {"weights": student.identity()}, "other": {"weights": "0"}}
+    metrics_of = {"row": {"abs_rel": 0.125, "delta1": 0.75, "images": 3.0}, "vertical ramp": {"abs_rel": 0.5}}
+    benchmarks = {"film": {"protocol": "marigold: fitted", "metrics": metrics_of}, "other": {"metrics": {}}}
+    (tmp_path / "runs/test").mkdir()
+    (tmp_path / "runs/broken").mkdir()
+    (tmp_path / "runs/test/results.json").write_text(json.dumps({"models": about, "benchmarks": benchmarks}))
+    (tmp_path / "runs/broken/results.json").write_text("{")
+    status, printed, _ = command_line("export", place, "--out", "some", *small)
+    assert status == 0 and "left out of the card" in printed
+    card = Path("some/README.md").read_text()
+    assert (
+        "| film | marigold: fitted | 3 | 0.1250 | - | 0.7500 | 0.5000 |" in card
+        and "`test/results.json`" in card
+    )
+    assert command_line("export", place, "--out", "raw", "--weights", "raw", *small)[0] == 0
+    assert "None is known" in Path("raw/README.md").read_text()
+
+
+FRESH = """
+import sys
+import numpy as np
+from PIL import Image
+from transformers import pipeline
+pipe = pipeline("depth-estimation", sys.argv[1], device="cpu")
+for name in sys.argv[2:]:
+    np.save(name + ".pipe.npy", pipe(Image.open(name))["predicted_depth"].numpy())
+print("depthkd" in sys.modules)
+"""
+TEN = (
+    (20, 30),
+    (40, 40),
+    (48, 48),
+    (48, 160),
+    (56, 72),
+    (90, 30),
+    (100, 140),
+    (160, 48),
+    (200, 260),
+    (333, 97),
+)
+
+
+@pytest.mark.long
+def test_a_fresh_process_gives_the_depth_of_predict_at_ten_sizes(
+    run: Path, command_line: CommandLine
+) -> None:
+    """In transformers' pipeline; and in onnxruntime, alone and five at a time."""
+    assert (
+        command_line("export", run, "--out", "t", "--preprocessing", "transformers", "--format", "all")[0]
+        == 0
+    )
+    names = [f"{height}x{width}.png" for height, width in TEN]
+    for (height, width), name in zip(TEN, names, strict=True):
+        photograph = (picture(height, width)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(photograph).save(name)
+    fresh = subprocess.run(
+        [sys.executable, "-c", FRESH, "t", *names], capture_output=True, text=True, check=True, timeout=250
+    )
+    assert fresh.stdout.strip().endswith("False")
+    assert command_line("predict", *names, "--model", "t", "--out", "ours")[0] == 0
+    for name in names:
+        ours, theirs = np.load(f"ours/{Path(name).stem}.npy"), np.load(f"{name}.pipe.npy")
+        assert np.abs(ours - theirs).max() <= 1e-4 * np.ptp(ours), name
+    session = InferenceSession("t/model.onnx", providers=["CPUExecutionProvider"])
+    student = load_student(run)
+    for count in (1, 5):
+        for height, width in ((24, 32), (48, 48), (40, 160), (160, 40)):
+            image = picture(height, width, count)
+            (depth,) = session.run(["depth"], {"image": image.numpy()})
+            torch.testing.assert_close(
+                torch.from_numpy(depth), student.predict(image, "native"), rtol=0, atol=1e-5
+            )

@@ -237,8 +237,8 @@ class DepthModel(FeatureModel):
         """
         raise UserError(
             f"{type(self).__name__} cannot be saved as a folder: neither transformers, diffusers nor depthkd "
-            "loads it from one; DepthAnything, HuggingFaceDepth, TimmDepth, LightweightDepth, ZoeDepth, "
-            "DepthPro, FiffDepth, Lotus and Marigold can"
+            "loads it from one; DepthAnything, HuggingFaceDepth, MetricBinsDepth, TimmDepth, "
+            "LightweightDepth, ZoeDepth, DepthPro, FiffDepth, Lotus and Marigold can"
         )
 
     def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:

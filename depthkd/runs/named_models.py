@@ -32,6 +32,7 @@ CLONES = {  # by a pattern of hub ids in lower case, whose repositories name no 
 OWN = {  # by the model_type of a folder that `save_pretrained` of such a class wrote
     "timm_depth": "TimmDepth",
     "lightweight_depth": "LightweightDepth",
+    "metric_bins_depth": "MetricBinsDepth",
 }
 LATENT = ("FiffDepth", "Lotus", "Marigold")  # what `save_pretrained` writes as a folder of diffusers
 FACTS = "depthkd.json"  # in such a folder: of which class it is

@@ -7,7 +7,7 @@ VERBS = {
     "label": "depth of images in tar shards, predicted once by a teacher for many trainings",
     "predict": "depth of photographs, shards and videos: arrays, pictures, point clouds, films",
     "cost": "what models cost: parameters, multiply-adds, memory and latency, side by side",
-    "export": "a network as a folder of transformers, or as an ONNX graph, with a model card",
+    "export": "a network as a folder of transformers, an ONNX graph or a program of torch, with a model card",
     "replicate": "a paper's tables in miniature, seed by seed, with verdicts",
     "report": "runs and test results as one page: tables, curves, pictures, a point cloud",
     "demo": "a page on this machine that shows the depth of a photograph, and its point cloud",

@@ -1,5 +1,6 @@
 """The smallest model of every class, with another value of each of its arguments."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from depthkd.batch import METRIC_DEPTH
 from depthkd.benchmarks import trivial
 from depthkd.models.dpt.depth_anything import depth_anything_config
 from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.models.torch_program import TRUST
 from depthkd.runs.student import TrainedDepth
 from tests.models import stand_ins
 from tests.models.families import DEPTH_ANYTHING
 from tests.models.graphs import mixer
+from tests.models.programs import program
 from tests.models.stable_diffusion import DPT_CHANNELS, WIDTH, genpercept, genpercept_dpt, stable_diffusion
 from tests.models.test_metric import depth_pro, zoedepth
 from tests.models.test_prompt_depth_anything import prompt_depth_anything
@@ -110,7 +113,8 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
     unidepth, metric3d = clone(place / "unidepth", UNIDEPTH), clone(place / "metric3d", METRIC3D)
     torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), place / "t.pth")
     overlay = {"pretrained_cfg_overlay": {"file": f"{place}/t.pth"}}
-    tensors, graph = weights(place), mixer(place / "graph.onnx")
+    tensors, graph, pt2 = weights(place), mixer(place / "graph.onnx"), program(place)
+    os.environ[TRUST] = "1"
     code = {**words, "weights": f"{place}/./weights.safetensors", "trust": True, "focal_length": 500.0}
     trained = run(place / "run", "SharpDepth", size="tiny")
     clones = {
@@ -319,6 +323,11 @@ def smallest(place: Path) -> dict[str, ARGUMENTS]:
                 "output": "mixed",
                 "threads": 2,
             },
+        ),
+        "TorchProgram": (
+            models.TorchProgram,
+            {"path": pt2, "trusted": True},
+            {"path": f"{place}/./model.pt2", "trusted": None},
         ),
         "AlignedDepth": (
             models.AlignedDepth,

@@ -1,6 +1,7 @@
 """A Depth Anything network under ZoeDepth's metric-bins head."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,15 +9,17 @@ from torch import Tensor, nn
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.errors import UserError
+from depthkd.models.arguments import named
 from depthkd.models.dpt.depth_anything import DepthAnything, Size
 from depthkd.models.dpt.dpt import Initialize, keep_precise
 from depthkd.models.dpt.metric_bins import Attraction, CentersType, Joining, MetricBinsHead
-from depthkd.models.model import DepthModel, DepthOutput, RawPrediction
+from depthkd.models.model import DepthOutput, RawPrediction
+from depthkd.models.own_folder import OwnFolder
 from depthkd.resolution import Asked
 from depthkd.shapes import Image, Map
 
 
-class MetricBinsDepth(DepthAnything):
+class MetricBinsDepth(OwnFolder, DepthAnything):
     """A Depth Anything network under ZoeDepth's metric-bins head: in-domain metric depth.
 
     As Depth Anything does it for its tables on NYUv2 and KITTI (arXiv 2401.10891, appendix; 2406.09414,
@@ -48,6 +51,11 @@ class MetricBinsDepth(DepthAnything):
 
     chooses_size = True
     space = METRIC_DEPTH
+    kind = "metric_bins_depth"
+    saved = frozenset({
+        "size", "version", "patch", "image_size", "keep_aspect", "bins", "embedding", "attractors", "centers",
+        "attraction", "alpha", "gamma", "joining", "min_depth", "max_depth", "temperatures",
+    })  # fmt: skip
 
     def __init__(
         self,
@@ -160,7 +168,18 @@ class MetricBinsDepth(DepthAnything):
         parameters: Iterator[nn.Parameter] = self.network.parameters()
         return parameters
 
-    save_pretrained = DepthModel.save_pretrained  # transformers has no class for it
+    def arguments_saved(self) -> dict[str, Any]:
+        """See `OwnFolder`."""
+        arguments, options = vars(self)["_arguments"]
+        return {
+            name: value for name, value in named(type(self), arguments, options).items() if name in self.saved
+        }
+
+    @classmethod
+    def built_with(cls, arguments: dict[str, Any]) -> "MetricBinsDepth":
+        """See `OwnFolder`; JSON knows no tuples."""
+        plain: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in arguments.items()}
+        return cls(**plain)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "MetricBinsDepth":
         super()._apply(fn, recurse)

@@ -152,7 +152,7 @@ def load_parts(
         codec = codec or random_autoencoder(size)
         unet = random_unet(size, codec.config.latent_channels, 2, tasks=prediction == "sample")
         return Parts(unet, codec, torch.zeros(1, 2, unet.config.cross_attention_dim), prediction, NOISE)
-    channels = codec.config.latent_channels if codec is not None else latent_channels(source, revision)
+    channels = latent_channels(source, revision)
     unet = load_unet(source, "unet", tuple(count * channels for count in latents), revision)
     schedule = read_json(source, "scheduler/scheduler_config.json", revision)
     lotus = unet.config.class_embed_type == "projection"

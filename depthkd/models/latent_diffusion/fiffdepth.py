@@ -81,10 +81,7 @@ class FiffDepth(LatentDepth):
             raise UserError(f"FiffDepth learns maps of unknown scale and offset; space cannot be '{space}'")
         codec = None if vae is None else load_autoencoder(vae, folder=".")
         if size is None:
-            channels = (
-                codec.config.latent_channels if codec is not None else latent_channels(source, revision)
-            )
-            unet = load_unet(source, "unet", (channels,), revision)
+            unet = load_unet(source, "unet", (latent_channels(source, revision),), revision)
             codec = codec or load_autoencoder(source, revision)
             embedding = empty_text(source, unet.config.cross_attention_dim, text, revision)
             self_named, noise = source, read_json(source, "scheduler/scheduler_config.json", revision)

@@ -36,6 +36,7 @@ from depthkd.verbs.export.half_precision import Precision, check_onnx
 from depthkd.verbs.export.licenses import chosen, permits
 from depthkd.verbs.export.metrics import Scored, Scorer, form_scores, score_table
 from depthkd.verbs.export.parity import Row, table
+from depthkd.verbs.export.tested import results_section
 from depthkd.verbs.options import parsed
 
 USAGE = "depthkd export RUN|MODEL --out FOLDER [--format hf|onnx|torch|all] [--part encoder] [options]"
@@ -225,7 +226,10 @@ def _loaded(model: str | DepthModel, weights: Weights | None) -> tuple[DepthMode
     origin = Origin(name) if run is None else origin_of_run(run, network, weights)
     while isinstance(network, TrainedDepth):
         network = network.network
-    return network.cpu().float().eval(), origin
+    network = network.cpu().float().eval()
+    return network, replace(
+        origin, tested=results_section(run, network.identity()) if run is not None else []
+    )
 
 
 def refuse(network: DepthModel) -> None:

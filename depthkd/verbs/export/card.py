@@ -48,6 +48,7 @@ class Origin:
         base_license: of those.
         weights: which of a run's weights they are, in words.
         steps: of the optimizer.
+        tested: lines on what `depthkd test` has last said of them; none of what is no run's.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Origin:
     base_license: str = UNKNOWN
     weights: str | None = None
     steps: int | None = None
+    tested: Sequence[str] = ()
 
     @property
     def binding(self) -> set[str]:
@@ -111,6 +113,8 @@ def card(
     lines = [_head(license, forms, encoder), f"# {origin.name}", ""]
     lines.append(f"{what} network for monocular depth estimation, exported by depthkd from `{origin.name}`.")
     lines += ["", *_facts(model, origin, encoder), "", "## License", "", *_license(license, against, origin)]
+    if origin.tested and not encoder:
+        lines += ["", "## Tested", "", *origin.tested]
     lines += ["", "## How to load it", "", *_loading(model, forms, encoder), "## Checked at export", ""]
     lines.append("The exported form, loaded as its users will, and the original, on the same pictures:")
     return "\n".join([*lines, "", compared, ""])

@@ -11,13 +11,13 @@ from PIL import Image as Picture
 from torch import Tensor
 
 from depthkd.errors import UserError
-from depthkd.models.backbone_depth import BackboneDepth
 from depthkd.models.dpt.dpt import HuggingFaceDepth
 from depthkd.models.dpt.preprocessing import RECORDED, Preprocessing
 from depthkd.models.dpt.timm_depth import TimmDepth
 from depthkd.models.hub import load_safetensors, quietly
 from depthkd.models.model import DepthModel
 from depthkd.models.onnx import OnnxDepth
+from depthkd.models.own_folder import OwnFolder
 from depthkd.models.torch_program import TorchProgram
 from depthkd.models.weights import read_json_file
 from depthkd.runs.named_models import GRAPH, PROGRAM, named_model
@@ -89,7 +89,7 @@ def write_folder(model: DepthModel, folder: Path, asked: Asked) -> tuple[str, li
         model.save_pretrained(folder, asked.side)
     if asked.preprocessing is not None:
         record_preprocessing(model, folder, asked.preprocessing)
-    if isinstance(model, BackboneDepth) or is_diffusion(model):
+    if isinstance(model, OwnFolder) or is_diffusion(model):
         form = DIFFUSERS if is_diffusion(model) else OWN
         loaded = named_model(str(folder)).load().eval()
         sizes = sizes_for(model.multiple, model.fixed_size)
