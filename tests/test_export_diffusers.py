@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from depthkd import load_model, models
 from depthkd.errors import UserError
 from depthkd.models.model import DepthModel
+from depthkd.runs.student import begins_at_random
 from depthkd.verbs.export import export
 from tests.conftest import CommandLine
 from tests.models.stable_diffusion import lotus, marigold
@@ -38,7 +39,9 @@ def test_a_folder_of_diffusers_comes_back_as_it_was(kind: str, tmp_path: Path) -
     torch.testing.assert_close(seeded(loaded, image), seeded(model, image), atol=1e-5, rtol=0)
     unet = UNet2DConditionModel.from_pretrained(tmp_path / "out/unet", use_safetensors=True).state_dict()
     assert all(torch.equal(tensor, unet[name]) for name, tensor in model.unet.state_dict().items())
-    assert "library_name: diffusers" in (tmp_path / "out/README.md").read_text()
+    card, index = ((tmp_path / "out" / name).read_text() for name in ("README.md", "model_index.json"))
+    assert "library_name: diffusers" in card and "Pipeline" not in card + index  # theirs has no such codec
+    assert begins_at_random(model.source)
     facts = json.loads((tmp_path / "out/depthkd.json").read_text())
     for wrong in ({"class": "Frozen"}, {"init_args": {"text": "/etc/passwd"}}, {"init_args": None}):
         (tmp_path / "out/depthkd.json").write_text(json.dumps(facts | wrong))

@@ -81,7 +81,7 @@ def begins_at_random(source: str) -> bool:
     built = source.startswith("DepthAnything ") and not (
         " from " in source or " with the encoder of " in source
     )
-    return built or source.startswith("random ")
+    return built or source.startswith("random ") or ", random weights (" in source
 
 
 def build_student(run: Run, settings: Settings | None = None) -> DepthModel:

@@ -43,32 +43,28 @@ def write_folder(
         image_size: see `DepthModel.save_pretrained`.
         arguments: of its class, besides the source.
         schedule: its noise schedule, as a scheduler's config.
-        index: more entries of model_index.json, for a pipeline of diffusers.
+        index: more entries of model_index.json, for a pipeline of diffusers; left out where the autoencoder
+            is none of diffusers'.
     """
-    kind = type(model).__name__
+    kind, own = type(model).__name__, isinstance(model.vae, TransformCodec)
     folder.mkdir(parents=True, exist_ok=True)
     with quietly():
         model.unet.save_pretrained(folder / "unet", safe_serialization=True)
-        if isinstance(model.vae, TransformCodec):
+        if own:
             model.vae.save_config(folder / "vae")
         else:
             model.vae.save_pretrained(folder / "vae", safe_serialization=True)
     _write(folder / "scheduler/scheduler_config.json", {**SCHEDULER, **schedule})
     save_file({"text": model.text.detach().cpu().contiguous()}, folder / EMBEDDINGS[0])
-    vae = (
-        ["depthkd", kind]
-        if isinstance(model.vae, TransformCodec)
-        else ["diffusers", type(model.vae).__name__]
-    )
     parts = {
         "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": vae,
+        "vae": ["depthkd" if own else "diffusers", type(model.vae).__name__],
         "scheduler": ["diffusers", {**SCHEDULER, **schedule}["_class_name"]],
         "text_encoder": [None, None],
         "tokenizer": [None, None],
     }
     named = {"_class_name": kind, "_diffusers_version": diffusers.__version__}
-    _write(folder / INDEX, {**named, **parts, **(index or {})})
+    _write(folder / INDEX, {**named, **parts, **({} if own else index or {})})
     at = model.trained_at if image_size is None else (image_size, image_size)
     facts = {"class": kind, "init_args": dict(arguments), "trained_at": None if at is None else list(at)}
     _write(folder / FACTS, facts)

@@ -175,6 +175,12 @@ def _license(license: str, against: Collection[str] | None, origin: Origin) -> l
     return [f"{license}{bound}."]
 
 
+def has_pipeline(model: DepthModel) -> bool:
+    """Whether diffusers' MarigoldDepthPipeline takes its folder: a Marigold over an autoencoder of theirs."""
+    autoencoder = type(getattr(model, "vae", None)).__module__
+    return type(model).__name__ == "Marigold" and autoencoder.startswith("diffusers.")
+
+
 def _loading(model: DepthModel, forms: Sequence[str], encoder: bool) -> list[str]:
     code = list[str]()
     if encoder and isinstance(model, TimmDepth):
@@ -190,7 +196,7 @@ def _loading(model: DepthModel, forms: Sequence[str], encoder: bool) -> list[str
             'depth = pipeline("depth-estimation", model="FOLDER")',
             'print(depth("photo.jpg")["predicted_depth"])',
         ]
-    elif DIFFUSERS in forms and type(model).__name__ == "Marigold" and hasattr(model, "vae"):
+    elif DIFFUSERS in forms and has_pipeline(model):
         code = MARIGOLD
     lines = ["```python", *code, "```", ""] if code else []
     if encoder and isinstance(model, TimmDepth) and (names := untrained(model)):
