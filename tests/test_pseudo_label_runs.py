@@ -139,6 +139,17 @@ def test_a_checkpoint_names_who_taught_and_holds_the_student_alone(
     assert status == 0, err
     checkpoint = read_checkpoint(home / "runs/x/checkpoints/last.ckpt")
     assert set(checkpoint["depthkd"]["teachers"]) == {"teacher", "feature encoder"}
+    status, _, err = command_line(
+        "label", "--images", "runs/scenes/film_train", "--out", "labels", "--model", "embedded"
+    )
+    assert status == 0, err
+    tree["model"]["init_args"]["teacher"] = None
+    tree["data"]["train"]["real"]["labels"] = "labels"
+    status, _, err = command_line("fit", "--config", write(home, tree), "--run", "runs/y")
+    assert status == 0, err
+    told = read_checkpoint(home / "runs/y/checkpoints/last.ckpt")["depthkd"]["teachers"]
+    assert set(told) == {"labels of real", "feature encoder"}
+    assert told["labels of real"]["license"] == "apache-2.0" and told["labels of real"]["training_sets"]
     # the encoder's features are as wide as the student's, and so there is no projection
     assert {name.partition(".")[0] for name in checkpoint["state_dict"]} == {"student"}
 

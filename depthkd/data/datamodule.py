@@ -89,6 +89,14 @@ class ShardDataModule(LightningDataModule):
         turn = (0, 1) if self.trainer is None else (self.trainer.local_rank, self.trainer.num_devices)
         self._sources = {name: source.open(name, self.seed, turn) for name, source in self.train.items()}
 
+    def label_teachers(self) -> dict[str, dict[str, Any]]:
+        """Name -> source, license and training sets of each network that made labels which are read."""
+        told: dict[str, dict[str, Any]] = {}
+        for name, source in self._sources.items():
+            for number, one in enumerate(source.label_teachers(), 1):
+                told[f"labels of {name}" + (f", {number}" if number > 1 else "")] = one
+        return told
+
     def training_size(self) -> tuple[int, int] | None:
         """Height and width of the images of the training source that has the largest ones; None: the images
         of each differ, or none is open."""

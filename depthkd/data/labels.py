@@ -1,10 +1,12 @@
 """Depth of a source's images from other tars, which hold labels and no images: they are joined by key."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from depthkd.data.order import Recent
 from depthkd.errors import UserError
@@ -71,6 +73,22 @@ class Labels:
     def digest(self) -> str:
         """What tells the labels from others: of the content of all tars, in order."""
         return hashlib.blake2b(" ".join(self.digests).encode(), digest_size=8).hexdigest()
+
+    def teachers(self) -> list[dict[str, Any]]:
+        """Source, license and training sets of the networks that made the labels, as what `depthkd label`
+        wrote beside each tar says; none of tars of others, or on another machine."""
+        told: dict[str, dict[str, Any]] = {}
+        for path in self.paths:
+            try:
+                settings = json.loads(Path(f"{path}.json").read_bytes())["settings"].values()
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue
+            made = [one for one in settings if isinstance(one, dict) and {"name", "license"} <= one.keys()]
+            told |= {str(one["name"]): one for one in made}
+        return [
+            {"source": name, "license": one["license"], "training_sets": one.get("training_sets")}
+            for name, one in told.items()
+        ]
 
     @bad_part("label")
     def read(self, shard: int, key: str) -> tuple[str, dict[str, bytes]]:

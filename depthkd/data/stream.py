@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
@@ -196,6 +196,10 @@ class OpenSource:
             CONTENTS: self.digests,
         }
         return facts if self._labels is None else facts | {"labels": self._labels.digest()}
+
+    def label_teachers(self) -> list[dict[str, Any]]:
+        """What made its labels, see `Labels.teachers`."""
+        return [] if self._labels is None else self._labels.teachers()
 
     def image_size(self) -> tuple[int, int] | None:
         """Height and width of its images: as the transform says, or as a few have them that are spread over

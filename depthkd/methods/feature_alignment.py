@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from depthkd.errors import UserError
 from depthkd.losses.features import feature_alignment_loss, resample_tokens, token_grid
-from depthkd.methods.method import Method, Origin, Teacher
+from depthkd.methods.method import Method, Teacher
 from depthkd.methods.optimization import Optimization
+from depthkd.methods.teachers import Origin
 from depthkd.models.frozen import HALF, FrozenNetwork
 from depthkd.models.model import DepthModel, FeatureModel
 from depthkd.shapes import Image, PerImage

@@ -29,8 +29,9 @@ from depthkd.losses.geometric import (
 from depthkd.losses.gradient import normalized_gradient_matching
 from depthkd.losses.image_level import image_level_regression
 from depthkd.methods.depth_anything_v2 import in_quantity_of
-from depthkd.methods.method import Method, Origin, Teacher
+from depthkd.methods.method import Method, Teacher
 from depthkd.methods.optimization import Optimization
+from depthkd.methods.teachers import Origin
 from depthkd.models.frozen import FrozenModule
 from depthkd.models.model import DepthModel, resize_map
 from depthkd.models.pointnet import PointNet

@@ -5,7 +5,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 from zlib import crc32
 
 import torch
@@ -27,6 +27,7 @@ from depthkd.methods.optimization import (
     configure_again,
     update_average,
 )
+from depthkd.methods.teachers import Origin, teachers_told
 from depthkd.methods.validation import Validation
 from depthkd.models.frozen import HALF, Frozen
 from depthkd.models.model import DepthModel, resize_map
@@ -36,15 +37,6 @@ from depthkd.watching.agreement import agreement
 Latent = Float[Tensor, "batch channels latent_height latent_width"]
 Teacher = Callable[[], DepthModel]
 log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class Origin(Protocol):
-    """What checkpoints say of a network from which a student has learned: see `FeatureModel`."""
-
-    source: str
-    license: str
-    training_sets: tuple[str, ...] | None
 
 
 class Method(LightningModule):
@@ -376,14 +368,7 @@ class Method(LightningModule):
             "steps": self.trainer.max_steps,
             "ended": self.trainer.should_stop
             and any(map(_has_stopped, self.trainer.early_stopping_callbacks)),
-            "teachers": {
-                name: {
-                    "source": model.source,
-                    "license": model.license,
-                    "training_sets": None if (sets := model.training_sets) is None else list(sets),
-                }
-                for name, model in self.taught_by().items()
-            },
+            "teachers": teachers_told(self.taught_by(), self.trainer),
         }
 
 

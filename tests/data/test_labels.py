@@ -1,5 +1,6 @@
 """Depth from other tars than the images."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, DepthSpace
 from depthkd.cli import main
+from depthkd.data import ShardDataModule
 from depthkd.data.stream import ATTEMPTS, ShardSource
 from depthkd.errors import UserError
 from depthkd.formats.images import encode_jpeg
@@ -102,6 +104,20 @@ def test_a_missing_label_is_a_bad_sample(tmp_path: Path) -> None:
     skipped = [bad for position in range(7) for bad in opened.sample(position)[1]]
     assert {bad.kind for bad in skipped} == {"label"}
     assert {bad.sentence for bad in skipped} == {f"{tmp_path}/labels/0.tar has no label of sample '01'"}
+
+
+def test_who_made_the_labels_is_known_where_a_file_beside_them_says_so(tmp_path: Path) -> None:
+    write(tmp_path)
+    data = ShardDataModule({"photos": source(tmp_path)}, workers=0)
+    data.setup("fit")
+    assert data.label_teachers() == {}
+    teacher = {"name": "hub/large", "license": "cc-by-nc-4.0", "training_sets": ["SA-1B"], "identity": "x"}
+    settings = {"teacher": teacher, "metric_teacher": teacher | {"name": "m"}, "view": "whole", "seed": 0}
+    (tmp_path / "labels/0.tar.json").write_text(json.dumps({"settings": settings}))
+    (tmp_path / "labels/1.tar.json").write_text("[1")
+    data.setup("fit")
+    made = {"source": "hub/large", "license": "cc-by-nc-4.0", "training_sets": ["SA-1B"]}
+    assert data.label_teachers() == {"labels of photos": made, "labels of photos, 2": made | {"source": "m"}}
 
 
 def test_labels_are_part_of_the_stream(tmp_path: Path) -> None:
