@@ -206,12 +206,9 @@ def test_the_preprocessing_is_recorded_and_is_the_pipelines(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "build", [lambda: models.DepthAnything("tiny"), lambda: models.LightweightDepth("topformer_tiny")]
-)
-def test_a_program_takes_any_size(build: object, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    assert verb.export(build().eval(), tmp_path / "out", "torch").agrees  # type: ignore[operator]
+def test_a_program_takes_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("depthkd.verbs.export.parity.SIDE", 128)  # its guards want three multiples at least
+    assert verb.export(student_of(1), tmp_path / "out", "torch").agrees
 
 
 def test_metric_bins_have_a_folder_of_depthkd(tmp_path: Path) -> None:
