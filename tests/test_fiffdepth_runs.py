@@ -27,6 +27,7 @@ def write(home: Path, name: str, steps: int, base: str = "tiny/fiff.yaml", **cha
         "data": {"batch_size": 4, "train": {"synthetic": crop, "laion_art": crop}},
         "trainer": {"max_steps": steps, "val_check_interval": steps, "enable_progress_bar": False},
         "checkpoint": {"every_n_train_steps": 2},
+        "watch": {"pictures_every_n_steps": 2},
     }
     tree["trainer"] |= changes
     (home / name).write_text(yaml.safe_dump(tree))

@@ -62,7 +62,7 @@ def test_predictions_among_the_photographs_are_not_photographs(
         status, out, err = command_line(*words)
         assert status == 0, err
         assert said in out and "2 of 2 images" in out
-    assert len(list((tmp_path / "photos").iterdir())) == 6
+    assert len(list((tmp_path / "photos").iterdir())) == 7  # with predict.json
 
 
 @pytest.mark.parametrize(

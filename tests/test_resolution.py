@@ -254,7 +254,7 @@ def test_the_command_line_takes_every_form(
     model = ["--model.class_path", "tests.models.test_model.Mean", "--points", "false"]
     status, out, err = command_line("predict", "a.png", *model, "--resolution", resolution, "--out", "o")
     assert status == 0, err
-    assert f"run at {ran_at} pixels\n" in out
+    assert f"run at {ran_at} pixels, " in out
 
 
 def test_mistakes_on_the_command_line_are_one_sentence(tmp_path: Path, command_line: CommandLine) -> None:

@@ -46,6 +46,7 @@ def write(home: Path, name: str, steps: int, **changes: Any) -> str:
         },
         "trainer": {"max_steps": steps, "val_check_interval": steps, "enable_progress_bar": False},
         "checkpoint": {"every_n_train_steps": 2},
+        "watch": {"pictures_every_n_steps": 2},
     }
     tree["trainer"] |= {"enable_model_summary": False, **changes}
     (home / name).write_text(yaml.safe_dump(tree))

@@ -40,7 +40,7 @@ class PairsFolder:
             ExistingFileError: the folder has pairs that were proposed by something else, or decisions.
         """
         if self.made_by.is_file():
-            before = read_json_file(self.made_by)
+            before, made_by = read_json_file(self.made_by), json.loads(_json(made_by))
             parts = [f"{part}.{key}" for part in made_by for key in made_by[part]]
             parts += [f"{part}.{key}" for part in before for key in before[part]]
             other = [p for p in dict.fromkeys(parts) if _part(before, p) != _part(made_by, p)]

@@ -8,15 +8,19 @@ from collections.abc import Sequence
 
 import torch
 
-from depthkd.alignment import Fit, fit_maps
+from depthkd.alignment import SMALLEST, Fit, fit_maps
 from depthkd.shapes import Map, Mask
 
 
 def fitted(prediction: Map, reference: Map, mask: Mask, fit: Fit) -> Map:
     """The prediction after the named fit, in the reference's unit; 0 at invalid pixels."""
     prediction, reference = (torch.where(mask, depth, 0) for depth in (prediction, reference))
+    logarithms = fit is Fit.LOG_SCALE_AND_SHIFT
+    if logarithms:
+        prediction, reference = (depth.clamp(min=SMALLEST).log() for depth in (prediction, reference))
     scale, shift = (x.to(prediction.dtype) for x in fit_maps(prediction, reference, mask, fit))
-    return torch.where(mask, scale[:, None, None] * prediction + shift[:, None, None], 0)
+    line = scale[:, None, None] * prediction + shift[:, None, None]
+    return torch.where(mask, line.exp() if logarithms else line, 0)
 
 
 def aligned_difference(prediction: Map, reference: Map, mask: Mask, fit: Fit) -> Map:

@@ -31,6 +31,9 @@ def fit(prediction: np.ndarray, reference: np.ndarray, name: Fit) -> np.ndarray:
         return prediction * np.linalg.lstsq(prediction[:, None], reference, rcond=None)[0]
     if name is Fit.NONE:
         return prediction
+    if name is Fit.LOG_SCALE_AND_SHIFT:
+        logs = [np.log(np.maximum(v, 1e-6)) for v in (prediction, reference)]
+        return np.exp(np.polyval(np.polyfit(*logs, 1), logs[0]))
     middle = [float(np.sort(v)[(len(v) - 1) // 2]) for v in (prediction, reference)]
     if name is Fit.MEDIAN_SCALE:
         return prediction * middle[1] / middle[0]

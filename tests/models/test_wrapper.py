@@ -187,7 +187,7 @@ def test_models_that_have_no_folder_say_so(tmp_path: Path) -> None:
     for model in (Level(), Wrapper(Level())):
         kind = type(model.unwrapped()).__name__
         with pytest.raises(
-            UserError, match=f"^{kind} cannot be saved as a folder: .*HuggingFaceDepth, TimmDepth"
+            UserError, match=f"^{kind} cannot be saved as a folder: .*HuggingFaceDepth, MetricBinsDepth"
         ):
             model.save_pretrained(tmp_path / "none")
     trained = TrainedDepth(run(tmp_path / "run", "DepthAnything", size="tiny"))
