@@ -83,6 +83,7 @@ def test_the_main_job_learns(taught: Path) -> None:
     assert_learned(film, message)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2 * STALLED)
 def test_two_teachers_in_turn_teach_as_well(taught: Path) -> None:
     fit(taught, "assistant_teacher", 280, *crops("studio"))
@@ -93,6 +94,7 @@ def test_two_teachers_in_turn_teach_as_well(taught: Path) -> None:
     assert_learned(film, message)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2 * STALLED)
 def test_a_diffusion_unet_learns_to_answer_in_one_pass(taught: Path) -> None:
     fit(taught, "fiff", 450, "--data.batch_size", "8", *crops("synthetic", "laion_art"))

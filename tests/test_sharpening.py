@@ -68,6 +68,7 @@ def assert_sharpened(found: dict[str, Metrics], completeness: float, abs_rel: fl
         assert fitted["sharp"]["abs_rel"] < 0.9 * fitted[trivial]["abs_rel"], (trivial, message)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2 * STALLED)
 def test_a_sharpener_learns_from_two_teachers_and_no_truth(tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
