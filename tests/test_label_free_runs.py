@@ -58,7 +58,7 @@ def test_a_killed_run_resumes_bit_by_bit_and_holds_the_student_alone(home: Path)
     assert set(teachers) == {"teacher", "pointnet"}
     assert teachers["pointnet"] == {
         "source": "a random PointNet",
-        "license": "Apache-2.0",
+        "license": "apache-2.0",
         "training_sets": [],
     }
 

@@ -83,7 +83,7 @@ class PointNet(nn.Module):
         UserError: it holds other weights, or a PointNet that has T-Nets where this has none.
     """
 
-    license: str = "Apache-2.0"
+    license: str = "apache-2.0"
     training_sets: tuple[str, ...] | None = ()
 
     def __init__(

@@ -120,7 +120,7 @@ def test_the_command_writes_a_file_that_says_how_it_was_made(
     status, out, err = command_line("pointnet", "--out", "here/a.safetensors", *SMALL)
     assert status == 0 and "on 20 clouds of 18 shapes that it has not seen" in out, err
     facts = read_facts(tmp_path / "here/a.safetensors")
-    assert facts["classes"] == list(CLASSES) and facts["license"] == "Apache-2.0"
+    assert facts["classes"] == list(CLASSES) and facts["license"] == "apache-2.0"
     assert facts["settings"]["clouds"] == 64 and 0 <= facts["accuracy"] <= 1
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["a.safetensors"]
     assert command_line("pointnet", "--out", "b.safetensors", *SMALL)[0] == 0

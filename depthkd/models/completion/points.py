@@ -97,7 +97,7 @@ class InterpolatedPoints(CompletesPoints):
         super().__init__()
         self.interpolation: Interpolation = interpolation
         self.source = f"{self.interpolation.replace('_', ' ')} interpolation of the points"
-        self.license, self.training_sets = "Apache-2.0", ()
+        self.license, self.training_sets = "apache-2.0", ()
 
     def complete(self, image: Image, sparse: Map, intrinsics: Cameras | None = None) -> Map:
         """See `CompletesPoints`."""

@@ -21,7 +21,7 @@ from depthkd.verbs.needs import unmade
 
 SAMPLES = 4  # of a source that are decoded
 PATIENCE = 15.0  # seconds for a source, a benchmark or a license
-EMBEDDED = "Apache-2.0"  # of the teacher that depthkd carries
+EMBEDDED = "apache-2.0"  # of the teacher that depthkd carries
 OF_NETWORKS = ("source", "path", "weights")  # arguments of a class that say where a network is from
 
 
