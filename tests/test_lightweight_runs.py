@@ -68,6 +68,7 @@ def test_the_small_student_has_its_size() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_labels_teach_it_and_its_graphs_predict_what_it_does(tmp_path: Path) -> None:
     """label, distil, export to ONNX of any size and of one: the whole chain, shortened."""
     make_scenes(tmp_path, ("film_train", 3, 200, "sa1b"), ("film_test", 4, 12, "labelled"))
