@@ -24,6 +24,7 @@ from depthkd.models.model import DepthModel, DepthOutput
 from depthkd.shapes import Image as Images
 from depthkd.verbs.predict import Predictions, predict
 from depthkd.verbs.predict.forms import triangles
+from depthkd.verbs.predict.record import Record
 from tests.conftest import CommandLine
 
 ALL = ["npy", "npz", "png16", "png", "side", "ply", "glb", "mesh"]
@@ -159,6 +160,21 @@ def test_after_an_interruption_it_goes_on(tmp_path: Path) -> None:
     model.asked = [1] * 5
     made = predict(paths, model, tmp_path / "o", formats="npy")
     assert made.kept == 2 and len(model.asked) == 6 and len(made.arrays) == 3
+
+
+def test_a_killed_overwrite_leaves_nothing_that_passes_for_the_earlier_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = photographs(tmp_path / "p", "a.png", "b.png")
+    predict(paths, Bright(), tmp_path / "o", formats="npy")
+    before = np.load(tmp_path / "o/a.npy")
+    with monkeypatch.context() as killed:
+        killed.setattr(Record, "save", lambda self: None)  # as if by SIGKILL: nothing is noted at the end
+        predict(paths, Bright(farther=1.0), tmp_path / "o", formats="npy", overwrite=True)
+    assert np.load(tmp_path / "o/a.npy")[0, 0] == pytest.approx(before[0, 0] + 1)
+    with pytest.raises(UserError, match="of bright as it was before it changed"):
+        predict(paths, Bright(), tmp_path / "o", formats="npy")
+    assert predict(paths, Bright(farther=1.0), tmp_path / "o", formats="npy").kept == 0
 
 
 def test_names_stay_apart(tmp_path: Path, command_line: CommandLine) -> None:

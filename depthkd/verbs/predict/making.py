@@ -84,6 +84,7 @@ class Maker:
         self.alone = counts == [1]
         total = None if None in counts else sum(count or 0 for count in counts)
         start = perf_counter()
+        self.record.begin()
         try:
             with tqdm(total=total, desc="predict", unit="image", disable=None) as self.progress:
                 for source in sources:

@@ -39,6 +39,7 @@ class Record:
         self.entries: dict[str, Entry] = {}
         self.made: set[str] = set()
         self._saved = time.monotonic()
+        self._disowns = False  # whether the file on disk still says that the files are of other settings
         found = self._read()
         if found is None:
             return
@@ -50,6 +51,17 @@ class Record:
                 "or make them anew with --overwrite true"
             )
         self.entries = {} if differing else found["pictures"]
+        self._disowns = bool(differing)
+
+    def begin(self) -> None:
+        """Before anything is overwritten with other settings, say so on disk: if this process is killed, what
+        it has written is not taken for what the earlier settings made.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        if self._disowns:
+            self._write()
 
     def is_done(self, name: str, stamp: str, files: list[str]) -> bool:
         """Whether these files of a picture are there, of the picture as it is now."""
@@ -79,6 +91,9 @@ class Record:
         found = self._read()
         if found is not None and found["settings"] == self.settings:
             self.entries = found["pictures"] | self.entries
+        self._write()
+
+    def _write(self) -> None:
         text = {"made_by": MADE_BY, "version": VERSION, "settings": self.settings, "pictures": self.entries}
         with whole_file(self.path, several_writers=True) as file:
             file.write((json.dumps(text, indent=1) + "\n").encode())
