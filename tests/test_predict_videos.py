@@ -10,7 +10,8 @@ import torch
 from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH, SCALE_DISPARITY, DepthSpace
 from depthkd.errors import UserError
 from depthkd.formats.sample import BadSample
-from depthkd.verbs.predict import predict
+from depthkd.models.model import DepthOutput
+from depthkd.verbs.predict import Predictions, predict
 from depthkd.verbs.predict.smoothing import Smoother
 from depthkd.verbs.predict.video import Sampling, Video
 from tests.test_predict_files import Bright, names
@@ -60,6 +61,42 @@ def test_frames_as_arrays_go_on_where_they_were_left(tmp_path: Path) -> None:
     model = Bright()
     again = predict(str(path), model, tmp_path / "o", formats=["npy", "tum"], fps=5)
     assert again.kept == 5 and model.asked == [1] and len(again.arrays) == 6
+
+
+def test_smoothed_frames_are_made_together_or_not_at_all(tmp_path: Path) -> None:
+    path, out = video(tmp_path / "a.avi"), tmp_path / "o"
+
+    class Pulsing(Bright):
+        """Each answer has a scale of its own, which only the frames before tell."""
+
+        def forward(self, image: torch.Tensor) -> DepthOutput:
+            depth = super().forward(image).depth
+            if len(self.asked) == self.stops:
+                raise KeyboardInterrupt
+            return DepthOutput(depth * (1 + 0.2 * (len(self.asked) % 3)))
+
+        caches = ("asked", "stops")
+        stops = 0
+
+    def made(stops: int = 0, formats: str = "npy") -> Predictions:
+        model = Pulsing(SCALE_DISPARITY)
+        model.stops = stops
+        return predict(str(path), model, out, formats=formats, smooth=0.9)
+
+    def arrays() -> np.ndarray:
+        return np.stack([np.load(file) for file in sorted((out / "a").glob("*.npy"))])
+
+    made()
+    first = arrays()
+    assert made().kept == 12
+    (out / "a/000005.npy").unlink()
+    assert made().kept == 0
+    np.testing.assert_array_equal(arrays(), first)
+    with pytest.raises(KeyboardInterrupt):
+        made(stops=6, formats="npy png16")
+    assert made(formats="npy png16").kept == 0
+    np.testing.assert_array_equal(arrays(), first)
+    assert made(formats="npy png16").kept == 12
 
 
 def test_which_frames_are_wanted() -> None:

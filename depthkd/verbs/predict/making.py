@@ -140,7 +140,8 @@ class Maker:
             self._pictures(source, forms, lambda name, stamp: self._is_done(forms, name, stamp), None, None)
             return
         files, stamp = [self.film_of(source)] if self.films(source) else [], source.stamp
-        whole = self.record.is_done(f"{source.name}/", stamp, files)
+        frames = self._frames_of(source, forms) if self.smooth is not None else []
+        whole = self.record.is_done(f"{source.name}/", stamp, [*files, *frames])
         smoother = None if self.smooth is None else Smoother(self.space, self.smooth)
         before = len(self.made.left_out)
         with ExitStack() as stack:
@@ -155,7 +156,13 @@ class Maker:
             self._pictures(source, forms, done, film, smoother)
         self.made.files += [self.record.out / file for file in files if (self.record.out / file).is_file()]
         if len(self.made.left_out) == before:
-            self.record.add(f"{source.name}/", stamp, files)
+            frames = self._frames_of(source, forms) if self.smooth is not None else []
+            self.record.add(f"{source.name}/", stamp, [*files, *frames])
+
+    def _frames_of(self, source: Frames, forms: list[str]) -> list[str]:
+        """The files of all frames of a video that the record knows: smoothed, they belong together."""
+        names = [name for name in self.record.entries if name.startswith(f"{source.name}/") and name[-1] != "/"]
+        return [file for name in names for file in self.files(forms, name)]
 
     def _is_done(self, forms: list[str], name: str, stamp: str) -> bool:
         return self.record.is_done(name, stamp, self.files(forms, name))
