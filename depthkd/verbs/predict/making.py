@@ -161,7 +161,8 @@ class Maker:
 
     def _frames_of(self, source: Frames, forms: list[str]) -> list[str]:
         """The files of all frames of a video that the record knows: smoothed, they belong together."""
-        names = [name for name in self.record.entries if name.startswith(f"{source.name}/") and name[-1] != "/"]
+        below = f"{source.name}/"
+        names = [name for name in self.record.entries if name.startswith(below) and name != below]
         return [file for name in names for file in self.files(forms, name)]
 
     def _is_done(self, forms: list[str], name: str, stamp: str) -> bool:
