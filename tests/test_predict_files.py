@@ -33,7 +33,7 @@ ALL = ["npy", "npz", "png16", "png", "side", "ply", "glb", "mesh"]
 class Bright(DepthModel):
     """What is bright is far: 2 to 6 meters; each call, and how many images it had, is noted."""
 
-    caches = ("asked",)
+    caches: tuple[str, ...] = ("asked",)
 
     def __init__(self, space: DepthSpace = METRIC_DEPTH, noise: bool = False, farther: float = 0.0) -> None:
         super().__init__()

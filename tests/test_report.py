@@ -5,9 +5,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
+from depthkd.evaluation.saved_results import read_results
+from depthkd.report.document import Text
+from depthkd.runs.named_models import named_model
 from depthkd.verbs.report import report, short_names
+from depthkd.verbs.report.drawn import models_to_draw, pictures_part
 from depthkd.verbs.report.trained import flattened
 from tests.models.smallest import run
 
@@ -120,6 +125,24 @@ def test_mistakes_are_one_sentence(command_line: Any) -> None:
     }.items():
         status, _, said = command_line("report", *words)
         assert status == 2 and sentence in said and said.count("\n") == 1, said
+
+
+def test_pictures_of_a_model_that_is_another_than_the_tested_one(tmp_path: Path) -> None:
+    word = run(tmp_path / "one", "DepthAnything", size="tiny")
+    network = named_model(word).load()
+    facts = {"source": word, "space": str(network.space), "weights": network.identity()}
+    notes = {}
+    for name, other in (("same", {}), ("changed", {"weights": "0"}), ("flipped", {"space": "metric depth"})):
+        folder = results_in(tmp_path / name, {"mine": 0.1})
+        tree = json.loads((folder / "results.json").read_text())
+        tree["models"]["mine"] |= facts | other
+        (folder / "results.json").write_text(json.dumps(tree))
+        tested = [(name, read_results(folder))]
+        part, _ = pictures_part(models_to_draw([], tested, None), [], torch.device("cpu"), 0)
+        notes[name] = " ".join(block.text for block in part.blocks if isinstance(block, Text))
+    assert "mine" not in notes["same"]
+    assert f"Pictures by mine: {word} has changed since the test" in notes["changed"]
+    assert notes["flipped"].startswith("No pictures by mine: it was tested as metric depth, and ")
 
 
 def test_names_and_settings() -> None:

@@ -277,10 +277,6 @@ def _names(paths: Sequence[Path], out: Path) -> list[str]:
     return names
 
 
-def _folders(path: Path) -> list[str]:
-    return [part for part in path.parent.parts if part != ".."]
-
-
 def _repeated(names: Sequence[str]) -> set[str]:
     """Those that occur twice, whatever case they are written in."""
     return {name for name, count in Counter(name.casefold() for name in names).items() if count > 1}

@@ -58,9 +58,7 @@ class Sampling:
         """Whether a frame is chosen, by its number."""
         if self.fps is None:
             return number % (self.every or 1) == 0
-        step = Fraction(self.rate(of_file)).limit_denominator(10**6) / Fraction(of_file).limit_denominator(
-            10**6
-        )
+        step = _fraction(self.rate(of_file)) / _fraction(of_file)
         return number == 0 or math.floor(number * step) > math.floor((number - 1) * step)
 
 
@@ -97,8 +95,7 @@ class Video:
         file = self._open()
         rate, count = file.get(cv2.CAP_PROP_FPS), file.get(cv2.CAP_PROP_FRAME_COUNT)
         file.release()
-        self.states_rate = 0 < rate < 1000
-        self.file_rate = float(rate) if self.states_rate else UNKNOWN_RATE
+        self.file_rate = float(rate) if 0 < rate < 1000 else UNKNOWN_RATE
         self.count = int(count) if 0 < count < 1e9 else None
 
     @property

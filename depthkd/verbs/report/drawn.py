@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,10 +38,17 @@ ON_PAGE = "On the page: pictures of {names} with a slider, and a point cloud."
 
 @dataclass(frozen=True)
 class Drawn:
-    """A model that is drawn: what it is called, and the word that names it."""
+    """A model that is drawn.
+
+    Args:
+        name: what it is called.
+        word: names it.
+        tested: of a row of a test, what results.json says of its model; None: it is no such row.
+    """
 
     name: str
     word: str
+    tested: Mapping[str, Any] | None = None
 
 
 def models_to_draw(
@@ -64,17 +72,17 @@ def models_to_draw(
         for row, model in test.models.items():
             if row not in trivial and "untrained" not in row:
                 taken = any(one.name == row for one in found.values())
-                _add(found, str(model.get("source")), f"{row} ({name})" if taken else row)
+                _add(found, str(model.get("source")), f"{row} ({name})" if taken else row, model)
     return list(found.values())[:MOST_MODELS]
 
 
-def _add(found: dict[str, Drawn], source: str, name: str) -> None:
+def _add(found: dict[str, Drawn], source: str, name: str, tested: Mapping[str, Any] | None = None) -> None:
     if source.startswith(SOURCE):
         found.setdefault(EMBEDDED, Drawn(f"{EMBEDDED} teacher", EMBEDDED))
     elif (place := Path(source)).exists():
         run = Run(place)
         key = run.checkpoint if run.config.is_file() else place
-        found.setdefault(str(key.resolve()), Drawn(name, source))
+        found.setdefault(str(key.resolve()), Drawn(name, source, tested))
 
 
 def photographs(images: str | list[str] | None, count: int) -> list[Sample]:
@@ -105,6 +113,13 @@ def pictures_part(
         except UserError as error:
             notes.append(Text(f"No pictures by {one.name}: {error}.", "note"))
             continue
+        if one.tested is not None and str(network.space) != one.tested.get("space"):
+            then = f"it was tested as {one.tested.get('space')}, and {one.word} is read as {network.space}"
+            notes.append(Text(f"No pictures by {one.name}: {then}.", "note"))
+            continue
+        if one.tested is not None and network.identity() != one.tested.get("weights"):
+            changed = f"{one.word} has changed since the test, or depthkd's code for it has"
+            notes.append(Text(f"Pictures by {one.name}: {changed}; they show it as it is now.", "warn"))
         use_processors(network, device)
         evaluated = EvaluatedModel(one.name, network, "", device, Provenance())
         refused = task.refusal(one.name, network.space, optional=True)

@@ -130,7 +130,7 @@ def overview(runs: Sequence[RunFacts], tests: Sequence[tuple[str, SavedResults]]
 
 
 def config_differences(runs: Sequence[RunFacts]) -> Part:
-    """The settings that are not the same in all runs; empty of one run."""
+    """The settings that are not the same in all runs; empty of one run. Null is as good as not there."""
     if len(runs) < 2:
         return Part("Settings", [])
     every = list(dict.fromkeys(key for run in runs for key in run.settings))
@@ -144,11 +144,6 @@ def config_differences(runs: Sequence[RunFacts]) -> Part:
     header = ["setting", *(run.title for run in runs)]
     table = Table("Settings that differ", header, rows, words=True)
     return Part("Settings", [table, same] if rows else [Text("All settings are the same."), same])
-
-
-def _alike(texts: Sequence[str]) -> bool:
-    """Whether a setting is the same in all runs; nothing is as good as one that is not there."""
-    return len({ABSENT if text == NOTHING else text for text in texts}) == 1
 
 
 def training_curves(runs: Sequence[RunFacts]) -> Part:
