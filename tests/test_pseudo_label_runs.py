@@ -143,8 +143,8 @@ def test_a_checkpoint_names_who_taught_and_holds_the_student_alone(
         "label", "--images", "runs/scenes/film_train", "--out", "labels", "--model", "embedded"
     )
     assert status == 0, err
+    tree = shrunk("tiny/pseudo_label.yaml", real=FILM | {"labels": "labels"})
     tree["model"]["init_args"]["teacher"] = None
-    tree["data"]["train"]["real"]["labels"] = "labels"
     status, _, err = command_line("fit", "--config", write(home, tree), "--run", "runs/y")
     assert status == 0, err
     told = read_checkpoint(home / "runs/y/checkpoints/last.ckpt")["depthkd"]["teachers"]
