@@ -23,11 +23,13 @@ from depthkd.cost.counting import parameter_count
 from depthkd.errors import MissingFileError, UserError
 from depthkd.evaluation.evaluate import evaluate
 from depthkd.models import TorchProgram
+from depthkd.runs.folder import Run
 from depthkd.runs.student import load_student
 from depthkd.verbs import export as verb
 from depthkd.verbs.export import half_precision, metrics
 from depthkd.verbs.export.metrics import ORIGINAL, Scored, Scorer, scored
 from depthkd.verbs.export.parity import FLOAT32, HALF
+from depthkd.verbs.export.tested import results_section
 from tests.conftest import CommandLine
 from tests.models.programs import Convolution
 from tests.test_export import picture, run, small_pictures, student_of
@@ -244,6 +246,9 @@ def test_the_card_has_the_latest_results_of_these_weights(
         "| film | marigold: fitted | 3 | 0.1250 | - | 0.7500 | 0.5000 |" in card
         and "`test/results.json`" in card
     )
+    (tmp_path / "runs/test").rename(tmp_path / "scratch")
+    (tmp_path / "runs/test").symlink_to(tmp_path / "scratch")  # results on another disk
+    assert "From `test/results.json`:" in results_section(Run(place), student.identity())
     assert command_line("export", place, "--out", "raw", "--weights", "raw", *small)[0] == 0
     assert "None is known" in Path("raw/README.md").read_text()
 

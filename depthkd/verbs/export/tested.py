@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from depthkd.errors import UserError
+from depthkd.evaluation.saved_results import RESULTS
 from depthkd.models.weights import read_json_file
 from depthkd.runs.folder import Run
 
-RESULTS = "results.json"
 COLUMNS = {"abs_rel": "AbsRel ↓", "rmse": "RMSE ↓", "delta1": "δ1 ↑"}
 BESIDE = "vertical ramp"  # the trivial row that shows what a metric is worth
 
@@ -20,8 +20,9 @@ def latest_results(run: Run, identity: str) -> tuple[Path, dict[str, Any], str] 
         run: in whose folder, and in the folders beside it, results may lie.
         identity: of the network, which results.json has as `weights`.
     """
-    found = {path.resolve() for path in (*run.folder.rglob(RESULTS), *run.folder.parent.glob(f"*/{RESULTS}"))}
-    for path in sorted(found, key=lambda one: one.stat().st_mtime, reverse=True):
+    paths = (*run.folder.rglob(RESULTS), *run.folder.parent.glob(f"*/{RESULTS}"))
+    found = {path.resolve(): path for path in paths if path.is_file()}
+    for path in sorted(found.values(), key=lambda one: one.stat().st_mtime, reverse=True):
         try:
             content = read_json_file(path)
         except UserError as error:
@@ -43,7 +44,7 @@ def results_section(run: Run, identity: str) -> list[str]:
             "(depthkd test writes one)."
         ]
     path, content, name = latest
-    return [f"From `{path.relative_to(run.folder.resolve().parent)}`:", "", *_table(content, name)]
+    return [f"From `{path.relative_to(run.folder.parent)}`:", "", *_table(content, name)]
 
 
 def _table(content: dict[str, Any], name: str) -> Iterator[str]:
