@@ -15,15 +15,12 @@ from depthkd.batch import METRIC_DEPTH, DepthSpace, Quantity
 from depthkd.cluster.processors import use_processors
 from depthkd.datasets.photographs import Photographs
 from depthkd.errors import UserError, mistake_or_fault
-from depthkd.formats.images import decode_image
-from depthkd.formats.sample import Sample
-from depthkd.geometry import focal_length, intrinsics_matrix
+from depthkd.formats.images import decode_image, image_exif
 from depthkd.models.dpt.packaged_weights import EMBEDDED
 from depthkd.models.inference import (
     Inference,
     WrongPredictionError,
     device_of,
-    predict_sample,
     says_nothing,
 )
 from depthkd.models.model import DepthModel
@@ -35,13 +32,15 @@ from depthkd.runs.named_models import named_model
 from depthkd.shapes import ArrayMap
 from depthkd.verbs.configs import Command
 from depthkd.verbs.options import parsed
+from depthkd.verbs.predict.cameras import FIELD_OF_VIEW, WORDS, Cameras
+from depthkd.verbs.predict.network import Predictor
+from depthkd.verbs.predict.pictures import Picture
 
 USAGE = "depthkd demo [RUN|FILE.onnx|FOLDER|HUB_ID] [--port 7860] [options]"
 PORT, HOST = 7860, "127.0.0.1"
 LARGEST_FILE = 50_000_000  # bytes of a photograph
 LARGEST = 1280  # px: the longer side at which a photograph is taken; larger ones are made smaller
 SHOWN = 900  # px of the pictures on the page
-FIELD_OF_VIEW = 60.0  # degrees, of photographs whose camera nobody knows
 RATIO = 3.0  # farthest over nearest, where a model leaves that open
 EVERYWHERE = "depthkd demo is open to every machine that can reach {host}, without a password"
 # nothing but this page's own parts: a browser refuses whatever else it might be made to load
@@ -59,11 +58,12 @@ class Answers:
     Args:
         model: in eval mode, on the device.
         device: where it runs.
-        fov: the photographs' horizontal field of view in degrees; None: not known.
+        fov: the photographs' horizontal field of view in degrees; None: as EXIF or the model says.
     """
 
     def __init__(self, model: DepthModel, device: torch.device, fov: float | None = None) -> None:
-        self.model, self.device, self.fov = model, device, fov
+        self.space, self.cameras = model.space, Cameras.parse(None, fov)
+        self.predictor = Predictor(model, Inference(), device)
         self._one_at_a_time = threading.Lock()
 
     def answer(self, data: bytes) -> dict[str, Any]:
@@ -73,7 +73,8 @@ class Answers:
             data: a file's bytes, of any kind.
         """
         try:
-            return self._shown(within(decode_image(data, "this file"), LARGEST))
+            image = within(decode_image(data, "this file"), LARGEST)
+            return self._shown(image, image_exif(data, "this file"))
         except WrongPredictionError as error:
             return {"error": f"The model has no depth for it: {error}."}
         except Exception as error:
@@ -81,26 +82,26 @@ class Answers:
                 raise
             return {"error": f"It cannot be used: {mistake}."}
 
-    def _shown(self, image: Photo) -> dict[str, Any]:
+    def _shown(self, image: Photo, exif: bytes | None) -> dict[str, Any]:
         height, width = (int(n) for n in image.shape[:2])
-        focal = focal_length(width, FIELD_OF_VIEW if self.fov is None else self.fov)
-        camera = intrinsics_matrix(focal, focal, (width - 1) / 2, (height - 1) / 2).double().numpy()
-        known = None if self.fov is None else camera
+        picture = Picture("", "photograph", "", image, self.cameras.of(height, width, exif=exif))
         with self._one_at_a_time:
-            found = predict_sample(
-                self.model, Sample("photograph", image, intrinsics=known), Inference(), self.device
-            )
-        space = self.model.space
+            (found,) = self.predictor([picture])
+            camera = self.predictor.camera_of(picture)
+        if isinstance(found, WrongPredictionError):
+            raise found
+        space = self.space
         if nothing := says_nothing(found, space):
             return {"error": f"The model says nothing about it: its prediction is {nothing}."}
         depth = found[0].float().cpu().numpy()
         points, meaning = distances(depth, space)
-        view = f"a field of view of {FIELD_OF_VIEW:g} degrees is assumed" * (self.fov is None)
+        assumed = f"a field of view of {FIELD_OF_VIEW:g} degrees is assumed"
+        view = assumed if camera.source == "assumed" else f"the camera is {WORDS[camera.source]}"
         return {
             "image": jpeg_source(image, SHOWN),
             "depth": jpeg_source(colors(nearness(depth, space)), SHOWN),
-            "cloud": cloud_data(image, {"depth": points}, camera),
-            "meaning": f"{meaning}{f', and {view}' if view else ''}.",
+            "cloud": cloud_data(image, {"depth": points}, camera.matrix),
+            "meaning": f"{meaning}, and {view}.",
             "said": f"{width} x {height} pixels, {space}.",
         }
 
@@ -227,15 +228,14 @@ def demo(
         port: where the page is; 0: any that is free.
         host: the address at which to listen. 127.0.0.1 is this machine alone; 0.0.0.0 is open to every
             machine that can reach this one, without a password.
-        fov: the photographs' horizontal field of view in degrees. None: the model hears of none, and the
-            point cloud assumes 60.
+        fov: the photographs' horizontal field of view in degrees. None: as in `depthkd predict`, that of
+            their EXIF block, or for the point cloud the model's own estimate, or 60.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
 
     Raises:
         UserError, MissingFileError: there is no such model, the port is in use, or packages are missing.
     """
-    if fov is not None and not 0.0 < fov < 180.0:
-        raise UserError(f"fov would be degrees between 0 and 180, not {fov}")
+    Cameras.parse(None, fov)
     for package in ("starlette", "uvicorn"):
         try:
             import_module(package)

@@ -1,5 +1,6 @@
 """`depthkd demo`: its page in Chromium, and what it answers to files of any kind."""
 
+import io
 import os
 import signal
 import socket
@@ -15,12 +16,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH, SCALE_DISPARITY, DepthSpace
 from depthkd.errors import UserError
 from depthkd.models.inference import WrongPredictionError
 from depthkd.models.model import DepthOutput
+from depthkd.verbs import demo as module
 from depthkd.verbs.demo import (
     LARGEST,
     RATIO,
@@ -114,6 +117,29 @@ def test_what_cannot_be_shown_is_a_sentence_and_a_fault_stays_one() -> None:
     mute.error = KeyError("a fault")
     with pytest.raises(KeyError):
         Answers(mute, torch.device("cpu")).answer(photograph())
+
+
+def test_the_camera_is_the_one_that_predict_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(module, "cloud_data", lambda image, depths, camera: seen.append(camera[0, 0]))
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 43  # mm of a full frame
+    file = io.BytesIO()
+    Image.fromarray(np.full((2000, 1000, 3), 90, np.uint8)).save(file, "jpeg", exif=exif)
+
+    class Estimating(Ramp):
+        def estimated_cameras(self, image: Tensor) -> Tensor:
+            return torch.eye(3)[None] * 7
+
+    for model, data, fov, said in (
+        (Ramp(), file.getvalue(), None, "the camera is from EXIF."),
+        (Ramp(), file.getvalue(), 90.0, "the camera is as given."),
+        (Estimating(), photograph(), None, "the camera is estimated by the model."),
+        (Ramp(), photograph(), None, "a field of view of 60 degrees is assumed."),
+    ):
+        assert Answers(model, torch.device("cpu"), fov).answer(data)["meaning"].endswith(said)
+    diagonal = np.hypot(LARGEST, LARGEST / 2)
+    assert seen == pytest.approx([43 * diagonal / np.hypot(36, 24), LARGEST / 4, 7, 45 / np.tan(np.pi / 6)])
 
 
 @pytest.mark.parametrize("space", [METRIC_DEPTH, SCALE_DISPARITY, AFFINE_DISPARITY, AFFINE_DEPTH])
