@@ -281,3 +281,12 @@ def test_the_verb(
     assert status == 1 and "1 problems" in out and "/nowhere" in out
     assert command_line("doctor", "all")[0] == 2
     assert "no config" not in command_line("doctor", "--help")[1]
+
+
+def test_values_that_are_none_are_sentences() -> None:
+    with pytest.raises(UserError, match=r"--data.workers: '\[1' is not a value that YAML can read"):
+        overridden({}, ["--data.workers", "[1"])
+    with pytest.raises(UserError, match=r"trainer.num_nodes would be a whole number, not 'two'"):
+        list(machine.look({"trainer": {"num_nodes": "two"}}))
+    found = list(training.look({"data": {"train": {"mine": {"init_args": {}}}}}, {}))
+    assert [one.found for one in found] == ["it has no `urls`, which would name its shards"]

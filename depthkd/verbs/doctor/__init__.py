@@ -66,7 +66,10 @@ def overridden(config: dict[str, Any], words: list[str]) -> dict[str, Any]:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
                 raise UserError(f"{name}: '{part}' has no settings of its own in this config")
-        place[parts[-1]] = yaml.safe_load(value)
+        try:
+            place[parts[-1]] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"{name}: '{value}' is not a value that YAML can read") from error
     return config
 
 

@@ -25,6 +25,7 @@ from depthkd.cluster.preflight import (
     survey,
 )
 from depthkd.cluster.slurm import current_job
+from depthkd.errors import UserError
 from depthkd.paths import cache_folder, user_path
 from depthkd.verbs.doctor.findings import Finding, ok, problem, warning
 
@@ -41,9 +42,9 @@ def look(config: dict[str, Any]) -> Iterator[Finding]:
     plan = Plan(
         accelerator=str(trainer.get("accelerator", "auto")),
         devices=trainer.get("devices", "auto"),
-        nodes=int(trainer.get("num_nodes", 1)),
+        nodes=_whole(trainer.get("num_nodes", 1), "trainer.num_nodes"),
         precision=str(trainer.get("precision", "auto")),
-        workers=int(data.get("workers", WORKERS)),
+        workers=_whole(data.get("workers", WORKERS), "data.workers"),
         folder=user_path("runs"),
     )
     found = survey(plan, current_job())
@@ -57,6 +58,12 @@ def look(config: dict[str, Any]) -> Iterator[Finding]:
         ("hub cache", user_path(hub)),
     ):
         yield disk(what, folder)
+
+
+def _whole(value: Any, key: str) -> int:
+    if isinstance(value, int):
+        return value
+    raise UserError(f"{key} would be a whole number, not {value!r}")
 
 
 def devices(plan: Plan, found: Found) -> Iterator[Finding]:

@@ -66,6 +66,8 @@ def source(name: str, settings: dict[str, Any], awaited: set[str]) -> Finding:
     given.pop("class_path", None)
     if waits := _awaited(given.get("urls"), awaited):
         return warning(what, f"its shards are made first: {waits}", "look again then")
+    if not given.get("urls"):
+        raise UserError("it has no `urls`, which would name its shards")
     shards = find_shards(given["urls"], given.get("split")).paths
     given |= {"urls": shards[:1], "split": None}
     if given.get("labels") is not None:
