@@ -269,8 +269,10 @@ class PreprocessedDepth(DepthModel):
         """See `DepthModel.runs_at`."""
         if self._owner is None:
             return super().runs_at(height, width, resolution, scale)
-        asked = Resolution.parse(resolution).times(scale)
+        asked = OWN if self.fixed_size is not None else Resolution.parse(resolution).times(scale)
         return self._owner.size(height, width, asked, self._asked()[1])
 
     def _asked(self) -> tuple[Resolution, int | None]:
+        if self.fixed_size is not None:
+            return OWN, None
         return self._request or OWN, None if self.trained_at is None else min(self.trained_at)
