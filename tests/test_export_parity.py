@@ -18,7 +18,7 @@ from PIL import Image
 from transformers import pipeline
 
 from depthkd import load_model, models
-from depthkd.batch import AFFINE_DISPARITY
+from depthkd.batch import AFFINE_DISPARITY, METRIC_DEPTH
 from depthkd.cost.counting import parameter_count
 from depthkd.errors import MissingFileError, UserError
 from depthkd.evaluation.evaluate import evaluate
@@ -27,7 +27,8 @@ from depthkd.runs.folder import Run
 from depthkd.runs.student import load_student
 from depthkd.verbs import export as verb
 from depthkd.verbs.export import half_precision, metrics
-from depthkd.verbs.export.metrics import ORIGINAL, Scored, Scorer, scored
+from depthkd.verbs.export.forms import HUB, parse_size
+from depthkd.verbs.export.metrics import ORIGINAL, Scored, Scorer, form_scores, scored
 from depthkd.verbs.export.parity import FLOAT32, HALF
 from depthkd.verbs.export.tested import results_section
 from tests.conftest import CommandLine
@@ -109,6 +110,18 @@ def loud_head() -> models.DepthAnything:
         model.network.head.conv3.weight.mul_(1e-6)
     model.trained_at = (64, 64)
     return model
+
+
+def test_a_form_that_is_read_in_another_space_is_off(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = student_of(0)
+    model.trained_at = (64, 64)
+    model.save_pretrained(tmp_path)
+    scorer = Scorer(model)
+    assert all(one.agrees for one in form_scores(scorer, HUB, tmp_path, parse_size("dynamic", "hf"), []))
+    model.space = METRIC_DEPTH
+    *_, found = form_scores(Scorer(model), HUB, tmp_path, parse_size("dynamic", "hf"), [])
+    assert not found.agrees and str(found.fault).startswith("is read as affine disparity, and the original")
 
 
 def test_half_precision_keeps_the_head_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

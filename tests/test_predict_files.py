@@ -189,6 +189,19 @@ def test_names_stay_apart(tmp_path: Path, command_line: CommandLine) -> None:
     assert written == ["p-a-jpg.npy", "p-a-png.npy", "q-deep-er-a.npy"]
 
 
+def test_a_picture_of_the_same_name_elsewhere_takes_no_ones_place(tmp_path: Path) -> None:
+    for folder, gray in (("a", 50), ("b", 200)):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (24, 16), (gray,) * 3).save(tmp_path / folder / "x.png")
+    predict(str(tmp_path / "a/x.png"), Bright(), tmp_path / "o")
+    before = (tmp_path / "o/x.npy").read_bytes()
+    with pytest.raises(UserError, match=r"o/x is made of .*a/x\.png, and .*b/x\.png has the same name"):
+        predict(str(tmp_path / "b/x.png"), Bright(), tmp_path / "o")
+    assert (tmp_path / "o/x.npy").read_bytes() == before
+    predict(str(tmp_path / "b/x.png"), Bright(), tmp_path / "o", overwrite=True)
+    assert (tmp_path / "o/x.npy").read_bytes() != before
+
+
 def test_a_shard_brings_its_cameras(tmp_path: Path) -> None:
     camera = np.array([[20.0, 0, 8], [0, 21, 6], [0, 0, 1]])
     samples = [("x/one", Sample("one", pixels())), ("two", Sample("two", pixels(), intrinsics=camera))]

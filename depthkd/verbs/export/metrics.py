@@ -189,11 +189,11 @@ def form_scores(
     original = scorer.original(fixed)
     found = [] if original in before else [original]
     half = form == ONNX and asked.precision == "fp16"
-    found.append(
-        scorer.scored(
-            f"{form}, {asked.precision}" if half else form, loaded, asked.bounds if half else FLOAT32, fixed
-        )
-    )
+    name, bounds = (f"{form}, {asked.precision}", asked.bounds) if half else (form, FLOAT32)
+    if loaded.space != model.space:
+        fault = f"is read as {loaded.space}, and the original gives {model.space}"
+        return [*found, Scored(name, within=(0.0,) * len(WITHIN), change=inf, bounds=bounds, fault=fault)]
+    found.append(scorer.scored(name, loaded, bounds, fixed))
     return found + (other_preprocessing(scorer, folder) if form == HUB else [])
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ NAME = "predict.json"
 VERSION = 1  # of its layout
 OFTEN = 10.0  # seconds between two times that it is written
 TUM = {"rgb": "# color images", "depth": "# depth maps: 16 bits, 5000 a meter, 0 where there is none"}
+
+FILE = re.compile(r"(/.*?) \d+ \d+(?: |$)")  # a stamp of a file: its path, size and time
 
 Entry = dict[str, Any]
 
@@ -64,9 +67,21 @@ class Record:
             self._write()
 
     def is_done(self, name: str, stamp: str, files: list[str]) -> bool:
-        """Whether these files of a picture are there, of the picture as it is now."""
+        """Whether these files of a picture are there, of the picture as it is now.
+
+        Raises:
+            UserError: they are there, and of another picture of that name.
+        """
         entry = self.entries.get(name)
-        if self.overwrite or entry is None or entry.get("stamp") != stamp:
+        if self.overwrite or entry is None:
+            return False
+        if entry.get("stamp") != stamp:
+            theirs, ours = (FILE.match(text) for text in (str(entry.get("stamp")), stamp))
+            if theirs and ours and theirs[1] != ours[1]:
+                raise UserError(
+                    f"{self.out / name} is made of {theirs[1]}, and {ours[1]} has the same name: choose "
+                    "another --out, or --overwrite true replaces it"
+                )
             return False
         return set(files) <= set(entry["files"]) and all((self.out / file).is_file() for file in files)
 
