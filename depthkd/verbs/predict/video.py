@@ -178,7 +178,8 @@ class DepthVideo:
         near = nearness(depth, self.space)
         ends = limits(near)
         if self.scale is not None:
-            ends = tuple(MEMORY * a + (1 - MEMORY) * b for a, b in zip(self.scale, ends, strict=True))  # type: ignore[assignment]
+            low, high = (MEMORY * a + (1 - MEMORY) * b for a, b in zip(self.scale, ends, strict=True))
+            ends = low, high
         self.scale = ends
         both = np.concatenate([image, colors(near, ends)], axis=1)
         if self._file is None:
@@ -192,7 +193,8 @@ class DepthVideo:
 
     def _begin(self, height: int, width: int) -> None:
         factor = min(1.0, WIDEST / width)
-        self._size = tuple(max(2, 2 * round(side * factor / 2)) for side in (height, width))  # type: ignore[assignment]
+        high, wide = (max(2, 2 * round(side * factor / 2)) for side in (height, width))
+        self._size = high, wide
         _quiet()
         with writing(self.path), self.draft.open("wb"):
             pass  # whether it can be written: OpenCV says only that it cannot
