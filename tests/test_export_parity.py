@@ -198,6 +198,12 @@ def test_what_is_no_program_is_told(tmp_path: Path) -> None:
             archive.writestr("model/extra/depthkd.json", facts)
         with pytest.raises(UserError, match=sentence):
             TorchProgram(str(file), trusted=True)
+    locked = bytearray(file.read_bytes())
+    locked[6] |= 1  # the flag of an encrypted member, here and in the directory
+    locked[locked.index(b"PK\x01\x02") + 8] |= 1
+    file.write_bytes(locked)
+    with pytest.raises(UserError, match="is no program that depthkd export"):
+        TorchProgram(str(file), trusted=True)
     with pytest.raises(UserError, match=r"give one size \(--size HEIGHTxWIDTH\)"):
         verb.export(models.Embedded(), tmp_path / "out", "torch")
 
@@ -246,14 +252,22 @@ def test_the_card_has_the_latest_results_of_these_weights(
     assert "no results.json in" in Path("none/README.md").read_text()
     student = load_student(place)
     about = {"row": {"weights": student.identity()}, "other": {"weights": "0"}}
-    metrics_of = {"row": {"abs_rel": 0.125, "delta1": 0.75, "images": 3.0}, "vertical ramp": {"abs_rel": 0.5}}
-    benchmarks = {"film": {"protocol": "marigold: fitted", "metrics": metrics_of}, "other": {"metrics": {}}}
-    (tmp_path / "runs/test").mkdir()
-    (tmp_path / "runs/broken").mkdir()
-    (tmp_path / "runs/test/results.json").write_text(json.dumps({"models": about, "benchmarks": benchmarks}))
-    (tmp_path / "runs/broken/results.json").write_text("{")
+    row = {"abs_rel": 0.125, "delta1": 0.75, "images": 3.0}
+    metrics_of = {"row": row, "vertical ramp": {"abs_rel": 0.5, "images": 3.0}}
+    protocol = {"protocol": "marigold: fitted", "protocol_fields": {"name": "marigold"}}
+    film = {"benchmark": "film", "data": "1", "samples": 3, "metrics": metrics_of, **protocol}
+    test = {"models": about, "benchmarks": {"film": film}, "versions": {"depthkd": "1"}}
+    for name, content in {
+        "test": json.dumps(test | {"claims": {}}),
+        "later": json.dumps(test),
+        "broken": "{",
+        "edited": json.dumps(test | {"benchmarks": []}),
+    }.items():
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "results.json").write_text(content)
     status, printed, _ = command_line("export", place, "--out", "some", *small)
-    assert status == 0 and "left out of the card" in printed
+    assert status == 0 and printed.count("left out of the card: ") == 3
+    assert "runs/later/results.json, as that test did not come to its end" in printed
     card = Path("some/README.md").read_text()
     assert (
         "| film | marigold: fitted | 3 | 0.1250 | - | 0.7500 | 0.5000 |" in card

@@ -134,15 +134,44 @@ def test_what_is_there_is_kept_and_what_changed_is_made_anew(
     assert made(model, formats=["npy", "png"]).kept == 2 == made(model, formats="npy").kept
     for other, more, sentence in (
         (Bright(farther=1.0), {}, "of bright as it was before it changed"),
-        (Bright(), {"flip": True}, "made with flip False, and it is True now"),
+        (Bright(), {"flip": True}, "made without --flip, and these would be with --flip true"),
+        (Bright(), {"seed": 3}, "made with --seed 0, and these would be with --seed 3"),
+        (Bright(), {"fov": 50}, "made without --fov, and these would be with --fov 50"),
+        (Bright(AFFINE_DISPARITY), {}, "of metric depth, and this model is read as affine disparity"),
     ):
         with pytest.raises(UserError, match=f"o holds predictions {sentence}: choose another --out"):
             made(other, **more)
     assert made(Bright(farther=1.0), overwrite=True).kept == 0
     assert np.load(tmp_path / "o/b.npy")[0, 0] == pytest.approx(3 + 4 * 200 / 255)
-    (tmp_path / "o/predict.json").write_text("{}")
-    with pytest.raises(UserError, match=r"predict.json is not a record of"):
-        made(Bright())
+    record = json.loads((tmp_path / "o/predict.json").read_text())
+    for broken, sentence in (
+        ({}, "is not a record of"),
+        (record | {"settings": None}, "lacks settings or pictures"),
+        (record | {"pictures": {"a": {"files": "a.npy"}}}, "does not say which files 'a' has"),
+    ):
+        (tmp_path / "o/predict.json").write_text(json.dumps(broken))
+        with pytest.raises(UserError, match=f"predict.json {sentence}.*: choose another --out"):
+            made(Bright(), overwrite=True)
+
+
+def test_how_far_points_reach_matters_to_point_clouds_alone(tmp_path: Path) -> None:
+    paths = photographs(tmp_path / "p", "a.png")
+    predict(paths, Bright(), tmp_path / "o", formats="npy", farthest=9)
+    assert predict(paths, Bright(), tmp_path / "o", formats=["npy", "ply"], farthest=4).kept == 0
+    assert predict(paths, Bright(), tmp_path / "o", formats="npy", farthest=5).kept == 1
+    with pytest.raises(UserError, match="made with --farthest 4, and these would be with --farthest 5"):
+        predict(paths, Bright(), tmp_path / "o", formats="ply", farthest=5)
+
+
+def test_models_that_do_not_agree_on_what_is_near(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bright's distances, read as disparity, are turned around where they are fitted to the same as depth."""
+    paths, out = photographs(tmp_path / "p", "a.png", "b.png"), tmp_path / "o"
+    made = predict(paths, Relative(), out, formats="npy", align_to=Bright(), batch_size=2)
+    assert len(made.doubted) == 2 and "a.png: near and far are turned around" in made.doubted[0]
+    assert "doubtful: 2 of them" in capsys.readouterr().out
+    again = predict(paths, Relative(), out, formats="npy", align_to=Bright())
+    assert again.kept == 2 and again.doubted == made.doubted
+    assert not predict(paths, Bright(), tmp_path / "p2", formats="npy", align_to=Bright()).doubted
 
 
 def test_after_an_interruption_it_goes_on(tmp_path: Path) -> None:

@@ -50,6 +50,13 @@ def test_a_video_of_depth_keeps_the_rate(tmp_path: Path) -> None:
     assert facts(tmp_path / "half/a.mp4") == (12, 6, (96, 32))
 
 
+def test_a_video_whose_rate_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = video(tmp_path / "a.mkv", rate=90_000)  # as where a container knows no rate
+    predict(str(path), Bright(), tmp_path / "o")
+    assert "a.mkv does not say how many frames a second it has: 30 are assumed" in capsys.readouterr().out
+    assert facts(tmp_path / "o/a.mp4")[0] == 30
+
+
 def test_frames_as_arrays_go_on_where_they_were_left(tmp_path: Path) -> None:
     path = video(tmp_path / "a.avi", rate=10)
     made = predict(str(path), Bright(), tmp_path / "o", formats=["npy", "tum"], fps=5, batch_size=4)

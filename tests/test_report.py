@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
 
@@ -143,6 +144,20 @@ def test_pictures_of_a_model_that_is_another_than_the_tested_one(tmp_path: Path)
     assert "mine" not in notes["same"]
     assert f"Pictures by mine: {word} has changed since the test" in notes["changed"]
     assert notes["flipped"].startswith("No pictures by mine: it was tested as metric depth, and ")
+
+
+def test_a_model_that_a_test_names_from_another_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there/runs").mkdir(parents=True)
+    (tmp_path / "there/runs/mine.onnx").touch()
+    folder = results_in(tmp_path / "there/runs/test", {"mine": 0.1})
+    tree = json.loads((folder / "results.json").read_text())
+    tree["models"]["mine"]["source"] = "runs/mine.onnx"
+    (folder / "results.json").write_text(json.dumps(tree))
+    monkeypatch.chdir(tmp_path)
+    (drawn,) = models_to_draw([], [("test", read_results(Path("there/runs/test")))], None)
+    assert drawn.word == str(tmp_path / "there/runs/mine.onnx")
 
 
 def test_names_and_settings() -> None:

@@ -32,6 +32,7 @@ from depthkd.evaluation.results import (
     table,
 )
 from depthkd.evaluation.rows import Row
+from depthkd.evaluation.saved_results import RESULTS
 from depthkd.evaluation.workers import Workers
 from depthkd.formats.whole_files import write_whole
 from depthkd.in_use import InUse
@@ -222,4 +223,4 @@ def _sheet(results: Sequence[BenchmarkResult]) -> list[SheetRow]:
 
 
 def _write_results(plan: Plan, results: dict[str, Any]) -> None:
-    write_whole(plan.out / "results.json", json.dumps(results, indent=2) + "\n")
+    write_whole(plan.out / RESULTS, json.dumps(results, indent=2) + "\n")

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur  # type: ignore[import-untyped]
 
 from depthkd.alignment import Fit, align
@@ -23,6 +24,10 @@ class AlignedDepth(DepthModel):
     in the relative model's own quantity. Pixels to which the metric model gives no depth, because it is
     infinite there, are left out: MoGe's valid mask, in Distill Any Depth's appendix C.5.
 
+    Attributes:
+        turned: of each image that was predicted last, whether the fitted scale is negative: the two models
+            do not agree there on what is near, and what the relative one says is turned around.
+
     Args:
         relative: the model of unknown scale and shift, whose details are wanted; it runs at the size that
             is asked for.
@@ -34,6 +39,7 @@ class AlignedDepth(DepthModel):
         UserError: `metric` is not metric.
     """
 
+    caches = ("turned",)
     chooses_size = True
     space = METRIC_DEPTH
 
@@ -48,6 +54,7 @@ class AlignedDepth(DepthModel):
         if metric.space != METRIC_DEPTH:
             raise UserError(f"AlignedDepth needs {METRIC_DEPTH} of `metric`, which gives {metric.space}")
         self.relative, self.metric = relative, metric
+        self.turned: list[bool] = []
         self.metric_resolution = checked(metric_resolution, "metric_resolution")
         self.takes_camera = intrinsics and metric.takes_camera
         self.takes_sparse_depth = metric.takes_sparse_depth
@@ -94,6 +101,7 @@ class AlignedDepth(DepthModel):
         relative, space = self.relative.predict(image, self._request), self.relative.space
         known = metric.isfinite()
         fitted = align(relative, space, metric, METRIC_DEPTH, known, Fit.SCALE_AND_SHIFT, space.quantity)
+        self.turned = _falls(relative.flatten(1), fitted.flatten(1)).tolist()
         if space.quantity is Quantity.DISPARITY:
             farthest = torch.where(known, metric, 0).flatten(1).amax(1)[:, None, None]
             return 1.0 / fitted.maximum(1.0 / farthest.clamp(min=SMALLEST_DEPTH))
@@ -102,6 +110,14 @@ class AlignedDepth(DepthModel):
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """All: nothing here is trained."""
         return self.parameters()
+
+
+def _falls(
+    before: Float[Tensor, "batch pixels"], after: Float[Tensor, "batch pixels"]
+) -> Bool[Tensor, " batch"]:
+    """Whether a fitted line falls: where the highest value was, the lowest is."""
+    highest, lowest = before.argmax(1, keepdim=True), before.argmin(1, keepdim=True)
+    return (after.gather(1, highest) < after.gather(1, lowest))[:, 0]
 
 
 class UnsharpMask(DepthModel):

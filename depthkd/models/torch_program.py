@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 from depthkd.batch import DepthSpace
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.model import DepthModel, DepthOutput
+from depthkd.models.weights import FACTS
 from depthkd.paths import user_path
 from depthkd.shapes import Image
 
-FACTS = "depthkd.json"  # the archive's extra file that says what the program is
+LARGEST = 1 << 20  # bytes of what it says
 TRUST = "DEPTHKD_TRUST_PROGRAMS"  # set to 1, it is the user's word for every program that one word names
 
 
@@ -135,8 +137,9 @@ def stated_facts(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             name = next(n for n in archive.namelist() if n.endswith(f"extra/{FACTS}"))
-            facts = json.loads(archive.read(name))
-    except (zipfile.BadZipFile, StopIteration, ValueError, EOFError) as error:
+            with archive.open(name) as file:
+                facts = json.loads(file.read(LARGEST))
+    except (zipfile.BadZipFile, StopIteration, ValueError, EOFError, RuntimeError, zlib.error) as error:
         raise UserError(
             f"'{path}' is no program that depthkd export --format torch wrote, or was cut short"
         ) from error

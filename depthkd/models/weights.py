@@ -24,6 +24,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 PREFIXES = ("module.", "model.", "network.", "_forward_module.")  # that trainers put before every name
 INSERTED = re.compile(r"(?:(?<=\.)|^)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how files of torch before 1.6 begin
+FACTS = "depthkd.json"  # in what `depthkd export` wrote: what it is, where no other file says that
 HEAD = 2048  # bytes that tell what a file is
 PAGE = "probably one to log in or about an error, in place of the file: download it again"
 SIGNS = {  # how a file begins -> what it is instead of what it should be

@@ -39,8 +39,8 @@ def starts(window: int, length: int, overlap: float | int) -> list[int]:
 def blend(whole: Map, windows: Iterable[Map], boxes: Sequence[Box], coarseness: int = 1) -> Map:
     """The mean of windows' predictions, each fitted by scale and shift to that of the whole image.
 
-    A window whose fit would turn near and far around says nothing of its part, and the whole's prediction
-    stands there.
+    A window whose fit would turn near and far around says nothing of its part, nor does one where it is not
+    finite. Where no window says anything, the whole's prediction stands.
 
     Args:
         whole: the prediction of the whole image, at the size of the result.
@@ -50,7 +50,7 @@ def blend(whole: Map, windows: Iterable[Map], boxes: Sequence[Box], coarseness: 
             of the whole's prediction had before it was enlarged. What a window shows and the whole cannot
             would make the scale too small otherwise.
     """
-    total, weights = torch.zeros_like(whole), torch.zeros_like(whole[:1])
+    total, weights = torch.zeros_like(whole), torch.zeros_like(whole)
     for window, (top, left) in zip(windows, boxes, strict=True):
         height, width = window.shape[-2:]
         place = (slice(None), slice(top, top + height), slice(left, left + width))
@@ -58,10 +58,12 @@ def blend(whole: Map, windows: Iterable[Map], boxes: Sequence[Box], coarseness: 
         usable = torch.isfinite(window) & torch.isfinite(guide)
         compared = (window, guide, usable) if coarseness == 1 else _means(window, guide, usable, coarseness)
         scale, shift = (x[:, None, None] for x in fit_scale_and_shift(*compared))
-        weight = smooth_weights(height, width).to(whole.device)
-        total[place] += weight * torch.where(scale > 0, scale * window + shift, guide)
+        fitted = torch.where(scale > 0, scale * window + shift, guide)
+        says = torch.isfinite(fitted)
+        weight = says * smooth_weights(height, width).to(whole.device)
+        total[place] += weight * torch.where(says, fitted, 0.0)
         weights[place] += weight
-    return total / weights
+    return torch.where(weights > 0, total / weights, whole)
 
 
 def _means(window: Map, guide: Map, usable: Mask, side: int) -> tuple[Smaller, Smaller, SmallerMask]:

@@ -12,7 +12,7 @@ from depthkd.models.dpt.packaged_weights import EMBEDDED
 from depthkd.models.inference import device_of
 from depthkd.models.model import DepthModel
 from depthkd.models.provenance import hub_id
-from depthkd.models.weights import read_json_file
+from depthkd.models.weights import FACTS, read_json_file
 from depthkd.paths import local_or_hub, user_path
 from depthkd.runs.folder import CONFIG, Run
 from depthkd.runs.student import load_student
@@ -35,7 +35,6 @@ OWN = {  # by the model_type of a folder that `save_pretrained` of such a class 
     "metric_bins_depth": "MetricBinsDepth",
 }
 LATENT = ("FiffDepth", "Lotus", "Marigold")  # what `save_pretrained` writes as a folder of diffusers
-FACTS = "depthkd.json"  # in such a folder: of which class it is
 PIPELINES = {"MarigoldDepthPipeline": "Marigold"}  # by model_index.json's _class_name
 GRAPH = "model.onnx"  # in a folder that `depthkd export --format onnx` wrote
 PROGRAM = "model.pt2"  # and with --format torch

@@ -91,9 +91,9 @@ class Answers:
         if isinstance(found, WrongPredictionError):
             raise found
         space = self.space
-        if nothing := says_nothing(found, space):
+        if nothing := says_nothing(found.depth, space):
             return {"error": f"The model says nothing about it: its prediction is {nothing}."}
-        depth = found[0].float().cpu().numpy()
+        depth = found.depth[0].float().cpu().numpy()
         points, meaning = distances(depth, space)
         assumed = f"a field of view of {FIELD_OF_VIEW:g} degrees is assumed"
         view = assumed if camera.source == "assumed" else f"the camera is {WORDS[camera.source]}"

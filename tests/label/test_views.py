@@ -75,6 +75,17 @@ def test_a_window_that_is_upside_down_or_empty_is_not_used() -> None:
     torch.testing.assert_close(blend(whole, iter(parts), [(0, 0), (0, 2)]), whole)
 
 
+def test_pixels_that_a_window_leaves_out_are_those_of_the_others_or_of_the_whole() -> None:
+    whole = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
+    parts = [whole[:, :, :6] * 2 + 1, whole[:, :, 2:] * 3]
+    parts[0][:, 3, 3:5], parts[1][:, 3, 1] = torch.nan, torch.inf  # of both at column 3, of one at column 4
+    for coarseness in (1, 2):
+        blended = blend(whole, iter(parts), [(0, 0), (0, 2)], coarseness)
+        torch.testing.assert_close(blended, whole)
+    empty = [torch.full_like(part, torch.nan) for part in parts]
+    torch.testing.assert_close(blend(whole, iter(empty), [(0, 0), (0, 2)]), whole)
+
+
 @pytest.mark.parametrize(
     ("window", "whole", "overlap"), [(8, 16, 0.5), (7, 23, 0.3), (5, 99, 0.9), (9, 10, 0)]
 )

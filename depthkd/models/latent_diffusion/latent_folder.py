@@ -19,9 +19,8 @@ from depthkd.models.latent_diffusion.latent import UNetDepth
 from depthkd.models.latent_diffusion.latent_files import EMBEDDINGS
 from depthkd.models.latent_diffusion.transform_codec import TransformCodec
 from depthkd.models.model import DepthModel
-from depthkd.models.weights import read_json_file
+from depthkd.models.weights import FACTS, read_json_file
 
-FACTS = "depthkd.json"
 INDEX = "model_index.json"
 READ = {"source", "text", "vae", "revision", "size"}  # arguments that say where weights are from
 SCHEDULER = {"_class_name": "DDIMScheduler", "timestep_spacing": "trailing", "clip_sample": False}

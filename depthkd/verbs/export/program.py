@@ -10,7 +10,7 @@ from torch.export import Dim
 
 from depthkd.errors import UserError
 from depthkd.models.model import DepthModel
-from depthkd.models.torch_program import FACTS
+from depthkd.models.weights import FACTS
 from depthkd.verbs.export.onnx_graph import Graph, example_of, traceable
 
 

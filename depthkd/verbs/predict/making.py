@@ -3,13 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import NoReturn
 
 import numpy as np
-from torch import Tensor
 from tqdm import tqdm
 
 from depthkd.batch import METRIC_DEPTH, DepthSpace
@@ -22,7 +21,7 @@ from depthkd.resolution import Resolution, size_range
 from depthkd.shapes import OneMap
 from depthkd.verbs.predict.cameras import Cameras, told
 from depthkd.verbs.predict.forms import FORMS, VIDEO, Prediction, named
-from depthkd.verbs.predict.network import Predictor, group_of
+from depthkd.verbs.predict.network import Answer, Predictor, group_of
 from depthkd.verbs.predict.pictures import Done, Frames, Photographs, Picture, Source
 from depthkd.verbs.predict.record import Record
 from depthkd.verbs.predict.smoothing import Smoother
@@ -37,6 +36,7 @@ class Predictions:
         arrays: the .npy files, those of an earlier call among them.
         left_out: a sentence for each image that has no prediction.
         empty: one for each whose prediction says nothing.
+        doubted: one for each whose prediction is written, and should not be trusted.
         files: all files, those of an earlier call among them.
         kept: how many images were there already.
     """
@@ -44,6 +44,7 @@ class Predictions:
     arrays: list[Path] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
+    doubted: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     kept: int = 0
 
@@ -180,8 +181,10 @@ class Maker:
         for group in batches(self._readable(source, forms, done), self.batch_size, group_of):
             for picture, answer in zip(group, self.predictor(group), strict=True):
                 self.progress.update()
-                if isinstance(answer, Tensor):
-                    self._picture(picture, answer if smoother is None else smoother(answer), forms, film)
+                if isinstance(answer, Answer):
+                    if smoother is not None:
+                        answer = replace(answer, depth=smoother(answer.depth))
+                    self._picture(picture, answer, forms, film)
                 elif self.alone:
                     raise UserError(f"{picture.title}: {answer}")
                 else:
@@ -200,14 +203,18 @@ class Maker:
                 self._count(self.files(forms, found), found)
             self.progress.update()
 
-    def _picture(self, picture: Picture, depth: OneMap, forms: list[str], film: DepthVideo | None) -> None:
+    def _picture(self, picture: Picture, answer: Answer, forms: list[str], film: DepthVideo | None) -> None:
         """Write what is made of one picture, and note it."""
+        depth = answer.depth
         height, width = int(picture.image.shape[0]), int(picture.image.shape[1])
         self.sizes.append(self.predictor.network.runs_at(height, width, self.at))
         nothing = self._nothing(depth)
         if nothing:
             self.made.empty.append(f"{picture.title}: the model answers with {nothing}")
             tqdm.write(self.made.empty[-1])
+        if answer.doubt:
+            self.made.doubted.append(f"{picture.title}: {answer.doubt}")
+            tqdm.write(self.made.doubted[-1])
         values = np.ascontiguousarray(depth[0].float().cpu().numpy())
         in_space = any(FORMS[word].cloud for word in forms)
         camera = self.predictor.camera_of(picture) if in_space else picture.camera
@@ -224,6 +231,7 @@ class Maker:
         facts = {"source": picture.title, "size": [height, width], "camera": camera.record()}
         more: dict[str, object] = {} if picture.time is None else {"time": picture.time}
         more |= {"empty": nothing} if nothing else {}
+        more |= {"doubt": answer.doubt} if answer.doubt else {}
         self.record.add(picture.name, picture.stamp, files, **facts, **more, **prediction.notes)
         self.written += 1
         self._count(files, picture.name)
@@ -256,8 +264,12 @@ class Maker:
         self.made.files += paths
         self.made.arrays += [path for path in paths if path.suffix == ".npy"]
         entry = self.record.entries.get(name, {})
-        if "empty" in entry and name not in self.record.made:
-            self.made.empty.append(f"{entry['source']}: the model answers with {entry['empty']}")
+        if name in self.record.made:
+            return
+        if "empty" in entry:
+            self.made.empty.append(f"{entry.get('source', name)}: the model answers with {entry['empty']}")
+        if "doubt" in entry:
+            self.made.doubted.append(f"{entry.get('source', name)}: {entry['doubt']}")
 
     def _leave_out(self, sentence: str) -> None:
         self.made.left_out.append(sentence)
@@ -279,5 +291,7 @@ class Maker:
             sizes = size_range(self.sizes)
             at = "a size of its own" if sizes == "own" else f"{sizes} pixels"
             print(f"run at {at}, {self.written / max(seconds, 1e-9):.3g} images/s")
+        if self.made.doubted:
+            print(f"doubtful: {len(self.made.doubted)} of them, as said above and in {self.record.path}")
         whole = self.written + self.made.kept
         print(f"{whole} of {whole + len(self.made.left_out)} images, {self.space}: {self.record.out}")

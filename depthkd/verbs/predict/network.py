@@ -1,11 +1,11 @@
 """The network that predicts: a model by its word or its class, in tiles, aligned to a metric one."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from depthkd.batch import METRIC_DEPTH
 from depthkd.errors import UserError
@@ -23,9 +23,11 @@ from depthkd.models.model import DepthModel
 from depthkd.models.tiles import TiledDepth
 from depthkd.runs.named_models import named_model
 from depthkd.runs.student import TrainedDepth
+from depthkd.shapes import OneMap
 from depthkd.verbs.predict.cameras import Camera
 from depthkd.verbs.predict.pictures import Picture
 
+TURNED = "near and far are turned around: the scale that fits the model to the one of --align_to is negative"
 OWN = "depthkd"  # preprocessing that every model has
 WAYS = ("depthkd", "authors", "transformers")
 
@@ -99,6 +101,19 @@ def _rebuilt(network: DepthModel, way: str | None) -> DepthModel:
     return rebuilt
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a network says of a picture.
+
+    Attributes:
+        depth: in its space, at the picture's size, float32.
+        doubt: what is wrong with it, though it can be used; None: nothing is known.
+    """
+
+    depth: OneMap
+    doubt: str | None = None
+
+
 class Predictor:
     """Depth of pictures of one size, several at a time.
 
@@ -115,8 +130,8 @@ class Predictor:
         self.network, self.how, self.device = network, how, device
         self.together = True
 
-    def __call__(self, pictures: Sequence[Picture]) -> list[Tensor | WrongPredictionError]:
-        """Each picture's depth, [1, height, width], float32; or why there is none."""
+    def __call__(self, pictures: Sequence[Picture]) -> list[Answer | WrongPredictionError]:
+        """Each picture's depth, or why there is none; pictures have one size."""
         height, width = int(pictures[0].image.shape[0]), int(pictures[0].image.shape[1])
         run = self.network.runs_at(height, width, self.how.resolution, self.how.scale)
         if run is not None and is_enlarged_strip((height, width), [run]):
@@ -140,7 +155,7 @@ class Predictor:
         found = self.network.estimated_cameras(image_tensor(picture.image, self.device))
         return picture.camera if found is None else Camera(found[0].double().cpu().numpy(), "estimated")
 
-    def _batch(self, pictures: Sequence[Picture]) -> list[Tensor | WrongPredictionError] | None:
+    def _batch(self, pictures: Sequence[Picture]) -> list[Answer | WrongPredictionError] | None:
         images = torch.cat([image_tensor(picture.image, self.device) for picture in pictures])
         known = [picture.camera.known for picture in pictures]
         cameras = None
@@ -159,14 +174,19 @@ class Predictor:
             return None
         height, width = pictures[0].image.shape[:2]
         depth = self.network.resize_to(raw, (height, width))
-        return [depth[i : i + 1] for i in range(len(depth))]
+        return [Answer(depth[i : i + 1], self._doubt(i)) for i in range(len(depth))]
 
-    def _one(self, picture: Picture) -> Tensor | WrongPredictionError:
+    def _one(self, picture: Picture) -> Answer | WrongPredictionError:
         sample = Sample(picture.title, picture.image, intrinsics=picture.camera.known)
         try:
-            return predict_sample(self.network, sample, self.how, self.device)
+            return Answer(predict_sample(self.network, sample, self.how, self.device), self._doubt(0))
         except WrongPredictionError as error:
             return error
+
+    def _doubt(self, number: int) -> str | None:
+        """Of a picture by its place in the batch that was predicted last."""
+        turned = isinstance(self.network, AlignedDepth) and self.network.turned[number]
+        return TURNED if turned else None
 
 
 def group_of(picture: Picture) -> tuple[object, ...]:

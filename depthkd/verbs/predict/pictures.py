@@ -16,7 +16,7 @@ from depthkd.formats.tar import index_tar
 from depthkd.paths import expand_paths, is_tar, user_path
 from depthkd.verbs.predict.cameras import Camera, Cameras
 from depthkd.verbs.predict.forms import MADE_BY, is_ours
-from depthkd.verbs.predict.video import VIDEO_SUFFIXES, Sampling, Video
+from depthkd.verbs.predict.video import UNKNOWN_RATE, VIDEO_SUFFIXES, Sampling, Video
 
 OTHERWISE = (*VIDEO_SUFFIXES, "tar")  # what a folder stands for that has no photographs
 
@@ -203,7 +203,12 @@ def find_sources(
 
 
 def _opened(path: Path, name: str, sampling: Sampling) -> Source:
-    return Shard(path, name) if is_tar(path.name) else Frames(Video(path, sampling), name)
+    if is_tar(path.name):
+        return Shard(path, name)
+    video = Video(path, sampling)
+    if not video.says_rate:
+        print(f"{path} does not say how many frames a second it has: {UNKNOWN_RATE:g} are assumed")
+    return Frames(video, name)
 
 
 def _size(image: RGB) -> tuple[int, int]:

@@ -13,6 +13,8 @@ from depthkd.verbs.predict.forms import FORMS, MADE_BY
 
 NAME = "predict.json"
 VERSION = 1  # of its layout
+ANOTHER = "choose another --out"
+OF_SOME = ("farthest",)  # settings that only some formats depend on; None: none of those was asked for
 OFTEN = 10.0  # seconds between two times that it is written
 TUM = {"rgb": "# color images", "depth": "# depth maps: 16 bits, 5000 a meter, 0 where there is none"}
 
@@ -47,7 +49,7 @@ class Record:
         if found is None:
             return
         theirs = found["settings"]
-        differing = [key for key in {**settings, **theirs} if settings.get(key) != theirs.get(key)]
+        differing = self._differing(theirs)
         if differing and not overwrite:
             raise UserError(
                 f"{out} holds predictions {_otherwise(differing, theirs, settings)}: choose another --out, "
@@ -55,6 +57,14 @@ class Record:
             )
         self.entries = {} if differing else found["pictures"]
         self._disowns = bool(differing)
+        if not differing:
+            self.settings = settings | {key: theirs.get(key) for key in OF_SOME if settings.get(key) is None}
+
+    def _differing(self, theirs: Entry) -> list[str]:
+        """In which settings predictions differ from those that are asked for."""
+        ours = self.settings
+        unlike = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+        return [key for key in unlike if not (key in OF_SOME and None in (ours.get(key), theirs.get(key)))]
 
     def begin(self) -> None:
         """Before anything is overwritten with other settings, say so on disk: if this process is killed, what
@@ -104,7 +114,7 @@ class Record:
         if not self.made:
             return
         found = self._read()
-        if found is not None and found["settings"] == self.settings:
+        if found is not None and not self._differing(found["settings"]):
             self.entries = found["pictures"] | self.entries
         self._write()
 
@@ -154,10 +164,15 @@ class Record:
         except ValueError:
             found = None
         if isinstance(found, dict) and (found.get("made_by"), found.get("version")) == (MADE_BY, VERSION):
+            pictures = found.get("pictures")
+            if not isinstance(found.get("settings"), dict) or not isinstance(pictures, dict):
+                raise UserError(f"{self.path} lacks settings or pictures, as mappings: {ANOTHER}")
+            for name, entry in pictures.items():
+                files = entry.get("files") if isinstance(entry, dict) else None
+                if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+                    raise UserError(f"{self.path} does not say which files '{name}' has: {ANOTHER}")
             return found
-        raise UserError(
-            f"{self.path} is not a record of `{MADE_BY}`, or one of another version: choose another --out"
-        )
+        raise UserError(f"{self.path} is not a record of `{MADE_BY}`, or one of another version: {ANOTHER}")
 
 
 def _times(pictures: list[tuple[str, Entry]]) -> list[float]:
@@ -179,4 +194,14 @@ def _otherwise(differing: list[str], theirs: Entry, ours: Entry) -> str:
     key = next(key for key in differing if key != "identity")
     if key == "model":
         return f"of {theirs.get(key)}, and this is {ours.get(key)}"
-    return f"made with {key} {theirs.get(key)}, and it is {ours.get(key)} now"
+    if key == "space":
+        return f"of {theirs.get(key)}, and this model is read as {ours.get(key)}"
+    return f"made {_option(key, theirs.get(key))}, and these would be {_option(key, ours.get(key))}"
+
+
+def _option(key: str, value: object) -> str:
+    """A setting as it is typed."""
+    if value is None or value is False:
+        return f"without --{key}"
+    parts = value if isinstance(value, list) else [str(value).lower() if value is True else value]
+    return f"with --{key} {','.join(map(str, parts))}"

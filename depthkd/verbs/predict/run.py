@@ -11,7 +11,7 @@ from depthkd.models.model import DepthModel
 from depthkd.paths import user_path
 from depthkd.resolution import Resolution
 from depthkd.verbs.predict.cameras import Cameras
-from depthkd.verbs.predict.forms import chosen, for_space
+from depthkd.verbs.predict.forms import FORMS, VIDEO, chosen, for_space
 from depthkd.verbs.predict.making import Maker, Predictions
 from depthkd.verbs.predict.network import Predictor, build
 from depthkd.verbs.predict.pictures import find_sources
@@ -116,7 +116,7 @@ def predict(
         "smooth": smooth,
         "intrinsics": cameras.intrinsics,
         "fov": fov,
-        "farthest": farthest,
+        "farthest": farthest if any(word != VIDEO and FORMS[word].cloud for word in forms) else None,
     }
     made = Predictions(left_out=bad)
     predictor = Predictor(network, Inference(resolution, float(scale), flip, seed), place)

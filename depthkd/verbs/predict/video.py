@@ -95,7 +95,8 @@ class Video:
         file = self._open()
         rate, count = file.get(cv2.CAP_PROP_FPS), file.get(cv2.CAP_PROP_FRAME_COUNT)
         file.release()
-        self.file_rate = float(rate) if 0 < rate < 1000 else UNKNOWN_RATE
+        self.says_rate = 0 < rate < 1000
+        self.file_rate = float(rate) if self.says_rate else UNKNOWN_RATE
         self.count = int(count) if 0 < count < 1e9 else None
 
     @property

@@ -72,8 +72,17 @@ def models_to_draw(
         for row, model in test.models.items():
             if row not in trivial and "untrained" not in row:
                 taken = any(one.name == row for one in found.values())
-                _add(found, str(model.get("source")), f"{row} ({name})" if taken else row, model)
+                source = _from_there(str(model.get("source")), test.folder)
+                _add(found, source, f"{row} ({name})" if taken else row, model)
     return list(found.values())[:MOST_MODELS]
+
+
+def _from_there(source: str, folder: Path) -> str:
+    """A model's path as it was typed for a test, from where that was run: somewhere above its folder."""
+    if Path(source).exists():
+        return source
+    above = (str(parent / source) for parent in folder.resolve().parents)
+    return next((path for path in above if Path(path).exists()), source)
 
 
 def _add(found: dict[str, Drawn], source: str, name: str, tested: Mapping[str, Any] | None = None) -> None:
