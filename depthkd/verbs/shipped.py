@@ -24,10 +24,12 @@ def shipped(folder: str) -> Path | None:
 
 
 def config_names(folder: str = CONFIGS) -> Iterator[str]:
-    """Names of the configs that depthkd carries, in order: `tiny/teacher` is configs/tiny/teacher.yaml."""
+    """Names of the configs that depthkd carries: `tiny/teacher` is configs/tiny/teacher.yaml. Those in no
+    folder come first, and the papers' many ablations last."""
     top = shipped(folder)
     if top is not None:
-        yield from sorted(path.relative_to(top).with_suffix("").as_posix() for path in top.rglob("*.yaml"))
+        names = (path.relative_to(top).with_suffix("").as_posix() for path in top.rglob("*.yaml"))
+        yield from sorted(names, key=lambda name: (name.startswith("ablations/"), "/" in name, name))
 
 
 def find_config(named: str | Path, folder: str = CONFIGS) -> Path:
