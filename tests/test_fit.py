@@ -38,8 +38,10 @@ def logged(run: Path) -> dict[str, list[float]]:
 def test_a_teacher_and_its_student_end_to_end(home: Path, command_line: CommandLine) -> None:
     status, _, err = teacher(command_line)
     assert status == 0, err
-    status, _, err = student(command_line)
+    status, said, err = student(command_line)
     assert status == 0, err
+    assert said.splitlines()[-1] == "depthkd fit: runs/tiny/cross_context is finished, at step 3 of 3"
+    assert said.count("step 2, val/film: abs_rel 0.") == 1
     run = home / "runs/tiny/cross_context"
     assert sorted(p.name for p in run.iterdir()) == ["checkpoints", "config.yaml", "logs", "trained_on"]
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["last.ckpt"]

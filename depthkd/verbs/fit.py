@@ -25,12 +25,12 @@ from depthkd.methods.method import Method
 from depthkd.parsing import Parser
 from depthkd.paths import user_path
 from depthkd.runs.folder import Run
-from depthkd.runs.saving import RecordTrainedOn, RunCheckpoint, SafeCheckpointIO, save_now
+from depthkd.runs.saving import RecordTrainedOn, RunCheckpoint, SafeCheckpointIO, save_now, writes_nothing
 from depthkd.runs.start import RunStart
 from depthkd.verbs.configs import Command
 from depthkd.verbs.trainer_settings import check_fit, check_nodes, check_trainer_settings, place_mlflow
 from depthkd.watching.loggers import HeldLogger, run_loggers
-from depthkd.watching.progress import ProgressBar, ProgressLines
+from depthkd.watching.progress import ProgressBar, ProgressLines, ValidationLines
 from depthkd.watching.watch import Watch
 
 TRAINER_DEFAULTS = {
@@ -182,6 +182,7 @@ class FitCLI(LightningCLI):
         callbacks = [RunStart(self.run, self.config_text, resumes, loggers), watch]
         callbacks += _listed(configured.callbacks)
         callbacks += [Preemption(save_now), RecordTrainedOn(before), BadSampleCheck(save_now), FixedBuckets()]
+        callbacks.append(ValidationLines())
         bars = any(isinstance(callback, LightningsProgressBar) for callback in callbacks)
         if not sys.stdout.isatty() and not bars:
             callbacks.append(ProgressLines(watch))
@@ -217,10 +218,22 @@ class FitCLI(LightningCLI):
         use_processors(self.model.evaluated(), self.trainer.strategy.root_device)
         start = self._get(self.config, "ckpt_path")
         progress = None if start is None else Run(start).progress()
-        if this_rank() == 0 and progress is not None and progress.steps >= self.trainer.max_steps:
+        self.idle = progress is not None and progress.steps >= self.trainer.max_steps
+        if this_rank() == 0 and progress is not None and self.idle:
             print(f"{start} is at step {progress.steps} of {self.trainer.max_steps}: nothing is left to do")
         if this_rank() == 0:
             print(described(self.model), flush=True)
+
+    def after_fit(self) -> None:
+        """Say where the run is."""
+        folder, progress = self.run.folder, self.run.progress()
+        if this_rank() != 0 or self.idle or progress is None or writes_nothing(self.trainer):
+            return
+        if progress.finished:
+            what = f"is finished, at {progress}"
+        else:
+            what = f"stands at {progress}; --ckpt_path last goes on from there"
+        print(f"depthkd fit: {folder} {what}", flush=True)
 
 
 def run_of(folder: str) -> Run:

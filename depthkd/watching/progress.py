@@ -7,10 +7,12 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from lightning.pytorch.trainer.states import TrainerFn
 
 from depthkd.watching.watch import Watch
 from depthkd.watching.work import Work
 
+VALIDATION = "val/"  # how the names of its metrics begin
 REDRAWN = 0.5  # seconds between two states of the bar, for which the loss is read from the device
 
 
@@ -111,6 +113,23 @@ class ProgressBar(TQDMProgressBar):
             said.append(speed_text(self.watch.recent()))
         self.train_progress_bar.set_postfix_str(", ".join(said), refresh=False)
         self.train_progress_bar.update(trainer.global_step - self.train_progress_bar.n)
+
+
+class ValidationLines(Callback):
+    """Prints what each validation during training says: a line for each benchmark."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print on rank 0; Lightning prints a table where validation is all there is to do."""
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or not trainer.is_global_zero:
+            return
+        said: dict[str, list[str]] = {}
+        for name, value in trainer.callback_metrics.items():
+            benchmark, _, metric = name.rpartition("/")
+            if benchmark.startswith(VALIDATION):
+                said.setdefault(benchmark, []).append(f"{metric} {float(value):.4f}")
+        for benchmark, metrics in said.items():
+            Tqdm.write(f"step {trainer.global_step}, {benchmark}: {', '.join(metrics)}", file=sys.stdout)
+        sys.stdout.flush()
 
 
 def speed_text(work: Work) -> str:

@@ -5,9 +5,10 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from depthkd.watching import progress
-from depthkd.watching.progress import ProgressBar, ProgressLines, duration
+from depthkd.watching.progress import ProgressBar, ProgressLines, ValidationLines, duration
 from depthkd.watching.watch import Watch
 from depthkd.watching.work import Work
 
@@ -43,6 +44,22 @@ def test_other_ranks_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
     trainer.global_step = 1
     lines.on_train_batch_end(trainer)
     assert capsys.readouterr().out == ""
+
+
+def test_a_validation_is_a_line_for_each_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = {"train/loss": 0.5, "val/a/abs_rel": 0.25, "val/b/abs_rel": 0.5, "val/a/delta1": 0.125}
+    values = {name: torch.tensor(value) for name, value in metrics.items()}
+    trainer: Any = MagicMock(spec=Trainer, global_step=7, is_global_zero=True, callback_metrics=values)
+    trainer.sanity_checking, trainer.state = False, MagicMock()
+    for of_zero, fits in (
+        (True, TrainerFn.FITTING),
+        (False, TrainerFn.FITTING),
+        (True, TrainerFn.VALIDATING),
+    ):
+        trainer.is_global_zero, trainer.state.fn = of_zero, fits
+        ValidationLines().on_validation_end(trainer, MagicMock(spec=LightningModule))
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["step 7, val/a: abs_rel 0.2500, delta1 0.1250", "step 7, val/b: abs_rel 0.5000"]
 
 
 def test_the_bar_goes_on_where_the_run_does(monkeypatch: pytest.MonkeyPatch) -> None:
