@@ -154,6 +154,22 @@ def test_what_is_there_is_kept_and_what_changed_is_made_anew(
             made(Bright(), overwrite=True)
 
 
+def test_what_16_bits_cannot_hold_is_written_otherwise(tmp_path: Path) -> None:
+    class Steep(Bright):
+        def forward(self, image: Images) -> DepthOutput:
+            depth = super().forward(image).depth
+            depth[:, 0, 0] = 1e-6
+            return DepthOutput(depth)
+
+    paths = photographs(tmp_path / "p", "a.png")
+    made = predict(paths, Steep(), tmp_path / "o", formats=["npy", "png16"])
+    assert names(tmp_path / "o") == ["a.npy", "predict.json"] and not made.left_out
+    (sentence,) = made.unwritten
+    assert sentence.endswith("0.0001 is allowed; npy, npz and exr hold every value")
+    assert predict(paths, Steep(), tmp_path / "o", formats="npy").kept == 1
+    assert len(predict(paths, Steep(), tmp_path / "p16", formats="png16").left_out) == 1
+
+
 def test_how_far_points_reach_matters_to_point_clouds_alone(tmp_path: Path) -> None:
     paths = photographs(tmp_path / "p", "a.png")
     predict(paths, Bright(), tmp_path / "o", formats="npy", farthest=9)

@@ -160,7 +160,7 @@ def check_round_trip(
     far = high / middle > middle / low if relative else high - middle > middle - low
     raise LossyError(
         f"codec {codec} cannot hold values from {low:.6g} to {high:.6g}: it would change "
-        f"them by up to {error:.2g} {of}, and {allowed:g} is allowed",
+        f"them by up to {error:.3g} {of}, and {allowed:g} is allowed",
         high if far else low,
     )
 

@@ -16,8 +16,8 @@ __all__ = ["Predictions", "main", "predict"]
 
 
 def main(command: Command) -> int:
-    """Run `depthkd predict`; returns the exit status: 1 if an image was left out, or the model says nothing
-    of one.
+    """Run `depthkd predict`; returns the exit status: 1 if an image or a file was left out, or the model
+    says nothing of one.
 
     Raises:
         UserError, MissingFileError: a user's mistake, as a sentence.
@@ -25,4 +25,4 @@ def main(command: Command) -> int:
     words = [re.sub(r"^--format(?==|$)", "--formats", word) for word in command.arguments]
     options = parsed("predict", USAGE, predict, words, "images", ("formats",))
     made = predict(**options.as_dict())
-    return 1 if made.left_out or made.empty else 0
+    return 1 if made.left_out or made.empty or made.unwritten else 0

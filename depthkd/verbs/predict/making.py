@@ -36,6 +36,7 @@ class Predictions:
         arrays: the .npy files, those of an earlier call among them.
         left_out: a sentence for each image that has no prediction.
         empty: one for each whose prediction says nothing.
+        unwritten: one for each file that its format cannot hold; the picture's others are there.
         doubted: one for each whose prediction is written, and should not be trusted.
         files: all files, those of an earlier call among them.
         kept: how many images were there already.
@@ -44,6 +45,7 @@ class Predictions:
     arrays: list[Path] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
+    unwritten: list[str] = field(default_factory=list)
     doubted: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     kept: int = 0
@@ -237,8 +239,13 @@ class Maker:
         self._count(files, picture.name)
 
     def _write(self, name: str, prediction: Prediction, forms: list[str]) -> list[str]:
-        """All files of one picture; none, where one of them cannot be made."""
+        """All files of one picture, but for those that cannot hold it.
+
+        Raises:
+            BadSample: there are no others.
+        """
         made: dict[str, bytes] = {}
+        refusals: list[str] = []
         for word in forms:
             for pattern, encode in FORMS[word].files.items():
                 try:
@@ -246,7 +253,12 @@ class Maker:
                 except UserError as error:
                     if word != "png16":
                         raise
-                    raise BadSample(f"{prediction.source}: {error}") from error
+                    refusals.append(f"{prediction.source}: {error}")
+        if refusals and not made:
+            raise BadSample(refusals[0])
+        for sentence in refusals:
+            self.made.unwritten.append(f"{sentence}; npy, npz and exr hold every value")
+            tqdm.write(f"no file of 16 bits: {self.made.unwritten[-1]}")
         for file, data in made.items():
             with whole_file(self.record.out / file, sync=False) as opened:
                 opened.write(data)
