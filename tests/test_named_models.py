@@ -43,7 +43,7 @@ def test_what_test_takes_predict_takes(
     expected = model.predict(image).detach().numpy()[0]
     np.testing.assert_allclose(np.load("o/a.npy"), expected, rtol=1e-5, atol=1e-6)
     if name.endswith(".onnx"):
-        assert f"read as {OnnxDepth.assumed}; if it is another, say so with" in out
+        assert "read as affine disparity of RGB in [0, 1]; if it is another, say so with" in out
     words = ["--benchmarks.b", "depthkd.benchmarks.ShardBenchmark", "--benchmarks.b.limit", "2"]
     words += ["--benchmarks.b.urls", scene_shards / "studio_test", "--photographs", "false"]
     status, _, err = command_line("test", models / name, *words, "--pictures", "0", "--out", "t")

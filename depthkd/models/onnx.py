@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from depthkd.batch import AFFINE_DISPARITY, DepthSpace
 from depthkd.errors import MissingFileError, UserError
 from depthkd.models.model import DepthModel, DepthOutput, RawPrediction, Resized, resize_image
+from depthkd.models.onnx_input import ONE, white_of
 from depthkd.models.weights import sign_of
 from depthkd.paths import user_path
 from depthkd.shapes import Image
@@ -52,6 +53,7 @@ class OnnxDepth(DepthModel):
         path: the .onnx file; external data lies beside it.
         space: what its output means; affine disparity where None, and nothing is stated.
         input_range: the value of white in the network's input, 1.0 or 255.0; bytes are always up to 255.
+            None: 255 where the graph's first nodes divide by about that, and 1 otherwise.
         mean: subtracted from RGB in [0, input_range], one value a channel; nothing where None.
         std: what that is then divided by; nothing where None.
         size: [height, width] at which it runs; where None the graph's own, if static, or else each
@@ -70,15 +72,13 @@ class OnnxDepth(DepthModel):
         UserError: the file is no ONNX graph, or its inputs, outputs or size are others than said.
     """
 
-    assumed = "affine disparity of RGB in [0, 1]"  # by the defaults below
-
     caches = ("_session", "_provider", "_batches")
 
     def __init__(
         self,
         path: str,
         space: str | None = None,
-        input_range: float = 1.0,
+        input_range: float | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         size: Sequence[int] | None = None,
@@ -93,7 +93,7 @@ class OnnxDepth(DepthModel):
         path = str(user_path(path))
         check_file(Path(path))
         self.path, self.source = path, path
-        self.input_range, self.mean, self.std = input_range, mean or (0.0,) * 3, std or (1.0,) * 3
+        self.mean, self.std = mean or (0.0,) * 3, std or (1.0,) * 3
         self.keep_aspect, self.threads = keep_aspect, threads
         self._session: Any = None
         self._provider = ""
@@ -110,6 +110,9 @@ class OnnxDepth(DepthModel):
         self.training_sets = None if sets is None else tuple(sets)
         self.trained_at = None if at is None else (int(at[0]), int(at[1]))
         self.batch_size, self.fixed_size, self.channels_last = self._check_input(session.get_inputs(), size)
+        if input_range is None:
+            input_range = ONE if self.stated else white_of(Path(path), session.get_inputs()[0].name)
+        self.input_range = input_range
         self.bytes = session.get_inputs()[0].type == "tensor(uint8)"
         if self.bytes and (mean or std):
             raise UserError(f"'{path}' takes bytes, which know no mean and std: leave them out")
@@ -117,6 +120,13 @@ class OnnxDepth(DepthModel):
         self.output = output or outputs[0]
         if self.output not in outputs:
             raise UserError(f"'{path}' has no output '{output}'; it has {', '.join(outputs)}")
+
+    @property
+    def assumed(self) -> str:
+        """How a graph is read of which nobody says more than its path."""
+        white = 255.0 if self.bytes else self.input_range
+        why = ", by which it divides itself" if white != ONE and not self.bytes else ""
+        return f"{AFFINE_DISPARITY} of RGB in [0, {white:g}]{why}"
 
     def files(self) -> list[Path]:
         """The graph, and its external data."""

@@ -178,7 +178,7 @@ def _from_onnx(place: Path) -> DepthModel:
     model = OnnxDepth(str(place))
     if not model.stated:
         print(
-            f"{place}: read as {OnnxDepth.assumed}; if it is another, say so with --models.NAME.class_path "
+            f"{place}: read as {model.assumed}; if it is another, say so with --models.NAME.class_path "
             "(or --model.class_path) depthkd.models.OnnxDepth and its init_args"
         )
     return model
