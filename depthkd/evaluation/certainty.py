@@ -11,6 +11,7 @@ from depthkd.evaluation.records import Records
 from depthkd.metrics.catalogue import BY_NAME, CATALOGUE, phrase
 from depthkd.report.bootstrap import Interval, interval, paired
 
+MOST = 4  # models of which every pair has a sentence
 FEWEST = 8  # images: with fewer, all differences of one sign would often be chance
 WITH_INTERVALS = [entry.name for entry in CATALOGUE if entry.interval]
 
@@ -28,19 +29,24 @@ class Certainty:
     differences: dict[tuple[str, str], dict[str, Interval]] = field(default_factory=dict)
 
     def sentences(self) -> list[str]:
-        """One for the intervals, and one for each pair of models."""
+        """One for the intervals, and one for each pair of models; of many models, for those with the first."""
         means = [
             f"{model} " + ", ".join(f"{phrase(f)} {i.low:.3f} to {i.high:.3f}" for f, i in found.items())
             for model, found in self.intervals.items()
         ]
         sentences = [f"95 % intervals over images: {'; '.join(means)}."] if means else []
+        many, first = len(self.intervals) > MOST, next(iter(self.intervals), None)
         for (one, other), found in self.differences.items():
+            if many and one != first:
+                continue
             parts = [
                 f"{phrase(f)} {i.mean:+.3f} ({i.low:+.3f} to {i.high:+.3f}: "
                 f"{'decided' if i.decided else 'not decided'})"
                 for f, i in found.items()
             ]
             sentences.append(f"{one} minus {other}, image by image: {', '.join(parts)}.")
+        if many:
+            sentences.append("Differences between the others are in results.json.")
         return sentences
 
 
