@@ -29,7 +29,7 @@ class Certainty:
     differences: dict[tuple[str, str], dict[str, Interval]] = field(default_factory=dict)
 
     def sentences(self) -> list[str]:
-        """One for the intervals, and one for each pair of models; of many models, for those with the first."""
+        """One for the intervals, and one for each pair of models; of many, for those with the first alone."""
         means = [
             f"{model} " + ", ".join(f"{phrase(f)} {i.low:.3f} to {i.high:.3f}" for f, i in found.items())
             for model, found in self.intervals.items()

@@ -220,9 +220,10 @@ class Method(LightningModule):
         if stage == "fit" and not self.teachers:
             device = self.trainer.strategy.root_device
             half = HALF.get(str(self.trainer.precision))
-            self.teachers = {
-                name: Frozen(make, device, autocast=half) for name, make in self.teacher_factories.items()
-            }
+            for name, make in self.teacher_factories.items():
+                with torch.random.fork_rng(devices=[]):  # one with random weights has the same on every rank
+                    torch.manual_seed(crc32(f"{self.seed} {name}".encode()))
+                    self.teachers[name] = Frozen(make, device, autocast=half)
 
     def _refuse_labels(self) -> None:
         sources = getattr(getattr(self._trainer, "datamodule", None), "train", {})

@@ -68,6 +68,22 @@ def test_labels_of_whole_images_are_refused() -> None:
         method.setup("fit")
 
 
+def test_teachers_with_random_weights_are_the_same_on_every_rank() -> None:
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer: Any = SimpleNamespace(strategy=strategy, precision="32-true", datamodule=None)
+    factories = {name: partial(DepthAnything, "tiny") for name in PAPER}
+    built = []
+    for state in (1, 2):  # what was drawn before may differ from rank to rank
+        torch.manual_seed(state)
+        method = AssistantGuided(DepthAnything("tiny"), factories, PAPER)  # type: ignore[arg-type]
+        method._trainer = trainer
+        drawn = torch.get_rng_state()
+        method.setup("fit")
+        assert torch.equal(drawn, torch.get_rng_state())
+        built.append([teacher.model.identity() for teacher in method.teachers.values()])
+    assert built[0] == built[1] and len(set(built[0])) == 2
+
+
 def _itself(model: DepthModel) -> DepthModel:
     return model
 
