@@ -65,7 +65,8 @@ def given_none(model: DepthModel) -> UserError:
     """The sentence about a model that completes sparse depth, and is asked about an image alone."""
     return UserError(
         f"{type(model).__name__} completes sparse depth and was given none beside the image: test it on a "
-        "depthkd.benchmarks.CompletionBenchmark, or give predict(..., sparse=)"
+        "depthkd.benchmarks.CompletionBenchmark, or give `depthkd predict` --sparse FILES, or predict(..., "
+        "sparse=)"
     )
 
 

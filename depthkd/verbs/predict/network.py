@@ -161,10 +161,14 @@ class Predictor:
         cameras = None
         if self.network.takes_camera and known[0] is not None:
             cameras = torch.stack([torch.tensor(matrix) for matrix in known]).float().to(self.device)
+        sparse = None
+        if pictures[0].sparse is not None:
+            sparse = torch.stack([torch.from_numpy(picture.sparse) for picture in pictures]).to(self.device)
         torch.manual_seed(self.how.seed)
         before = torch.get_rng_state()
         try:
-            raw = self.network.infer(images, self.how.resolution, self.how.scale, self.how.flip, cameras)
+            how = self.how
+            raw = self.network.infer(images, how.resolution, how.scale, how.flip, cameras, sparse)
         except UserError:
             return None
         if not torch.equal(before, torch.get_rng_state()):
@@ -177,7 +181,8 @@ class Predictor:
         return [Answer(depth[i : i + 1], self._doubt(i)) for i in range(len(depth))]
 
     def _one(self, picture: Picture) -> Answer | WrongPredictionError:
-        sample = Sample(picture.title, picture.image, intrinsics=picture.camera.known)
+        known = picture.camera.known
+        sample = Sample(picture.title, picture.image, intrinsics=known, sparse=picture.sparse)
         try:
             return Answer(predict_sample(self.network, sample, self.how, self.device), self._doubt(0))
         except WrongPredictionError as error:

@@ -9,13 +9,16 @@ from glob import escape
 from pathlib import Path
 
 from depthkd.errors import MissingFileError, UserError
+from depthkd.formats.depth import Number
 from depthkd.formats.images import IMAGE_SUFFIXES, RGB, decode_image, image_exif
 from depthkd.formats.sample import BadSample, read_file
 from depthkd.formats.shard_samples import decode_sample
 from depthkd.formats.tar import index_tar
 from depthkd.paths import expand_paths, is_tar, user_path
+from depthkd.shapes import DepthArray
 from depthkd.verbs.predict.cameras import Camera, Cameras
 from depthkd.verbs.predict.forms import MADE_BY, is_ours
+from depthkd.verbs.predict.measured import Measured, Pair
 from depthkd.verbs.predict.video import UNKNOWN_RATE, VIDEO_SUFFIXES, Sampling, Video
 
 OTHERWISE = (*VIDEO_SUFFIXES, "tar")  # what a folder stands for that has no photographs
@@ -35,6 +38,7 @@ class Picture:
         image: RGB.
         camera: which took it.
         time: in seconds, of a frame.
+        sparse: depth that was measured at some of its pixels, in meters, 0 elsewhere.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Picture:
     image: RGB
     camera: Camera
     time: float | None = None
+    sparse: DepthArray | None = None
 
 
 class Source(ABC):
@@ -66,10 +71,10 @@ class Source(ABC):
 
 
 class Photographs(Source):
-    """Image files, each with its name."""
+    """Image files, each with its name, and the depth that was measured beside them."""
 
-    def __init__(self, files: list[tuple[Path, str]]) -> None:
-        self.files = files
+    def __init__(self, files: list[tuple[Path, str]], measured: Measured | None = None) -> None:
+        self.files, self.measured = files, measured
 
     @property
     def count(self) -> int | None:
@@ -78,23 +83,27 @@ class Photographs(Source):
 
     def paths(self) -> list[Path]:
         """See `Source`."""
-        return [path for path, _ in self.files]
+        measured = [] if self.measured is None else list(self.measured.files.values())
+        return [*(path for path, _ in self.files), *measured]
 
     def pictures(self, done: Done, cameras: Cameras) -> Iterator[Picture | BadSample | str]:
         """See `Source`."""
         for path, name in self.files:
             try:
                 stamp = stamp_of(path)
+                if self.measured is not None:
+                    stamp += f" {stamp_of(self.measured.files[path])}"
                 if done(name, stamp):
                     yield name
                     continue
                 data = read_file(path)
                 image = decode_image(data, str(path))
                 exif = image_exif(data, str(path))
+                sparse = None if self.measured is None else self.measured.read(path, image)
             except BadSample as error:
                 yield error
                 continue
-            yield Picture(name, str(path), stamp, image, cameras.of(*_size(image), exif=exif))
+            yield Picture(name, str(path), stamp, image, cameras.of(*_size(image), exif=exif), None, sparse)
 
 
 class Shard(Source):
@@ -170,7 +179,12 @@ class Frames(Source):
 
 
 def find_sources(
-    images: str | Sequence[str], out: Path, sampling: Sampling
+    images: str | Sequence[str],
+    out: Path,
+    sampling: Sampling,
+    sparse: str | Sequence[str] | None = None,
+    sparse_scale: Number = 1.0,
+    pair: Pair = "name",
 ) -> tuple[list[Source], list[str]]:
     """What patterns stand for, and a sentence for each video or shard that cannot be read.
 
@@ -178,20 +192,28 @@ def find_sources(
         images: files, folders or patterns.
         out: the folder of results, for sentences.
         sampling: which frames of videos are wanted.
+        sparse, sparse_scale, pair: files of depth measured beside photographs; see `Measured`.
 
     Raises:
-        UserError: two would have results of one name, or there are only pictures that we made.
+        UserError: measured depth cannot be paired with photographs, two would have results of one name, or
+            there are only pictures that we made.
         MissingFileError: a pattern stands for nothing.
     """
     paths = _expanded([images] if isinstance(images, str) else images)
     videos = [path for path in paths if path.suffix[1:].lower() in VIDEO_SUFFIXES]
     tars = [path for path in paths if is_tar(path.name)]
     photographs = _photographs([path for path in paths if path not in {*videos, *tars}], images, paths)
+    measured = None
+    if sparse is not None:
+        if tars or videos:
+            raise UserError(f"sparse depth belongs to photographs, and {(*tars, *videos)[0]} is none")
+        measured = Measured(sparse, sparse_scale, pair, photographs)
+        photographs = list(measured.files)
     everything = [*photographs, *tars, *videos]
     names = dict(zip(everything, _names(everything, out), strict=True))
     found, bad = list[Source](), list[str]()
     if photographs:
-        found.append(Photographs([(path, names[path]) for path in photographs]))
+        found.append(Photographs([(path, names[path]) for path in photographs], measured))
     for path in (*tars, *videos):
         try:
             found.append(_opened(path, names[path], sampling))

@@ -13,6 +13,7 @@ from depthkd.resolution import Resolution
 from depthkd.verbs.predict.cameras import Cameras
 from depthkd.verbs.predict.forms import FORMS, VIDEO, chosen, for_space
 from depthkd.verbs.predict.making import Maker, Predictions
+from depthkd.verbs.predict.measured import Pair
 from depthkd.verbs.predict.network import Predictor, build
 from depthkd.verbs.predict.pictures import find_sources
 from depthkd.verbs.predict.record import Record
@@ -42,6 +43,9 @@ def predict(
     every: int | None = None,
     fps: Number | None = None,
     smooth: Number | None = None,
+    sparse: str | list[str] | None = None,
+    sparse_scale: Number = 1.0,
+    pair: Pair = "name",
 ) -> Predictions:
     """Predict depth; for photo.jpg, write photo.npy, photo.png and, of metric depth, photo.ply below `out`.
 
@@ -82,6 +86,10 @@ def predict(
         fps: of a video, instead, so many frames a second.
         smooth: of a video, bring the frames to one scale; the share of the past in the mean that they are
             fitted to, such as 0.9.
+        sparse: of photographs, files of measured depth (.png, .npy), for models that complete it: of the
+            photograph's size, 0 where nothing was measured.
+        sparse_scale: meters for a number in them, such as 0.001 for millimeters.
+        pair: whether they belong to photographs by "name", or in their "order".
 
     Returns:
         the files, what was left out, and which predictions say nothing.
@@ -96,24 +104,24 @@ def predict(
     if batch_size < 1:
         raise UserError(f"batch_size counts images and would be 1 or more, not {batch_size}")
     folder, asked = user_path(out), chosen(formats, points)
-    sources, bad = find_sources(images, folder, Sampling(every, fps))
+    sources, bad = find_sources(images, folder, Sampling(every, fps), sparse, sparse_scale, pair)
     place = device_of(device)
     network = build(model, preprocessing, tiles, align_to)
+    if sparse is not None and not network.takes_sparse_depth:
+        raise UserError(f"{network.source} takes no measured depth beside images: leave out --sparse")
     forms = for_space(asked, points, network.space)
     if smooth is not None:
         Smoother(network.space, smooth)
     network = network.to(place).eval()
     use_processors(network, place)
     settings = {
-        "model": network.source,
-        "identity": network.identity(),
-        "space": str(network.space),
-        "preprocessing": network.preprocessing,
+        **_known(network),
         "resolution": str(at),
         "scale": scale,
         "flip": flip,
         "seed": seed,
         "smooth": smooth,
+        "sparse_scale": None if sparse is None else sparse_scale,
         "intrinsics": cameras.intrinsics,
         "fov": fov,
         "farthest": farthest if any(word != VIDEO and FORMS[word].cloud for word in forms) else None,
@@ -124,3 +132,13 @@ def predict(
     maker = Maker(predictor, record, cameras, asked, forms, batch_size, farthest, smooth, at, made)
     maker(sources)
     return made
+
+
+def _known(network: DepthModel) -> dict[str, object]:
+    """What tells a network's predictions from another's."""
+    return {
+        "model": network.source,
+        "identity": network.identity(),
+        "space": str(network.space),
+        "preprocessing": network.preprocessing,
+    }

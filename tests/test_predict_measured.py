@@ -1,0 +1,83 @@
+"""`depthkd predict --sparse`: depth that was measured at some pixels, completed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from depthkd.errors import UserError
+from depthkd.formats.images import encode_png
+from depthkd.models import InterpolatedPoints
+from depthkd.verbs.predict import Predictions, predict
+from tests.conftest import CommandLine
+from tests.test_predict_files import Bright, names, photographs
+
+
+def points(folder: Path, *depths: float, size: tuple[int, int] = (12, 18)) -> list[str]:
+    """Two measured pixels in millimeters, left and right: so much, and twice as much."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, depth in zip("abcdef", depths, strict=False):
+        codes = np.zeros(size, np.uint16)
+        codes[5, 2], codes[5, size[1] - 3] = 1000 * depth, 2000 * depth
+        (folder / f"{name}.png").write_bytes(encode_png(codes))
+    return sorted(str(path) for path in folder.glob("*.png"))
+
+
+def completed(paths: list[str], sparse: str | list[str], out: Path, **more: Any) -> Predictions:
+    how = {"formats": "npy", "sparse_scale": 0.001} | more
+    return predict(paths, InterpolatedPoints("nearest"), out, sparse=sparse, **how)
+
+
+def test_each_photograph_is_completed_from_its_own_points(tmp_path: Path) -> None:
+    paths = photographs(tmp_path / "p", "a.png", "b.png", "c.png")
+    points(tmp_path / "s", 1.0, 2.0, 3.0)
+    for out, batch_size in (("one", 1), ("three", 3)):
+        made = completed(paths, str(tmp_path / "s"), tmp_path / out, batch_size=batch_size)
+        for path, near in zip(made.arrays, (1, 2, 3), strict=True):
+            depth = np.load(path)
+            np.testing.assert_allclose((depth[0, 0], depth[0, -1]), (near, 2 * near), rtol=1e-6)
+    assert completed(paths, str(tmp_path / "s"), tmp_path / "one").kept == 3
+    points(tmp_path / "s", 4.0)
+    assert completed(paths, str(tmp_path / "s"), tmp_path / "one").kept == 2
+    assert np.load(tmp_path / "one/a.npy")[0, 0] == pytest.approx(4)
+    with pytest.raises(UserError, match=r"with --sparse_scale 0\.001, and these would be with --sparse_sc"):
+        completed(paths, str(tmp_path / "s"), tmp_path / "one", sparse_scale=0.002)
+
+
+def test_which_points_belong_to_which_photograph(tmp_path: Path) -> None:
+    paths = photographs(tmp_path / "p", "x1.png", "x2.png")
+    files = points(tmp_path / "s", 1.0, 2.0)
+    with pytest.raises(UserError, match="has no partner among the depth files"):
+        completed(paths, files, tmp_path / "o")
+    made = completed(paths, files, tmp_path / "o", pair="order")
+    assert [np.load(path)[0, 0] for path in made.arrays] == pytest.approx([1, 2])
+    with pytest.raises(UserError, match="2 images and 1 depth files"):
+        completed(paths, files[:1], tmp_path / "o", pair="order")
+    assert len(completed(paths[:1], files[:1], tmp_path / "alone").arrays) == 1
+    (tmp_path / "sparse").mkdir()
+    (tmp_path / "s/a.png").rename(tmp_path / "sparse/frame_1.sparse.png")
+    (tmp_path / "s/b.png").rename(tmp_path / "sparse/frame_2.sparse.png")
+    frames = photographs(tmp_path / "rgb", "frame_1.rgb.png", "frame_2.rgb.png")
+    made = completed(frames, f"{tmp_path}/sparse/*.png", tmp_path / "frames")
+    assert [np.load(path)[0, 0] for path in made.arrays] == pytest.approx([1, 2])
+
+
+def test_points_that_cannot_be_used_are_told(tmp_path: Path, command_line: CommandLine) -> None:
+    paths = photographs(tmp_path / "p", "a.png", "b.png", "c.png")
+    points(tmp_path / "s", 1.0, 2.0, 0.0)
+    points(tmp_path / "s", 1.0, size=(6, 9))
+    made = completed(paths, str(tmp_path / "s"), tmp_path / "o")
+    assert names(tmp_path / "o") == ["b.npy", "predict.json"]
+    size, empty = made.left_out
+    assert "s/a.png is 9 x 6, but its image " in size and "s/c.png has no valid pixel" in empty
+    with pytest.raises(UserError, match="bright takes no measured depth beside images: leave out --sparse"):
+        predict(paths, Bright(), tmp_path / "o2", sparse=str(tmp_path / "s"))
+    with pytest.raises(UserError, match=r"sparse depth and was given none.*`depthkd predict` --sparse"):
+        predict(paths[:1], InterpolatedPoints("nearest"), tmp_path / "o3")
+    with pytest.raises(UserError, match="sparse_scale would be meters for a number in the files, above 0"):
+        completed(paths, str(tmp_path / "s"), tmp_path / "o4", sparse_scale=0)
+    status, _, said = command_line(
+        "predict", *paths, "--model", "depthkd.models.InterpolatedPoints", "--sparse", "nowhere/*.png"
+    )
+    assert status == 2 and said.count("\n") == 1 and "nowhere" in said
