@@ -238,7 +238,8 @@ class DepthModel(FeatureModel):
         raise UserError(
             f"{type(self).__name__} cannot be saved as a folder: neither transformers, diffusers nor depthkd "
             "loads it from one; DepthAnything, HuggingFaceDepth, MetricBinsDepth, TimmDepth, "
-            "LightweightDepth, ZoeDepth, DepthPro, FiffDepth, Lotus and Marigold can"
+            "LightweightDepth, DepthCompletion, ZoeDepth, DepthPro, FiffDepth, Lotus, Marigold and "
+            "SharpDepth can"
         )
 
     def resize_to(self, raw: RawPrediction, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:

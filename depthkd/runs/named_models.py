@@ -33,8 +33,9 @@ OWN = {  # by the model_type of a folder that `save_pretrained` of such a class 
     "timm_depth": "TimmDepth",
     "lightweight_depth": "LightweightDepth",
     "metric_bins_depth": "MetricBinsDepth",
+    "depth_completion": "DepthCompletion",
 }
-LATENT = ("FiffDepth", "Lotus", "Marigold")  # what `save_pretrained` writes as a folder of diffusers
+LATENT = ("FiffDepth", "Lotus", "Marigold", "SharpDepth")  # saved as a folder of diffusers
 PIPELINES = {"MarigoldDepthPipeline": "Marigold"}  # by model_index.json's _class_name
 GRAPH = "model.onnx"  # in a folder that `depthkd export --format onnx` wrote
 PROGRAM = "model.pt2"  # and with --format torch

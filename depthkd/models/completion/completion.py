@@ -6,6 +6,7 @@ depth; what that module is made of is ours.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from depthkd.errors import UserError
 from depthkd.models.completion.network import EncoderDecoder
 from depthkd.models.completion.points import CompletesPoints, checked_numbers
+from depthkd.models.described import builder, described
 from depthkd.models.frozen import Frozen
 from depthkd.models.model import Cameras, DepthModel
+from depthkd.models.own_folder import OwnFolder
 from depthkd.resolution import Asked, Resolution, checked
 from depthkd.shapes import Image, Map
 from depthkd.sparse_depth.fits import BEYOND, SHRINKAGE, PointFit, align_to_points
@@ -29,7 +32,7 @@ LINEAR = -1  # its channel of the linear interpolation
 MOST = 2.0  # of the logarithm of the refined depth over the aligned one: a factor of 7.4
 
 
-class DepthCompletion(CompletesPoints):
+class DepthCompletion(CompletesPoints, OwnFolder):
     """Dense depth in meters from an image and sparse points.
 
     A relative model's depth is aligned to the points, and a small encoder-decoder predicts at each pixel the
@@ -54,6 +57,12 @@ class DepthCompletion(CompletesPoints):
         UserError: an argument is out of its range; or there is no relative model when it is asked.
     """
 
+    kind = "depth_completion"
+    saved = frozenset(
+        ("relative", "relative_resolution", "fit", "shrinkage", "neighbors", "beyond", "widths")
+    )
+    mean, std = MEAN, STD
+
     def __init__(
         self,
         relative: RelativeModel | None = None,
@@ -70,8 +79,32 @@ class DepthCompletion(CompletesPoints):
         self.relative_resolution = checked(relative_resolution, "relative_resolution")
         self.fit: PointFit = fit
         self.shrinkage, self.neighbors, self.beyond = checked_numbers(shrinkage, neighbors, beyond)
+        self.widths = list(widths)
         self.network = EncoderDecoder(CHANNELS, MAPS, widths)
         self.source = f"random completion network of {len(widths)} levels"
+
+    def arguments_saved(self) -> dict[str, Any]:
+        """See `OwnFolder`; the relative model is no part of the folder, and is named in it.
+
+        Raises:
+            UserError: it cannot be named in a file.
+        """
+        at = self.relative_resolution
+        return {
+            "relative": described(self.relative.model),
+            "relative_resolution": None if at is None else str(at),
+            "fit": self.fit,
+            "shrinkage": self.shrinkage,
+            "neighbors": self.neighbors,
+            "beyond": self.beyond,
+            "widths": self.widths,
+        }
+
+    @classmethod
+    def built_with(cls, arguments: dict[str, Any]) -> "OwnFolder":
+        """See `OwnFolder`."""
+        relative = builder(arguments["relative"], "config.json: relative")
+        return cls(**{**arguments, "relative": relative})
 
     @property
     def relative(self) -> Frozen:

@@ -14,6 +14,7 @@ import diffusers
 from safetensors.torch import save_file
 
 from depthkd.errors import UserError
+from depthkd.models.described import builder
 from depthkd.models.hub import quietly
 from depthkd.models.latent_diffusion.latent import UNetDepth
 from depthkd.models.latent_diffusion.latent_files import EMBEDDINGS
@@ -23,6 +24,7 @@ from depthkd.models.weights import FACTS, read_json_file
 
 INDEX = "model_index.json"
 READ = {"source", "text", "vae", "revision", "size"}  # arguments that say where weights are from
+COMPANIONS = {"metric"}  # arguments that build other networks
 SCHEDULER = {"_class_name": "DDIMScheduler", "timestep_spacing": "trailing", "clip_sample": False}
 
 
@@ -33,6 +35,7 @@ def write_folder(
     arguments: Mapping[str, Any],
     schedule: Mapping[str, Any],
     index: Mapping[str, Any] | None = None,
+    companions: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a network as a folder.
 
@@ -44,6 +47,7 @@ def write_folder(
         schedule: its noise schedule, as a scheduler's config.
         index: more entries of model_index.json, for a pipeline of diffusers; left out where the autoencoder
             is none of diffusers'.
+        companions: argument -> the network that it builds, as `described` has it.
     """
     kind, own = type(model).__name__, isinstance(model.vae, TransformCodec)
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +70,7 @@ def write_folder(
     _write(folder / INDEX, {**named, **parts, **({} if own else index or {})})
     at = model.trained_at if image_size is None else (image_size, image_size)
     facts = {"class": kind, "init_args": dict(arguments), "trained_at": None if at is None else list(at)}
-    _write(folder / FACTS, facts)
+    _write(folder / FACTS, {**facts, **({"companions": companions} if companions else {})})
 
 
 def read_folder(folder: Path, kinds: Mapping[str, type[DepthModel]]) -> DepthModel:
@@ -82,14 +86,21 @@ def read_folder(folder: Path, kinds: Mapping[str, type[DepthModel]]) -> DepthMod
     """
     facts = read_json_file(folder / FACTS)
     kind, arguments = str(facts.get("class")), facts.get("init_args")
-    known = set(signature(kinds[kind]).parameters) - READ if kind in kinds else set()
-    if kind not in kinds or not isinstance(arguments, dict) or not arguments.keys() <= known:
+    companions = facts.get("companions", {})
+    taken = set(signature(kinds[kind]).parameters) - READ if kind in kinds else set()
+    known = taken - COMPANIONS
+    plain = isinstance(companions, dict) and isinstance(arguments, dict)
+    if kind not in kinds or not plain or arguments is None or not arguments.keys() <= known:
         raise UserError(
             f"{folder / FACTS} describes no network: class would be one of {', '.join(kinds)}, and init_args "
             "arguments of it that are no files"
         )
+    if not companions.keys() <= taken & COMPANIONS:
+        raise UserError(f"{folder / FACTS} names companions that {kind} does not have")
+    where = f"{folder / FACTS}: companions"
+    builders = {name: builder(one, f"{where}.{name}") for name, one in companions.items()}
     build: Any = kinds[kind]
-    model: DepthModel = build(source=str(folder), **arguments)
+    model: DepthModel = build(source=str(folder), **arguments, **builders)
     at = facts.get("trained_at")
     if at is not None:
         try:

@@ -1,6 +1,7 @@
 """SharpDepth's network (Pham et al., CVPR 2025): a diffusion UNet that sharpens another's metric depth."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -12,17 +13,21 @@ from depthkd.alignment import Fit, fit_scale_and_shift
 from depthkd.batch import METRIC_DEPTH, DepthSpace
 from depthkd.errors import UserError
 from depthkd.losses.disagreement import relative_disagreement
+from depthkd.models.described import described
 from depthkd.models.frozen import Frozen
 from depthkd.models.hub import read_license
 from depthkd.models.latent_diffusion.denoiser import LAST, DepthDenoiser, Prediction, load_parts, noised
 from depthkd.models.latent_diffusion.depth_codec import as_picture, depth_range
 from depthkd.models.latent_diffusion.latent import Latent, Pictures, noise_like
+from depthkd.models.latent_diffusion.latent_folder import write_folder
 from depthkd.models.latent_diffusion.random_weights import Size
 from depthkd.models.model import Cameras, DepthModel, DepthOutput, RawPrediction, resize_map
 from depthkd.models.provenance import stated_or_known
+from depthkd.paths import user_path
 from depthkd.resolution import checked
 from depthkd.shapes import Image, Map, Mask
 
+METRIC = "metric"  # under which a folder names the metric model
 Variant = Literal["paper", "released"]
 Gate = Literal["difference", "noise", "metric"]
 MetricModel = Callable[[], DepthModel]
@@ -181,6 +186,28 @@ class SharpDepth(DepthDenoiser):
         if teacher.space != METRIC_DEPTH:
             raise UserError(f"SharpDepth sharpens {METRIC_DEPTH}, but its metric model gives {teacher.space}")
         self._metric = teacher
+
+    def save_pretrained(self, folder: Path | str, image_size: int | None = None) -> None:
+        """Write a folder of diffusers, which `SharpDepth(source=FOLDER)` loads; see
+        `DepthModel.save_pretrained`. The metric model is no part of it, and is named in it.
+
+        Raises:
+            UserError: the metric model cannot be named in a file.
+        """
+        own = {
+            "variant": self.variant,
+            "alignment": str(self.fit),
+            "blend": self.blend,
+            "intrinsics": self.takes_camera,
+            "fit_size": self.fit_size,
+            "gate": self.gate,
+            "reliable": self.reliable,
+            "longest": self.longest,
+            "metric_resolution": None if self.metric_resolution is None else str(self.metric_resolution),
+        }
+        schedule = {**self.schedule, "prediction_type": self.prediction}
+        metric = described(self.metric.model)
+        write_folder(self, user_path(folder), image_size, own, schedule, companions={METRIC: metric})
 
     def companions(self) -> list[DepthModel]:
         """The metric model, where there is one."""

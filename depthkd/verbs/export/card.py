@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from depthkd.models.completion.points import CompletesPoints
 from depthkd.models.dpt.dpt import HuggingFaceDepth
 from depthkd.models.dpt.timm_depth import TimmDepth
 from depthkd.models.hub import WEIGHTS
@@ -140,6 +141,8 @@ def _facts(model: DepthModel, origin: Origin, encoder: bool) -> list[str]:
         if at is not None:
             lines.append(f"- Shorter side of the images that it is run on: {min(at)} pixels")
     lines.append(f"- Sides of its input: multiples of {model.multiple} pixels")
+    asked = [] if encoder else [_with(other.source, other.license) for other in model.companions()]
+    lines += [f"- Asks of every image, and does not hold: {other}" for other in asked]
     if origin.method is not None:
         lines.append(f"- Method: {origin.method} of depthkd, {origin.steps} optimizer steps")
         lines.append(f"- Weights: {origin.weights}")
@@ -203,7 +206,8 @@ def _loading(model: DepthModel, forms: Sequence[str], encoder: bool) -> list[str
         lines += [f"Not trained, but asked for by timm, with its first values: {', '.join(names)}.", ""]
     commands = []
     if not encoder and any(form in forms for form in (HUB, DIFFUSERS, OWN)):
-        commands.append("depthkd predict photo.jpg --model FOLDER")
+        points = " --sparse points.png" if isinstance(model, CompletesPoints) else ""
+        commands.append(f"depthkd predict photo.jpg --model FOLDER{points}")
     if ONNX in forms:
         commands.append(f"depthkd predict photo.jpg --model FOLDER/{GRAPH}")
     if TORCH in forms:

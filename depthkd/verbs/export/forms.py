@@ -11,6 +11,7 @@ from PIL import Image as Picture
 from torch import Tensor
 
 from depthkd.errors import UserError
+from depthkd.models.completion.points import CompletesPoints
 from depthkd.models.dpt.dpt import HuggingFaceDepth
 from depthkd.models.dpt.preprocessing import RECORDED, Preprocessing
 from depthkd.models.dpt.timm_depth import TimmDepth
@@ -114,11 +115,19 @@ def _natively(model: DepthModel) -> Callable[[Image], Map]:
     """Its depth of images at their own size; with the same noise every time, where it draws some."""
 
     def depth(images: Image) -> Map:
+        points = made_up_points(images) if isinstance(model, CompletesPoints) else None
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return model.predict(images, "native")
+            return model.predict(images, "native", sparse=points)
 
     return depth
+
+
+def made_up_points(images: Image) -> Map:
+    """1 to 5 m, the brighter the farther, at every 16th pixel of rows and columns; 0 elsewhere."""
+    points = torch.zeros_like(images[:, 0])
+    points[:, 8::16, 8::16] = 1 + 4 * images.mean(1)[:, 8::16, 8::16]
+    return points
 
 
 def record_preprocessing(model: DepthModel, folder: Path, preprocessing: Preprocessing) -> None:

@@ -6,6 +6,7 @@ from functools import cache
 from math import inf, nan
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +18,7 @@ from depthkd.benchmarks.protocol import Protocol
 from depthkd.datasets.scenes import Style, scene
 from depthkd.evaluation.scoring import fitted
 from depthkd.formats.sample import Sample
+from depthkd.models.completion.points import CompletesPoints
 from depthkd.models.dpt.dpt import HuggingFaceDepth
 from depthkd.models.dpt.preprocessing import Preprocessing
 from depthkd.models.inference import image_tensor
@@ -34,7 +36,8 @@ SCENES, SEED, HEIGHT, WIDTH = 2, 2026, 192, 256  # lifelike ones, which no train
 FARTHEST = 80.0  # meters: what is beyond in a scene is sky
 PROTOCOL = "marigold"
 AnyMap = Float[Tensor, "1 _ _"]  # each of its picture's size
-PREDICT = Callable[[Image], Map]
+Predict = Callable[[Image, Map | None], Map]
+POINTS = 200  # of a picture's depth, that completion is given
 
 
 @dataclass(frozen=True)
@@ -110,32 +113,49 @@ class Scorer:
             fixed: the only height and width at which it runs.
         """
         maps, before = self._asked_at(fixed)
-        return scored(form, self._depths(form, lambda i: model.predict(i, self.asked)), maps, before,
-                      self.model.space, bounds)  # fmt: skip
+        depths = self._depths(form, self._as_asked(model))
+        return scored(form, depths, maps, before, self.model.space, bounds)
+
+    def _as_asked(self, model: DepthModel) -> Predict:
+        return lambda image, points: model.predict(image, self.asked, sparse=points)
 
     def _asked_at(self, fixed: tuple[int, int] | None) -> tuple[list[AnyMap], Scored]:
         if fixed not in self._known:
 
-            def stretched(image: Image) -> Map:
+            def stretched(image: Image, points: Map | None) -> Map:
                 assert fixed is not None
                 small = self.model.predict(resize_image(image, fixed), NATIVE)
                 return resize_map(small, (image.shape[-2], image.shape[-1]))
 
-            ask = stretched if fixed is not None else lambda i: self.model.predict(i, self.asked)
+            ask = (
+                stretched
+                if fixed is not None
+                else lambda i, points: self.model.predict(i, self.asked, sparse=points)
+            )
             maps = self._depths(ORIGINAL, ask)
             name = ORIGINAL if fixed is None else f"{ORIGINAL}, {fixed[0]} x {fixed[1]}"
             self._known[fixed] = maps, Scored(name, *means(maps, self.model.space))
         return self._known[fixed]
 
-    @staticmethod
-    def _depths(form: str, predict: PREDICT) -> list[AnyMap]:
+    def _depths(self, form: str, predict: Predict) -> list[AnyMap]:
         found = []
         bar = tqdm(test_pictures(), desc=f"score {form}", unit="image", leave=False, disable=None)
         with torch.random.fork_rng(), torch.no_grad():
             for sample, _ in bar:
                 torch.manual_seed(0)  # of networks that draw noise
-                found.append(predict(image_tensor(sample.image, torch.device("cpu"))))
+                points = measured(sample) if isinstance(self.model, CompletesPoints) else None
+                found.append(predict(image_tensor(sample.image, torch.device("cpu")), points))
         return found
+
+
+def measured(sample: Sample) -> Map:
+    """A test picture's depth at pixels drawn at random, 0 elsewhere."""
+    assert sample.depth is not None and sample.mask is not None
+    known = np.flatnonzero(sample.mask & (sample.depth <= FARTHEST))
+    drawn = np.random.default_rng(SEED).choice(known, POINTS, replace=False)
+    points = np.zeros_like(sample.depth)
+    points.flat[drawn] = sample.depth.flat[drawn]
+    return torch.from_numpy(points)[None]
 
 
 def scored(
