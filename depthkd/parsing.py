@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import yaml
@@ -14,6 +15,10 @@ AROUND = re.compile(
     r"Parser key|Subtypes|Errors|Does not validate|Given value|Expected a path but|Problem with given|"
     r"Expected a <class '(str|NoneType|list)'>$"
 )
+UNKNOWN = re.compile(r"[Uu]nrecognized arguments: (--[^\s=]+)")
+OPTION = re.compile(r"--(?!.*\.help$)[\w.]+")  # not what adds to a list, nor what explains a class
+LIKE = 0.75  # of 1: by so much must they be alike
+MOST = 3  # options that a sentence offers
 WOULD_BE = "it would be "
 IN_WORDS = (  # what jsonargparse says, and how we do
     (r"^Expected a <class 'int'>", "it would be a whole number"),
@@ -58,7 +63,14 @@ class Parser(ArgumentParser):
         fault = None if ex is None else mistake_or_fault(ex)
         if fault is not None and not isinstance(fault, UserError):
             raise fault
-        raise UserError(innermost(message)) from ex
+        raise UserError(innermost(message) + self._near(message)) from ex
+
+    def _near(self, message: str) -> str:
+        """The end of a sentence about an option that there is not: those that resemble it."""
+        word = UNKNOWN.match(message)
+        known = [name for name in self._option_string_actions if OPTION.fullmatch(name)]
+        near = [] if word is None else get_close_matches(word[1], known, MOST, LIKE)
+        return f"; near are {', '.join(near)}" if near else ""
 
 
 def numbers(value: str | Sequence[float], name: str) -> list[float]:

@@ -344,6 +344,7 @@ def test_images_of_other_kinds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (["--modle", "x"], "unrecognized arguments: --modle x; near are --model\n"),
         (["--formats", "jpg"], "'jpg' is no format of predictions; it would be one of npy, npz,"),
         (["--formats", "video"], "the format video is of videos alone"),
         (["--batch_size", "0"], "batch_size counts images and would be 1 or more, not 0"),
