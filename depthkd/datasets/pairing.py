@@ -59,8 +59,8 @@ def without_shared(images: Sequence[Path], maps: Sequence[Path]) -> tuple[list[P
     rest = [path for path in maps if _absolute(path) not in shared - depth]
     if not pictures or not rest:
         raise UserError(
-            f"{images[0]} is given as an image and as a depth file: give --images and --depth patterns that "
-            "tell them apart, such as 'scan/*.color.png' and 'scan/*.depth.png'"
+            f"{next(path for path in images if _absolute(path) in shared)} is given as an image and as a depth "
+            "file: give patterns that tell them apart, such as 'scan/*.color.png' and 'scan/*.depth.png'"
         )
     return pictures, rest
 
@@ -123,12 +123,12 @@ def _check(
         if len(several) > 1:
             raise UserError(
                 f"{path} has {len(several)} candidates for its depth, {several[0]} and {several[1]}: give a "
-                "--depth pattern that matches one of them"
+                "pattern of depth files that matches one of them"
             )
         if identity in first:
             raise UserError(
-                f"{first[identity]} and {path} would both get the depth {several[0]}: give an --images "
-                "pattern that matches one of them"
+                f"{first[identity]} and {path} would both get the depth {several[0]}: give a "
+                "pattern of images that matches one of them"
             )
         first[identity] = path
     unused = [path for identity, paths in candidates.items() if identity not in first for path in paths]
@@ -148,7 +148,7 @@ def _alone(lone: Sequence[Path], own: Sequence[Path], others: str, other: Path) 
     if len(lone) == len(own) and TIME.search(lone[0].stem) and TIME.search(other.stem):
         why = (
             "names that are times differ between cameras; write the pairs into two lists (TUM's associate.py "
-            "finds them) and give --images @rgb.txt --depth @depth.txt --pair order"
+            "finds them) and give those, @rgb.txt and @depth.txt, with --pair order"
         )
     return f"{lone[0]} has no partner among the {others}, such as {other}{told}: {why}"
 

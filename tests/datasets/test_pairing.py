@@ -188,6 +188,8 @@ def test_one_folder_of_both_is_told_apart() -> None:
     assert partners(*without_shared(frames, frames)) == [frames[1], frames[3]]
     with pytest.raises(UserError, match=r"d/1\.png is given as an image and as a depth file"):
         without_shared(photos, photos)
+    with pytest.raises(UserError, match=r"d/2\.png is given as .*: give patterns that tell them apart"):
+        without_shared([Path("d/1.jpg"), *photos[1:]], photos[1:])
 
 
 def test_order_is_for_those_who_ask() -> None:
