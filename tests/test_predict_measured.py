@@ -43,6 +43,16 @@ def test_each_photograph_is_completed_from_its_own_points(tmp_path: Path) -> Non
     assert np.load(tmp_path / "one/a.npy")[0, 0] == pytest.approx(4)
     with pytest.raises(UserError, match=r"with --sparse_scale 0\.001, and these would be with --sparse_sc"):
         completed(paths, str(tmp_path / "s"), tmp_path / "one", sparse_scale=0.002)
+    with pytest.raises(UserError, match="made with --sparse FILES, and these would be without --sparse:"):
+        predict(paths, InterpolatedPoints("nearest"), tmp_path / "one", formats="npy")
+
+
+def test_both_models_of_an_alignment_may_be_given_the_points(tmp_path: Path) -> None:
+    paths, sparse = photographs(tmp_path / "p", "a.png"), points(tmp_path / "s", 1.0)
+    known = completed(paths, sparse, tmp_path / "known", align_to=InterpolatedPoints("nearest"))
+    np.testing.assert_allclose(np.load(known.arrays[0])[0, [0, -1]], (1, 2), rtol=1e-6)
+    other = completed(paths, sparse, tmp_path / "other", align_to=Bright())
+    assert np.load(other.arrays[0])[0, 0] < np.load(other.arrays[0])[0, -1] and not other.left_out
 
 
 def test_which_points_belong_to_which_photograph(tmp_path: Path) -> None:
@@ -73,6 +83,10 @@ def test_points_that_cannot_be_used_are_told(tmp_path: Path, command_line: Comma
     assert "s/a.png is 9 x 6, but its image " in size and "s/c.png has no valid pixel" in empty
     with pytest.raises(UserError, match="bright takes no measured depth beside images: leave out --sparse"):
         predict(paths, Bright(), tmp_path / "o2", sparse=str(tmp_path / "s"))
+    with pytest.raises(UserError, match="in tiles of 2 takes no measured depth .*: leave out --tiles"):
+        completed(paths, str(tmp_path / "s"), tmp_path / "o2", tiles=2)
+    with pytest.raises(UserError, match="sparse names no file of measured depth"):
+        completed(paths, [], tmp_path / "o2")
     with pytest.raises(UserError, match=r"sparse depth and was given none.*`depthkd predict` --sparse"):
         predict(paths[:1], InterpolatedPoints("nearest"), tmp_path / "o3")
     with pytest.raises(UserError, match="sparse_scale would be meters for a number in the files, above 0"):

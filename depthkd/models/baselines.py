@@ -57,7 +57,7 @@ class AlignedDepth(DepthModel):
         self.turned: list[bool] = []
         self.metric_resolution = checked(metric_resolution, "metric_resolution")
         self.takes_camera = intrinsics and metric.takes_camera
-        self.takes_sparse_depth = metric.takes_sparse_depth
+        self.takes_sparse_depth = relative.takes_sparse_depth or metric.takes_sparse_depth
         self.source = f"{relative.source} aligned to {metric.source}"
         self.license = ", ".join(dict.fromkeys((relative.license, metric.license)))
         sets = (relative.training_sets, metric.training_sets)
@@ -92,13 +92,13 @@ class AlignedDepth(DepthModel):
     def predict_raw_with_sparse_depth(
         self, image: Image, sparse: Map, intrinsics: Cameras | None = None
     ) -> RawPrediction:
-        """`predict_raw`, whose metric model is given the points."""
+        """`predict_raw`, where both models are given the points, if they take them."""
         return self._aligned(image, intrinsics, sparse)
 
     def _aligned(self, image: Image, intrinsics: Cameras | None, sparse: Map | None = None) -> RawPrediction:
         at = self.metric_resolution
         metric = self.metric.predict(image, at, intrinsics=intrinsics, sparse=sparse)
-        relative, space = self.relative.predict(image, self._request), self.relative.space
+        relative, space = self.relative.predict(image, self._request, sparse=sparse), self.relative.space
         known = metric.isfinite()
         fitted = align(relative, space, metric, METRIC_DEPTH, known, Fit.SCALE_AND_SHIFT, space.quantity)
         self.turned = _falls(relative.flatten(1), fitted.flatten(1)).tolist()

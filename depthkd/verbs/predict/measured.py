@@ -32,7 +32,7 @@ class Measured:
 
     Raises:
         MissingFileError: a pattern stands for nothing.
-        UserError: files cannot be paired; the sentence names one.
+        UserError: files cannot be paired, and the sentence names one; or there are none.
     """
 
     def __init__(
@@ -42,6 +42,8 @@ class Measured:
             raise UserError(f"sparse_scale would be meters for a number in the files, above 0, not {scale}")
         self.raw = RawDepth(METRIC_DEPTH, scale)
         files = [Path(path) for path in expand_paths(patterns, DEPTH_SUFFIXES)]
+        if not files:
+            raise UserError("sparse names no file of measured depth: leave it out, or give one")
         images, maps = without_shared(photographs, files)
         by_stem = {path.stem: path for path in maps}
         same = len(by_stem) == len(maps) and by_stem.keys() == {path.stem for path in images}

@@ -8,6 +8,7 @@ from depthkd.formats.depth import Number
 from depthkd.models.dpt.packaged_weights import EMBEDDED
 from depthkd.models.inference import Inference, device_of
 from depthkd.models.model import DepthModel
+from depthkd.models.tiles import TiledDepth
 from depthkd.paths import user_path
 from depthkd.resolution import Resolution
 from depthkd.verbs.predict.cameras import Cameras
@@ -108,7 +109,9 @@ def predict(
     place = device_of(device)
     network = build(model, preprocessing, tiles, align_to)
     if sparse is not None and not network.takes_sparse_depth:
-        raise UserError(f"{network.source} takes no measured depth beside images: leave out --sparse")
+        tiled = isinstance(network, TiledDepth) and network.network.takes_sparse_depth
+        other = "--tiles" if tiled else "--sparse"
+        raise UserError(f"{network.source} takes no measured depth beside images: leave out {other}")
     forms = for_space(asked, points, network.space)
     if smooth is not None:
         Smoother(network.space, smooth)
@@ -121,6 +124,7 @@ def predict(
         "flip": flip,
         "seed": seed,
         "smooth": smooth,
+        "sparse": None if sparse is None else "FILES",
         "sparse_scale": None if sparse is None else sparse_scale,
         "intrinsics": cameras.intrinsics,
         "fov": fov,
