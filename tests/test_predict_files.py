@@ -179,6 +179,16 @@ def test_how_far_points_reach_matters_to_point_clouds_alone(tmp_path: Path) -> N
         predict(paths, Bright(), tmp_path / "o", formats="ply", farthest=5)
 
 
+def test_what_another_process_says_of_its_point_clouds_is_kept(tmp_path: Path) -> None:
+    arrays, clouds = (Record(tmp_path, {"farthest": far}, False) for far in (None, 4.0))
+    arrays.add("a", "a", ["a.npy"])
+    clouds.add("b", "b", ["b.ply"])
+    clouds.save()
+    arrays.save()
+    found = json.loads((tmp_path / "predict.json").read_text())
+    assert found["settings"] == {"farthest": 4.0} and sorted(found["pictures"]) == ["a", "b"]
+
+
 def test_models_that_do_not_agree_on_what_is_near(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Bright's distances, read as disparity, are turned around where they are fitted to the same as depth."""
     paths, out = photographs(tmp_path / "p", "a.png", "b.png"), tmp_path / "o"
@@ -187,6 +197,7 @@ def test_models_that_do_not_agree_on_what_is_near(tmp_path: Path, capsys: pytest
     assert "doubtful: 2 of them" in capsys.readouterr().out
     again = predict(paths, Relative(), out, formats="npy", align_to=Bright())
     assert again.kept == 2 and again.doubted == made.doubted
+    assert f"doubtful: 2 of them, as {out / 'predict.json'} says" in capsys.readouterr().out
     assert not predict(paths, Bright(), tmp_path / "p2", formats="npy", align_to=Bright()).doubted
 
 

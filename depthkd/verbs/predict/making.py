@@ -304,6 +304,6 @@ class Maker:
             at = "a size of its own" if sizes == "own" else f"{sizes} pixels"
             print(f"run at {at}, {self.written / max(seconds, 1e-9):.3g} images/s")
         if self.made.doubted:
-            print(f"doubtful: {len(self.made.doubted)} of them, as said above and in {self.record.path}")
+            print(f"doubtful: {len(self.made.doubted)} of them, as {self.record.path} says")
         whole = self.written + self.made.kept
         print(f"{whole} of {whole + len(self.made.left_out)} images, {self.space}: {self.record.out}")

@@ -58,13 +58,18 @@ class Record:
         self.entries = {} if differing else found["pictures"]
         self._disowns = bool(differing)
         if not differing:
-            self.settings = settings | {key: theirs.get(key) for key in OF_SOME if settings.get(key) is None}
+            self._complete(theirs)
 
     def _differing(self, theirs: Entry) -> list[str]:
         """In which settings predictions differ from those that are asked for."""
         ours = self.settings
         unlike = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
         return [key for key in unlike if not (key in OF_SOME and None in (ours.get(key), theirs.get(key)))]
+
+    def _complete(self, theirs: Entry) -> None:
+        """Take over what only formats depend on that nobody asks for here."""
+        missing = {key: theirs.get(key) for key in OF_SOME if self.settings.get(key) is None}
+        self.settings = self.settings | missing
 
     def begin(self) -> None:
         """Before anything is overwritten with other settings, say so on disk: if this process is killed, what
@@ -116,6 +121,7 @@ class Record:
         found = self._read()
         if found is not None and not self._differing(found["settings"]):
             self.entries = found["pictures"] | self.entries
+            self._complete(found["settings"])
         self._write()
 
     def _write(self) -> None:
