@@ -83,7 +83,7 @@ def test_points_that_cannot_be_used_are_told(tmp_path: Path, command_line: Comma
     assert "s/a.png is 9 x 6, but its image " in size and "s/c.png has no valid pixel" in empty
     with pytest.raises(UserError, match="bright takes no measured depth beside images: leave out --sparse"):
         predict(paths, Bright(), tmp_path / "o2", sparse=str(tmp_path / "s"))
-    with pytest.raises(UserError, match="in tiles of 2 takes no measured depth .*: leave out --tiles"):
+    with pytest.raises(UserError, match=r"in tiles of 2 takes no measured depth .*: leave out --tiles"):
         completed(paths, str(tmp_path / "s"), tmp_path / "o2", tiles=2)
     with pytest.raises(UserError, match="sparse names no file of measured depth"):
         completed(paths, [], tmp_path / "o2")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 
-from depthkd.formats.protobuf import fields, messages, varint
+from depthkd.formats.protobuf import fields, messages, whole_numbers
 
 GRAPH, NODE, INITIALIZER = 7, 1, 5  # ModelProto.graph; GraphProto.node, .initializer
 ATTRIBUTE, SUBGRAPH, SUBGRAPHS = 5, 6, 11  # NodeProto.attribute; AttributeProto.g, .graphs
@@ -43,11 +43,6 @@ def _size(tensor: memoryview) -> int | None:
     for number, value in fields(tensor):
         if number == TYPE and isinstance(value, int):
             kind = value
-        elif number == DIMENSIONS and isinstance(value, int):
-            sides.append(value)
-        elif number == DIMENSIONS and not isinstance(value, int):  # packed
-            place = 0
-            while place < len(value):
-                side, place = varint(value, place)
-                sides.append(side)
+        elif number == DIMENSIONS:
+            sides += whole_numbers(value)
     return None if kind in WHOLE_NUMBERS else prod(sides)

@@ -58,9 +58,10 @@ def without_shared(images: Sequence[Path], maps: Sequence[Path]) -> tuple[list[P
     pictures = [path for path in images if _absolute(path) not in depth]
     rest = [path for path in maps if _absolute(path) not in shared - depth]
     if not pictures or not rest:
+        both = next(path for path in images if _absolute(path) in shared)
         raise UserError(
-            f"{next(path for path in images if _absolute(path) in shared)} is given as an image and as a depth "
-            "file: give patterns that tell them apart, such as 'scan/*.color.png' and 'scan/*.depth.png'"
+            f"{both} is given as an image and as a depth file: give patterns that tell them apart, such as "
+            "'scan/*.color.png' and 'scan/*.depth.png'"
         )
     return pictures, rest
 

@@ -29,6 +29,17 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         place += length
 
 
+def whole_numbers(value: int | memoryview) -> list[int]:
+    """A field of whole numbers: one, or several that are packed."""
+    if isinstance(value, int):
+        return [value]
+    found, place = list[int](), 0
+    while place < len(value):
+        number, place = varint(value, place)
+        found.append(number)
+    return found
+
+
 def varint(message: memoryview, place: int) -> tuple[int, int]:
     """A number of seven bits a byte, the lowest first; and where it ends."""
     value = shift = 0

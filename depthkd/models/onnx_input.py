@@ -3,20 +3,23 @@
 Field numbers are those of onnx/onnx.proto.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from depthkd.formats.protobuf import fields, messages
+from depthkd.formats.protobuf import fields, messages, whole_numbers
 
 GRAPH, NODE, INITIALIZER = 7, 1, 5  # ModelProto.graph; GraphProto.node, .initializer
 INPUT, OUTPUT, OPERATION, ATTRIBUTE = 1, 2, 4, 5  # of NodeProto
-TENSOR = 5  # AttributeProto.t
+FLOAT, WHOLE, TENSOR, FLOATS, SEVERAL = 2, 3, 5, 7, 8  # AttributeProto.f, .i, .t, .floats, .ints
 TYPE, NAME = 2, 8  # of TensorProto
 VALUES = {4: "<f4", 9: None, 10: "<f8"}  # TensorProto.float_data, .raw_data, .double_data
+CODES = (5, 7)  # TensorProto.int32_data, which holds the bits of 16-bit floats too, and .int64_data
+HALF = 10  # TensorProto.data_type of such floats
 TYPES = {1: "<f4", 2: "u1", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8"}  # by TensorProto.data_type
-PASSES = ("Cast", "Identity", "Transpose", "Resize", "Add", "Sub")  # they leave the scale as it is
+SHAPED = ("Cast", "Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Expand")
+PASSES = (*SHAPED, "Resize", "Pad", "Slice", "Gather", "Clip", "Add", "Sub")  # they leave the scale as it is
 SHAPE = "Shape"  # it looks at sizes alone
 BYTES, ONE = 255.0, 1.0
 BETWEEN = 0.1  # a graph that makes its input smaller than that expects more than [0, 1]
@@ -58,20 +61,46 @@ def _largest(graph: memoryview, nodes: list[memoryview], name: str) -> float | N
     """The largest value of a constant; None where the graph calculates it."""
     for tensor in messages(graph, INITIALIZER):
         if name in _texts(tensor, NAME):
-            return _value(tensor)
-    for node in nodes:
-        if name in _texts(node, OUTPUT) and _texts(node, OPERATION) == ["Constant"]:
-            tensors = [one for attribute in messages(node, ATTRIBUTE) for one in messages(attribute, TENSOR)]
-            return _value(tensors[0]) if tensors else None
-    return None
+            return _largest_of(_elements(tensor))
+    maker = next((node for node in nodes if name in _texts(node, OUTPUT)), None)
+    if maker is None:
+        return None
+    if _texts(maker, OPERATION) == ["Constant"]:
+        return _largest_of(found for attribute in messages(maker, ATTRIBUTE) for found in _held(attribute))
+    return _largest(graph, nodes, _texts(maker, INPUT)[0]) if _texts(maker, OPERATION)[0] in SHAPED else None
 
 
-def _value(tensor: memoryview) -> float | None:
+def _held(attribute: memoryview) -> Iterator[float]:
+    """The numbers of a Constant's attribute."""
+    for number, value in fields(attribute):
+        if number in (WHOLE, SEVERAL):
+            yield from _signed(value)
+        elif number in (FLOAT, FLOATS) and not isinstance(value, int):
+            yield from _read(value, "<f4")
+        elif number == TENSOR and not isinstance(value, int):
+            yield from _elements(value)
+
+
+def _elements(tensor: memoryview) -> Iterator[float]:
     kind = next((value for n, value in fields(tensor) if n == TYPE and isinstance(value, int)), 0)
-    values = [found for number, data in fields(tensor) for found in _numbers(number, data, kind)]
-    return max(map(abs, values)) if values else None
+    for number, data in fields(tensor):
+        if number in CODES and kind == HALF:
+            yield from _read(memoryview(np.array(whole_numbers(data), "<u2").tobytes()), "<f2")
+        elif number in CODES:
+            yield from _signed(data)
+        elif number in VALUES and not isinstance(data, int) and (layout := VALUES[number] or TYPES.get(kind)):
+            yield from _read(data, layout)
 
 
-def _numbers(number: int, data: int | memoryview, kind: int) -> Iterator[float]:
-    if number in VALUES and not isinstance(data, int) and (layout := VALUES[number] or TYPES.get(kind)):
-        yield from np.frombuffer(data, layout).astype(np.float64).tolist()
+def _signed(field: int | memoryview) -> list[float]:
+    """Whole numbers, of which negative ones lie there as two's complements of 64 bits."""
+    return [float(n - 2**64 if n >= 2**63 else n) for n in whole_numbers(field)]
+
+
+def _read(data: memoryview, layout: str) -> list[float]:
+    numbers: list[float] = np.frombuffer(data, layout).astype(np.float64).tolist()
+    return numbers
+
+
+def _largest_of(numbers: Iterable[float]) -> float | None:
+    return max(map(abs, numbers), default=None)

@@ -1,6 +1,7 @@
 """What white is in the input of an ONNX graph, read off its first nodes."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -81,3 +82,50 @@ def test_what_divides_by_something_that_is_calculated_is_left_alone(tmp_path: Pa
     model.graph.node[1].input.append("image")
     onnx.save(model, path)
     assert white_of(path, "image") == 1
+
+
+WHOLE = helper.make_tensor("", TensorProto.INT64, [], [255])
+HALVES = helper.make_tensor("", TensorProto.FLOAT16, [3], [58.4, 57.1, 57.4])
+
+
+@pytest.mark.parametrize(
+    ("held", "more", "white"),
+    [
+        ({"value_float": 255.0}, [], 255),
+        ({"value_floats": [255.0]}, [], 255),
+        ({"value_int": 255}, ["Cast"], 255),
+        ({"value_int": -2}, ["Cast"], 1),
+        ({"value_ints": [-255]}, ["Cast"], 255),
+        ({"value": WHOLE}, ["Cast"], 255),
+        ({"value": numpy_helper.from_array(np.array(255))}, ["Cast"], 255),
+        ({"value": HALVES}, ["Cast", "Unsqueeze"], 255),
+    ],
+)
+@pytest.mark.parametrize(("before", "argument"), [("Clip", []), ("Gather", [2, 1, 0]), ("Identity", None)])
+def test_a_constant_may_be_held_in_many_ways(
+    held: dict[str, Any],
+    more: list[str],
+    white: float,
+    before: str,
+    argument: list[int] | None,
+    tmp_path: Path,
+) -> None:
+    path = graph(tmp_path / "a.onnx", [(before, None), ("Div", 1.0)])
+    model = onnx.load(path)
+    step, division = model.graph.node[1:3]
+    if argument:
+        step.input.append("channels")
+        step.attribute.append(helper.make_attribute("axis", 1))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(argument), "channels"))
+    nodes, name = [helper.make_node("Constant", [], ["held"], **held)], "held"
+    for operation in more:
+        axes = [] if operation == "Cast" else ["sides"]
+        to = {"to": TensorProto.FLOAT} if operation == "Cast" else {}
+        nodes.append(helper.make_node(operation, [name, *axes], [f"{name}_"], **to))
+        name += "_"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 2]), "sides"))
+    division.input[1] = name
+    for node in reversed(nodes):
+        model.graph.node.insert(0, node)
+    onnx.save(model, path)
+    assert white_of(path, "image") == white == OnnxDepth(str(path), threads=1).input_range
