@@ -220,8 +220,9 @@ class Method(LightningModule):
         if stage == "fit" and not self.teachers:
             device = self.trainer.strategy.root_device
             half = HALF.get(str(self.trainer.precision))
+            drawn_on = [device] if device.type == "cuda" else []
             for name, make in self.teacher_factories.items():
-                with torch.random.fork_rng(devices=[]):  # one with random weights has the same on every rank
+                with torch.random.fork_rng(drawn_on):  # one with random weights has the same on every rank
                     torch.manual_seed(crc32(f"{self.seed} {name}".encode()))
                     self.teachers[name] = Frozen(make, device, autocast=half)
 

@@ -2,6 +2,8 @@
 
 import copy
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +23,7 @@ from depthkd.methods.distill_any_depth import (
     CrossContextWeights,
     drawn_teacher,
 )
+from depthkd.methods.method import Method
 from depthkd.models.dinov2 import Dinov2Features
 from depthkd.models.dpt.depth_anything import DepthAnything
 from depthkd.models.frozen import Frozen, FrozenNetwork
@@ -82,6 +85,29 @@ def test_teachers_with_random_weights_are_the_same_on_every_rank() -> None:
         assert torch.equal(drawn, torch.get_rng_state())
         built.append([teacher.model.identity() for teacher in method.teachers.values()])
     assert built[0] == built[1] and len(set(built[0])) == 2
+
+
+def test_what_the_device_draws_does_not_depend_on_teachers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The generator of a GPU is seeded with the CPU's, and brought back with it: here it is a mark alone."""
+    brought_back: list[Any] = []
+
+    @contextmanager
+    def fork_rng(devices: list[torch.device]) -> Iterator[None]:
+        brought_back.append(devices)
+        yield
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork_rng)
+    monkeypatch.setattr("depthkd.methods.method.Frozen", lambda make, device, autocast: make())
+    for kind in ("cpu", "cuda"):
+        method = AssistantGuided(
+            DepthAnything("tiny"), {name: partial(DepthAnything, "tiny") for name in PAPER}, PAPER
+        )
+        strategy = SimpleNamespace(root_device=torch.device(kind))
+        method._trainer = SimpleNamespace(  # type: ignore[assignment]
+            strategy=strategy, precision="32-true", datamodule=None
+        )
+        Method.setup(method, "fit")
+    assert brought_back == [[], [], [torch.device("cuda")], [torch.device("cuda")]]
 
 
 def _itself(model: DepthModel) -> DepthModel:
