@@ -116,7 +116,7 @@ def test_photographs_are_not_overwritten_and_may_have_any_name(
     photo = photograph(tmp_path / "it's, one.png")
     before = photo.read_bytes()
     status, _, err = command_line("predict", photo.name, *METRIC, "--out", ".")
-    assert status == 2 and "is one of the images, and would be overwritten: choose another --out" in err
+    assert status == 2 and "is one of the files to read, and would be overwritten: choose" in err
     assert photo.read_bytes() == before and list(tmp_path.iterdir()) == [photo]
     status, _, err = command_line("predict", photo.name, *METRIC, "--out", "o")
     assert status == 0, err

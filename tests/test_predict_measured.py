@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from depthkd.errors import UserError
 from depthkd.formats.images import encode_png
@@ -71,6 +72,18 @@ def test_which_points_belong_to_which_photograph(tmp_path: Path) -> None:
     frames = photographs(tmp_path / "rgb", "frame_1.rgb.png", "frame_2.rgb.png")
     made = completed(frames, f"{tmp_path}/sparse/*.png", tmp_path / "frames")
     assert [np.load(path)[0, 0] for path in made.arrays] == pytest.approx([1, 2])
+
+
+def test_points_of_a_photograph_on_its_side_are_those_of_the_one_upright(tmp_path: Path) -> None:
+    with Image.open(photographs(tmp_path / "p", "a.png")[0]) as picture:
+        exif = picture.getexif()
+        exif[0x112] = 6
+        picture.save(tmp_path / "p/b.jpg", exif=exif)
+    paths, lying, upright = [str(tmp_path / "p/b.jpg")], tmp_path / "lying", tmp_path / "upright"
+    (sentence,) = completed(paths, points(lying, 1.0), tmp_path / "o").left_out
+    assert sentence.endswith("is 12 x 18; photographs are turned as their EXIF block says")
+    made = completed(paths, points(upright, 1.0, size=(18, 12)), tmp_path / "o")
+    assert np.load(made.arrays[0])[0, [0, -1]] == pytest.approx([1, 2])
 
 
 def test_points_that_cannot_be_used_are_told(tmp_path: Path, command_line: CommandLine) -> None:

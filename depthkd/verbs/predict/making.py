@@ -127,7 +127,7 @@ class Maker:
             place = self.record.out / file
             if place.resolve() in given:
                 raise UserError(
-                    f"{place} is one of the images, and would be overwritten: choose another --out"
+                    f"{place} is one of the files to read, and would be overwritten: choose another --out"
                 )
             if count > 1:
                 raise UserError(f"results of two images would both be {place}: predict one at a time")

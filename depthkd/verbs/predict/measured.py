@@ -65,6 +65,9 @@ class Measured:
         depth, mask = self.raw.read(path)
         if depth.shape != (height, width):
             found = f"{depth.shape[1]} x {depth.shape[0]}"
-            raise BadSample(f"{path} is {found}, but its image {photograph} is {width} x {height}")
+            turned = (
+                "; photographs are turned as their EXIF block says" if depth.shape == (width, height) else ""
+            )
+            raise BadSample(f"{path} is {found}, but its image {photograph} is {width} x {height}{turned}")
         depth[~mask] = 0.0
         return depth
