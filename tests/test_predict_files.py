@@ -167,6 +167,9 @@ def test_what_16_bits_cannot_hold_is_written_otherwise(tmp_path: Path) -> None:
     (sentence,) = made.unwritten
     assert sentence.endswith("0.0001 is allowed; npy, npz and exr hold every value")
     assert predict(paths, Steep(), tmp_path / "o", formats="npy").kept == 1
+    (tmp_path / "o/a.depth.png").write_bytes(b"of an earlier prediction")
+    predict(paths, Steep(), tmp_path / "o", formats=["npy", "png16"], overwrite=True)
+    assert not (tmp_path / "o/a.depth.png").exists()
     assert len(predict(paths, Steep(), tmp_path / "p16", formats="png16").left_out) == 1
 
 

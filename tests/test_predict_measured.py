@@ -44,8 +44,6 @@ def test_each_photograph_is_completed_from_its_own_points(tmp_path: Path) -> Non
     assert np.load(tmp_path / "one/a.npy")[0, 0] == pytest.approx(4)
     with pytest.raises(UserError, match=r"with --sparse_scale 0\.001, and these would be with --sparse_sc"):
         completed(paths, str(tmp_path / "s"), tmp_path / "one", sparse_scale=0.002)
-    with pytest.raises(UserError, match="made with --sparse FILES, and these would be without --sparse:"):
-        predict(paths, InterpolatedPoints("nearest"), tmp_path / "one", formats="npy")
 
 
 def test_both_models_of_an_alignment_may_be_given_the_points(tmp_path: Path) -> None:
@@ -66,6 +64,8 @@ def test_which_points_belong_to_which_photograph(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="2 images and 1 depth files"):
         completed(paths, files[:1], tmp_path / "o", pair="order")
     assert len(completed(paths[:1], files[:1], tmp_path / "alone").arrays) == 1
+    made = completed(photographs(tmp_path / "some", "b.png"), str(tmp_path / "s"), tmp_path / "one of two")
+    assert np.load(made.arrays[0])[0, 0] == pytest.approx(2)
     (tmp_path / "sparse").mkdir()
     (tmp_path / "s/a.png").rename(tmp_path / "sparse/frame_1.sparse.png")
     (tmp_path / "s/b.png").rename(tmp_path / "sparse/frame_2.sparse.png")
@@ -101,7 +101,9 @@ def test_points_that_cannot_be_used_are_told(tmp_path: Path, command_line: Comma
     with pytest.raises(UserError, match="sparse names no file of measured depth"):
         completed(paths, [], tmp_path / "o2")
     with pytest.raises(UserError, match=r"sparse depth and was given none.*`depthkd predict` --sparse"):
-        predict(paths[:1], InterpolatedPoints("nearest"), tmp_path / "o3")
+        predict(paths, InterpolatedPoints("nearest"), tmp_path / "o3")
+    with pytest.raises(UserError, match="sparse_scale and pair say how files of --sparse are read"):
+        predict(paths, Bright(), tmp_path / "o3", pair="order")
     with pytest.raises(UserError, match="sparse_scale would be meters for a number in the files, above 0"):
         completed(paths, str(tmp_path / "s"), tmp_path / "o4", sparse_scale=0)
     status, _, said = command_line(

@@ -58,6 +58,7 @@ class AlignedDepth(DepthModel):
         self.metric_resolution = checked(metric_resolution, "metric_resolution")
         self.takes_camera = intrinsics and metric.takes_camera
         self.takes_sparse_depth = relative.takes_sparse_depth or metric.takes_sparse_depth
+        self.needs_sparse_depth = relative.needs_sparse_depth or metric.needs_sparse_depth
         self.source = f"{relative.source} aligned to {metric.source}"
         self.license = ", ".join(dict.fromkeys((relative.license, metric.license)))
         sets = (relative.training_sets, metric.training_sets)
@@ -152,6 +153,7 @@ class UnsharpMask(DepthModel):
         self.model, self.radius, self.amount = model, radius, amount
         self.resolution = checked(resolution)
         self.takes_camera, self.takes_sparse_depth = model.takes_camera, model.takes_sparse_depth
+        self.needs_sparse_depth = model.needs_sparse_depth
         self.source = f"{model.source}, unsharp mask {radius:g} {amount:g}"
         self.license, self.training_sets = model.license, model.training_sets
 

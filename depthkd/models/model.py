@@ -83,6 +83,7 @@ class DepthModel(FeatureModel):
     decodes_latents: bool = False  # whether an autoencoder makes the prediction, with an error of its own
     takes_camera: bool = False  # whether its prediction depends on the intrinsics, where they are known
     takes_sparse_depth: bool = False  # whether it completes measured points, where they are given
+    needs_sparse_depth: bool = False  # whether it predicts nothing without them
     max_depth: float | None = None  # the largest depth it can predict, in meters; None: any, or not metric
     caches: tuple[str, ...] = ()  # attributes that change while it runs, without changing its predictions
     _request: Resolution | None = None  # what `infer` is asked for, while it runs

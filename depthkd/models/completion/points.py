@@ -26,6 +26,7 @@ class CompletesPoints(DepthModel):
     chooses_size = True
     space = METRIC_DEPTH
     takes_sparse_depth = True
+    needs_sparse_depth = True
 
     @abstractmethod
     def complete(self, image: Image, sparse: Map, intrinsics: Cameras | None = None) -> Map:

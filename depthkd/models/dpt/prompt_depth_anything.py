@@ -128,6 +128,7 @@ class PromptedByPoints(PromptDepthAnything):
 
     space = METRIC_DEPTH
     takes_sparse_depth = True
+    needs_sparse_depth = True
 
     def predict_raw(self, image: Image) -> RawPrediction:
         """Refuses: there is no prompt.

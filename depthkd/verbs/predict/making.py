@@ -15,7 +15,7 @@ from depthkd.batch import METRIC_DEPTH, DepthSpace
 from depthkd.errors import UserError
 from depthkd.formats.depth import Number
 from depthkd.formats.sample import BadSample
-from depthkd.formats.whole_files import whole_file
+from depthkd.formats.whole_files import whole_file, writing
 from depthkd.models.inference import batches, says_nothing
 from depthkd.resolution import Resolution, size_range
 from depthkd.shapes import OneMap
@@ -245,7 +245,7 @@ class Maker:
             BadSample: there are no others.
         """
         made: dict[str, bytes] = {}
-        refusals: list[str] = []
+        refusals: dict[str, str] = {}
         for word in forms:
             for pattern, encode in FORMS[word].files.items():
                 try:
@@ -253,10 +253,12 @@ class Maker:
                 except UserError as error:
                     if word != "png16":
                         raise
-                    refusals.append(f"{prediction.source}: {error}")
+                    refusals[named(pattern, name)] = f"{prediction.source}: {error}"
         if refusals and not made:
-            raise BadSample(refusals[0])
-        for sentence in refusals:
+            raise BadSample(next(iter(refusals.values())))
+        for file, sentence in refusals.items():
+            with writing(self.record.out / file):  # one of an earlier prediction is not this one's
+                (self.record.out / file).unlink(missing_ok=True)
             self.made.unwritten.append(f"{sentence}; npy, npz and exr hold every value")
             tqdm.write(f"no file of 16 bits: {self.made.unwritten[-1]}")
         for file, data in made.items():

@@ -22,7 +22,8 @@ class Measured:
     """A file of measured depth for each photograph: a .png or .npy of its size, 0 where nothing was measured.
 
     A single file is that of a single photograph. Of several, those with one name belong together, but for the
-    suffix, or else those that `depthkd shards pack --depth` would pair.
+    suffix, and there may be more than are asked for; or else those that `depthkd shards pack --depth` would
+    pair.
 
     Args:
         patterns: of the files.
@@ -46,10 +47,11 @@ class Measured:
             raise UserError("sparse names no file of measured depth: leave it out, or give one")
         images, maps = without_shared(photographs, files)
         by_stem = {path.stem: path for path in maps}
-        same = len(by_stem) == len(maps) and by_stem.keys() == {path.stem for path in images}
+        stems = {path.stem for path in images}
+        same = len(by_stem) == len(maps) and len(stems) == len(images) and stems <= by_stem.keys()
         if pair == "order" or len(images) == len(maps) == 1:
             found = in_order(images, maps)
-        elif same and len(images) == len(maps):
+        elif same:
             found = [by_stem[path.stem] for path in images]
         else:
             found = partners(images, maps)

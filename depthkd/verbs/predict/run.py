@@ -5,6 +5,7 @@ from pathlib import Path
 from depthkd.cluster.processors import use_processors
 from depthkd.errors import UserError
 from depthkd.formats.depth import Number
+from depthkd.models.completion.points import given_none
 from depthkd.models.dpt.packaged_weights import EMBEDDED
 from depthkd.models.inference import Inference, device_of
 from depthkd.models.model import DepthModel
@@ -108,10 +109,7 @@ def predict(
     sources, bad = find_sources(images, folder, Sampling(every, fps), sparse, sparse_scale, pair)
     place = device_of(device)
     network = build(model, preprocessing, tiles, align_to)
-    if sparse is not None and not network.takes_sparse_depth:
-        tiled = isinstance(network, TiledDepth) and network.network.takes_sparse_depth
-        other = "--tiles" if tiled else "--sparse"
-        raise UserError(f"{network.source} takes no measured depth beside images: leave out {other}")
+    _check_sparse(network, sparse is not None, sparse_scale != 1.0 or pair != "name")
     forms = for_space(asked, points, network.space)
     if smooth is not None:
         Smoother(network.space, smooth)
@@ -136,6 +134,24 @@ def predict(
     maker = Maker(predictor, record, cameras, asked, forms, batch_size, farthest, smooth, at, made)
     maker(sources)
     return made
+
+
+def _check_sparse(network: DepthModel, given: bool, described: bool) -> None:
+    """Refuse measured depth that is of no use, or missing.
+
+    Args:
+        network: which predicts.
+        given: whether there is measured depth.
+        described: whether options say something of it.
+    """
+    if given and not network.takes_sparse_depth:
+        tiled = isinstance(network, TiledDepth) and network.network.takes_sparse_depth
+        other = "--tiles" if tiled else "--sparse"
+        raise UserError(f"{network.source} takes no measured depth beside images: leave out {other}")
+    if not given and network.needs_sparse_depth:
+        raise given_none(network.unwrapped())
+    if not given and described:
+        raise UserError("sparse_scale and pair say how files of --sparse are read, and none are given")
 
 
 def _known(network: DepthModel) -> dict[str, object]:
