@@ -233,11 +233,17 @@ def test_what_early_stopping_waits_for_must_be_there(fit: Fit, scene_shards: Pat
         "depthkd fit: trainer.callbacks: Early stopping conditioned on metric"
     )
     assert "val/v/abs_rel" in err and err.count("\n") == 1
+    stops = [*STOPS[:-1], "val/v/abs_rel", "--trainer.callbacks.stopping_threshold", "1e9"]
+    status, said, _ = fit("--run", "runs/y", *validate, *stops)
+    last = "depthkd fit: runs/y is finished, at step 3 of 6, where a callback ended it"
+    assert status == 0 and said.splitlines()[-1] == last
 
 
 def test_time_ends_no_run_that_early_stopping_watches(fit: Fit, scene_shards: Path) -> None:
     words = [*STOPS[:-1], "train/loss", "--trainer.callbacks.strict", "false"]
     words += ["--trainer.callbacks+", "tests.cluster.callbacks.Slow", "--trainer.callbacks.seconds", "0.7"]
-    assert fit("--run", "runs/x", "--trainer.max_time", "00:00:00:01", *words)[0] == 0
+    status, said, _ = fit("--run", "runs/x", "--trainer.max_time", "00:00:00:01", *words)
     progress = Run("runs/x").progress()
-    assert progress is not None and 0 < progress.steps < 6 and not progress.finished
+    assert status == 0 and progress is not None and 0 < progress.steps < 6 and not progress.finished
+    last = f"depthkd fit: runs/x stands at {progress}; --ckpt_path last goes on from there"
+    assert said.splitlines()[-1] == last

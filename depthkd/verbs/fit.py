@@ -230,7 +230,8 @@ class FitCLI(LightningCLI):
         if this_rank() != 0 or self.idle or progress is None or writes_nothing(self.trainer):
             return
         if progress.finished:
-            what = f"is finished, at {progress}"
+            early = ", where a callback ended it" if progress.steps < progress.wanted else ""
+            what = f"is finished, at {progress}{early}"
         else:
             what = f"stands at {progress}; --ckpt_path last goes on from there"
         print(f"depthkd fit: {folder} {what}", flush=True)
