@@ -16,9 +16,12 @@ from depthkd.verbs.shipped import find_config, summary
 from tests.conftest import CommandLine
 
 ROOT = Path(__file__).parent.parent
-NAMES = sorted(
+FOUND = sorted(
     p.relative_to(ROOT / "configs").with_suffix("").as_posix() for p in ROOT.glob("configs/**/*.yaml")
 )
+ABLATIONS = [name for name in FOUND if name.startswith("ablations/")]
+TOP = [name for name in FOUND if "/" not in name]
+NAMES = [*TOP, *(name for name in FOUND if name not in {*TOP, *ABLATIONS}), *ABLATIONS]
 
 
 @pytest.fixture
