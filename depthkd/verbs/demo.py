@@ -246,6 +246,11 @@ def demo(
     place = device_of(device)
     with listening(host, port) as heard:
         network = (named_model(model).load() if isinstance(model, str) else model).to(place).eval()
+        if network.needs_sparse_depth:
+            raise UserError(
+                f"{network.source} completes sparse depth, which a photograph alone does not bring: "
+                "`depthkd predict` takes both (--sparse FILES)"
+            )
         use_processors(network, place)
         about = f"Model: {network.source}; it predicts {network.space}; license: {network.license}."
         hosts = [host, "127.0.0.1", "localhost"] if is_local(host) and ":" not in host else None

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from depthkd.batch import AFFINE_DEPTH, AFFINE_DISPARITY, METRIC_DEPTH, SCALE_DISPARITY, DepthSpace
 from depthkd.errors import UserError
+from depthkd.models import InterpolatedPoints
 from depthkd.models.inference import WrongPredictionError
 from depthkd.models.model import DepthOutput
 from depthkd.verbs import demo as module
@@ -166,6 +167,8 @@ def test_a_busy_port_and_other_mistakes_are_sentences(monkeypatch: pytest.Monkey
         listening("127.0.0.1", 70000)
     with pytest.raises(UserError, match=r"nothing can listen at port 0 of 203\.0\.113\.7: "):
         listening("203.0.113.7", 0)
+    with pytest.raises(UserError, match="completes sparse depth, which a photograph alone does not bring"):
+        demo(InterpolatedPoints("nearest"), port=0)
     with pytest.raises(UserError, match="fov would be degrees"):
         demo(fov=180.0)
     assert [is_local(h) for h in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "example")] == [True] * 3 + [
