@@ -321,14 +321,16 @@ def test_what_has_no_form_is_told_what_can_be_done(run: Path, tmp_path: Path) ->
     write_graph(student_of(1), tmp_path / "graph.onnx", (16, 16), {})
     for model, sentence in (
         (models.OnnxDepth(str(tmp_path / "graph.onnx")), "is an ONNX graph already"),
-        (models.SharpDepth(size="tiny"), "SharpDepth cannot be saved as a folder"),
+        (models.SharpDepth(size="tiny"), "SharpDepth sharpens a metric model's depth and has none"),
+        (models.InterpolatedPoints("nearest"), "InterpolatedPoints cannot be saved as a folder"),
         (models.UnsharpMask(models.DepthAnything("tiny", metric_max_depth=20)), "cannot be saved"),
     ):
         with pytest.raises(UserError, match=sentence):
             verb.export(model, place)
     for model, sentence in (
         (models.FiffDepth(size="tiny"), "no program: take --format hf, a folder of diffusers$"),
-        (models.SharpDepth(size="tiny"), "makes no graph and no program$"),
+        (models.SharpDepth(size="tiny"), "no program: take --format hf, a folder of diffusers$"),
+        (models.DepthCompletion(models.Embedded, widths=[8]), "part of a graph: take --format hf$"),
         (models.MetricBinsDepth("tiny"), "part of a graph: take --format hf$"),
         (models.UnsharpMask(models.DepthAnything("tiny", metric_max_depth=20)), "part of a graph$"),
     ):

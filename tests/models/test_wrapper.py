@@ -25,6 +25,7 @@ class Odd(DepthModel):
 
     space, multiple, fixed_size = METRIC_DISPARITY, 3, (9, 12)
     chooses_size = resizes = keeps_head_fp32 = decodes_latents = takes_camera = takes_sparse_depth = True
+    needs_sparse_depth = True
     longest, trained_at, preprocessing, max_depth = 40, (20, 30), "authors", 70.0
     default_resolution = Resolution("shorter", 7)
     license, source, training_sets, base_license = "mit", "odd", ("KITTI",), "mit"
