@@ -36,10 +36,14 @@ def metric(tmp_path: Path) -> Path:
 
 def test_a_sharpener_names_its_metric_model(metric: Path, tmp_path: Path, command_line: CommandLine) -> None:
     torch.manual_seed(0)
-    others = {"variant": "released", "gate": "difference", "reliable": 0.25, "longest": 64}
     model = models.SharpDepth(
-        size="tiny", metric=lambda: models.HuggingFaceDepth("metric"), prediction="v_prediction", **others
-    ).eval()  # type: ignore[arg-type]
+        size="tiny",
+        metric=lambda: models.HuggingFaceDepth("metric"),
+        prediction="v_prediction",
+        variant="released",
+        reliable=0.25,
+        longest=64,
+    ).eval()
     assert export(model, tmp_path / "out").agrees
     facts = json.loads((tmp_path / "out/depthkd.json").read_text())
     named = facts["companions"]["metric"]
@@ -56,7 +60,10 @@ def test_a_sharpener_names_its_metric_model(metric: Path, tmp_path: Path, comman
         ({"metric": {"class_path": "depthkd.models.TorchProgram", "init_args": {}}}, "describes no network"),
         ({"metric": "metric"}, "metric describes no network"),
         ({"vae": named}, "names companions that SharpDepth does not have"),
-        ({"metric": named | {"init_args": {"speed": 1}}}, "arguments that it does not have"),
+        (
+            {"metric": named | {"init_args": {"speed": 1}}},
+            "does not fit HuggingFaceDepth: .* 'speed'",
+        ),
     ):
         (tmp_path / "out/depthkd.json").write_text(json.dumps(facts | {"companions": companions}))
         with pytest.raises(UserError, match=sentence):

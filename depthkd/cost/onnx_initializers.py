@@ -6,10 +6,10 @@ from math import prod
 from pathlib import Path
 
 from depthkd.formats.protobuf import fields, messages, whole_numbers
+from depthkd.models.onnx_input import ATTRIBUTE, GRAPH, INITIALIZER, NODE, TYPE
 
-GRAPH, NODE, INITIALIZER = 7, 1, 5  # ModelProto.graph; GraphProto.node, .initializer
-ATTRIBUTE, SUBGRAPH, SUBGRAPHS = 5, 6, 11  # NodeProto.attribute; AttributeProto.g, .graphs
-DIMENSIONS, TYPE = 1, 2  # TensorProto.dims, .data_type
+SUBGRAPH, SUBGRAPHS = 6, 11  # AttributeProto.g, .graphs
+DIMENSIONS = 1  # TensorProto.dims
 WHOLE_NUMBERS = {6, 7, 12, 13}  # int32, int64, uint32, uint64: shapes, axes and indices
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,10 @@ def builder(description: object, where: str) -> Callable[[], DepthModel]:
 
 
 def _build(kind: type[DepthModel], options: dict[str, Any], where: str) -> DepthModel:
-    if not named(kind, (), options):
-        raise UserError(f"{where} gives {kind.__name__} arguments that it does not have")
+    try:
+        signature(kind.__init__).bind(None, **options)
+    except TypeError as error:
+        raise UserError(f"{where} does not fit {kind.__name__}: {error}") from error
     try:
         model: DepthModel = kind(**options)
     except UserError as error:

@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from depthkd.watching.watch import Watch
 from depthkd.watching.work import Work
 
-VALIDATION = "val/"  # how the names of its metrics begin
+VALIDATION = "val/"  # of its metrics, as `Validation` logs them
 REDRAWN = 0.5  # seconds between two states of the bar, for which the loss is read from the device
 
 

@@ -27,7 +27,6 @@ from depthkd.paths import user_path
 from depthkd.resolution import checked
 from depthkd.shapes import Image, Map, Mask
 
-METRIC = "metric"  # under which a folder names the metric model
 Variant = Literal["paper", "released"]
 Gate = Literal["difference", "noise", "metric"]
 MetricModel = Callable[[], DepthModel]
@@ -207,7 +206,7 @@ class SharpDepth(DepthDenoiser):
         }
         schedule = {**self.schedule, "prediction_type": self.prediction}
         metric = described(self.metric.model)
-        write_folder(self, user_path(folder), image_size, own, schedule, companions={METRIC: metric})
+        write_folder(self, user_path(folder), image_size, own, schedule, companions={"metric": metric})
 
     def companions(self) -> list[DepthModel]:
         """The metric model, where there is one."""

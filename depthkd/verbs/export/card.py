@@ -6,7 +6,6 @@ from typing import Any
 
 import yaml
 
-from depthkd.models.completion.points import CompletesPoints
 from depthkd.models.dpt.dpt import HuggingFaceDepth
 from depthkd.models.dpt.timm_depth import TimmDepth
 from depthkd.models.hub import WEIGHTS
@@ -206,7 +205,7 @@ def _loading(model: DepthModel, forms: Sequence[str], encoder: bool) -> list[str
         lines += [f"Not trained, but asked for by timm, with its first values: {', '.join(names)}.", ""]
     commands = []
     if not encoder and any(form in forms for form in (HUB, DIFFUSERS, OWN)):
-        points = " --sparse points.png" if isinstance(model, CompletesPoints) else ""
+        points = " --sparse points.png" if model.needs_sparse_depth else ""
         commands.append(f"depthkd predict photo.jpg --model FOLDER{points}")
     if ONNX in forms:
         commands.append(f"depthkd predict photo.jpg --model FOLDER/{GRAPH}")

@@ -11,7 +11,6 @@ from PIL import Image as Picture
 from torch import Tensor
 
 from depthkd.errors import UserError
-from depthkd.models.completion.points import CompletesPoints
 from depthkd.models.dpt.dpt import HuggingFaceDepth
 from depthkd.models.dpt.preprocessing import RECORDED, Preprocessing
 from depthkd.models.dpt.timm_depth import TimmDepth
@@ -115,7 +114,7 @@ def _natively(model: DepthModel) -> Callable[[Image], Map]:
     """Its depth of images at their own size; with the same noise every time, where it draws some."""
 
     def depth(images: Image) -> Map:
-        points = made_up_points(images) if isinstance(model, CompletesPoints) else None
+        points = made_up_points(images) if model.needs_sparse_depth else None
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return model.predict(images, "native", sparse=points)

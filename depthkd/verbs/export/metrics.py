@@ -18,7 +18,6 @@ from depthkd.benchmarks.protocol import Protocol
 from depthkd.datasets.scenes import Style, scene
 from depthkd.evaluation.scoring import fitted
 from depthkd.formats.sample import Sample
-from depthkd.models.completion.points import CompletesPoints
 from depthkd.models.dpt.dpt import HuggingFaceDepth
 from depthkd.models.dpt.preprocessing import Preprocessing
 from depthkd.models.inference import image_tensor
@@ -28,6 +27,7 @@ from depthkd.resolution import NATIVE
 from depthkd.resolution import Asked as AskedSize
 from depthkd.runs.named_models import GRAPH, PROGRAM, named_model
 from depthkd.shapes import Image, Map
+from depthkd.sparse_depth.patterns import Points
 from depthkd.verbs.export.forms import HUB, ONNX, TORCH, Asked
 from depthkd.verbs.export.parity import FLOAT32, SIDE, WITHIN, Bounds, compare, nothing_in
 
@@ -127,12 +127,7 @@ class Scorer:
                 small = self.model.predict(resize_image(image, fixed), NATIVE)
                 return resize_map(small, (image.shape[-2], image.shape[-1]))
 
-            ask = (
-                stretched
-                if fixed is not None
-                else lambda i, points: self.model.predict(i, self.asked, sparse=points)
-            )
-            maps = self._depths(ORIGINAL, ask)
+            maps = self._depths(ORIGINAL, self._as_asked(self.model) if fixed is None else stretched)
             name = ORIGINAL if fixed is None else f"{ORIGINAL}, {fixed[0]} x {fixed[1]}"
             self._known[fixed] = maps, Scored(name, *means(maps, self.model.space))
         return self._known[fixed]
@@ -143,7 +138,7 @@ class Scorer:
         with torch.random.fork_rng(), torch.no_grad():
             for sample, _ in bar:
                 torch.manual_seed(0)  # of networks that draw noise
-                points = measured(sample) if isinstance(self.model, CompletesPoints) else None
+                points = measured(sample) if self.model.needs_sparse_depth else None
                 found.append(predict(image_tensor(sample.image, torch.device("cpu")), points))
         return found
 
@@ -151,10 +146,9 @@ class Scorer:
 def measured(sample: Sample) -> Map:
     """A test picture's depth at pixels drawn at random, 0 elsewhere."""
     assert sample.depth is not None and sample.mask is not None
-    known = np.flatnonzero(sample.mask & (sample.depth <= FARTHEST))
-    drawn = np.random.default_rng(SEED).choice(known, POINTS, replace=False)
-    points = np.zeros_like(sample.depth)
-    points.flat[drawn] = sample.depth.flat[drawn]
+    known = sample.mask & (sample.depth <= FARTHEST)
+    rng = np.random.default_rng(SEED)
+    points = Points(POINTS)(sample.depth, known, sample.image, sample.intrinsics, rng)
     return torch.from_numpy(points)[None]
 
 
