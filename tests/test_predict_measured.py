@@ -31,23 +31,23 @@ def completed(paths: list[str], sparse: str | list[str], out: Path, **more: Any)
 
 
 def test_each_photograph_is_completed_from_its_own_points(tmp_path: Path) -> None:
-    paths = photographs(tmp_path / "p", "a.png", "b.png", "c.png")
-    points(tmp_path / "s", 1.0, 2.0, 3.0)
+    paths = photographs(tmp_path / "rgb", "a.png", "b.png", "c.png")
+    points(tmp_path / "points", 1.0, 2.0, 3.0)
     for out, batch_size in (("one", 1), ("three", 3)):
-        made = completed(paths, str(tmp_path / "s"), tmp_path / out, batch_size=batch_size)
+        made = completed(paths, str(tmp_path / "points"), tmp_path / out, batch_size=batch_size)
         for path, near in zip(made.arrays, (1, 2, 3), strict=True):
             depth = np.load(path)
             np.testing.assert_allclose((depth[0, 0], depth[0, -1]), (near, 2 * near), rtol=1e-6)
-    assert completed(paths, str(tmp_path / "s"), tmp_path / "one").kept == 3
-    points(tmp_path / "s", 4.0)
-    assert completed(paths, str(tmp_path / "s"), tmp_path / "one").kept == 2
+    assert completed(paths, str(tmp_path / "points"), tmp_path / "one").kept == 3
+    points(tmp_path / "points", 4.0)
+    assert completed(paths, str(tmp_path / "points"), tmp_path / "one").kept == 2
     assert np.load(tmp_path / "one/a.npy")[0, 0] == pytest.approx(4)
     with pytest.raises(UserError, match=r"with --sparse_scale 0\.001, and these would be with --sparse_sc"):
-        completed(paths, str(tmp_path / "s"), tmp_path / "one", sparse_scale=0.002)
+        completed(paths, str(tmp_path / "points"), tmp_path / "one", sparse_scale=0.002)
 
 
 def test_both_models_of_an_alignment_may_be_given_the_points(tmp_path: Path) -> None:
-    paths, sparse = photographs(tmp_path / "p", "a.png"), points(tmp_path / "s", 1.0)
+    paths, sparse = photographs(tmp_path / "rgb", "a.png"), points(tmp_path / "points", 1.0)
     known = completed(paths, sparse, tmp_path / "known", align_to=InterpolatedPoints("nearest"))
     np.testing.assert_allclose(np.load(known.arrays[0])[0, [0, -1]], (1, 2), rtol=1e-6)
     other = completed(paths, sparse, tmp_path / "other", align_to=Bright())
@@ -55,8 +55,8 @@ def test_both_models_of_an_alignment_may_be_given_the_points(tmp_path: Path) -> 
 
 
 def test_which_points_belong_to_which_photograph(tmp_path: Path) -> None:
-    paths = photographs(tmp_path / "p", "x1.png", "x2.png")
-    files = points(tmp_path / "s", 1.0, 2.0)
+    paths = photographs(tmp_path / "rgb", "x1.png", "x2.png")
+    files = points(tmp_path / "points", 1.0, 2.0)
     with pytest.raises(UserError, match="has no partner among the depth files"):
         completed(paths, files, tmp_path / "o")
     made = completed(paths, files, tmp_path / "o", pair="order")
@@ -64,22 +64,28 @@ def test_which_points_belong_to_which_photograph(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="2 images and 1 depth files"):
         completed(paths, files[:1], tmp_path / "o", pair="order")
     assert len(completed(paths[:1], files[:1], tmp_path / "alone").arrays) == 1
-    made = completed(photographs(tmp_path / "some", "b.png"), str(tmp_path / "s"), tmp_path / "one of two")
+    made = completed(
+        photographs(tmp_path / "some", "b.png"), str(tmp_path / "points"), tmp_path / "one of two"
+    )
     assert np.load(made.arrays[0])[0, 0] == pytest.approx(2)
+    scenes = photographs(tmp_path / "kitchen/rgb", "a.png", "b.png")
+    points(tmp_path / "garage/points", 1.0, 2.0)
+    with pytest.raises(UserError, match="as if these were two scenes"):
+        completed(scenes, f"{tmp_path}/garage/points/*.png", tmp_path / "scenes")
     (tmp_path / "sparse").mkdir()
-    (tmp_path / "s/a.png").rename(tmp_path / "sparse/frame_1.sparse.png")
-    (tmp_path / "s/b.png").rename(tmp_path / "sparse/frame_2.sparse.png")
+    (tmp_path / "points/a.png").rename(tmp_path / "sparse/frame_1.sparse.png")
+    (tmp_path / "points/b.png").rename(tmp_path / "sparse/frame_2.sparse.png")
     frames = photographs(tmp_path / "rgb", "frame_1.rgb.png", "frame_2.rgb.png")
     made = completed(frames, f"{tmp_path}/sparse/*.png", tmp_path / "frames")
     assert [np.load(path)[0, 0] for path in made.arrays] == pytest.approx([1, 2])
 
 
 def test_points_of_a_photograph_on_its_side_are_those_of_the_one_upright(tmp_path: Path) -> None:
-    with Image.open(photographs(tmp_path / "p", "a.png")[0]) as picture:
+    with Image.open(photographs(tmp_path / "rgb", "a.png")[0]) as picture:
         exif = picture.getexif()
         exif[0x112] = 6
-        picture.save(tmp_path / "p/b.jpg", exif=exif)
-    paths, lying, upright = [str(tmp_path / "p/b.jpg")], tmp_path / "lying", tmp_path / "upright"
+        picture.save(tmp_path / "rgb/b.jpg", exif=exif)
+    paths, lying, upright = [str(tmp_path / "rgb/b.jpg")], tmp_path / "lying", tmp_path / "upright"
     (sentence,) = completed(paths, points(lying, 1.0), tmp_path / "o").left_out
     assert sentence.endswith("is 12 x 18; photographs are turned as their EXIF block says")
     made = completed(paths, points(upright, 1.0, size=(18, 12)), tmp_path / "o")
@@ -87,17 +93,17 @@ def test_points_of_a_photograph_on_its_side_are_those_of_the_one_upright(tmp_pat
 
 
 def test_points_that_cannot_be_used_are_told(tmp_path: Path, command_line: CommandLine) -> None:
-    paths = photographs(tmp_path / "p", "a.png", "b.png", "c.png")
-    points(tmp_path / "s", 1.0, 2.0, 0.0)
-    points(tmp_path / "s", 1.0, size=(6, 9))
-    made = completed(paths, str(tmp_path / "s"), tmp_path / "o")
+    paths = photographs(tmp_path / "rgb", "a.png", "b.png", "c.png")
+    points(tmp_path / "points", 1.0, 2.0, 0.0)
+    points(tmp_path / "points", 1.0, size=(6, 9))
+    made = completed(paths, str(tmp_path / "points"), tmp_path / "o")
     assert names(tmp_path / "o") == ["b.npy", "predict.json"]
     size, empty = made.left_out
-    assert "s/a.png is 9 x 6, but its image " in size and "s/c.png has no valid pixel" in empty
+    assert "points/a.png is 9 x 6, but its image " in size and "points/c.png has no valid pixel" in empty
     with pytest.raises(UserError, match="bright takes no measured depth beside images: leave out --sparse"):
-        predict(paths, Bright(), tmp_path / "o2", sparse=str(tmp_path / "s"))
+        predict(paths, Bright(), tmp_path / "o2", sparse=str(tmp_path / "points"))
     with pytest.raises(UserError, match=r"in tiles of 2 takes no measured depth .*: leave out --tiles"):
-        completed(paths, str(tmp_path / "s"), tmp_path / "o2", tiles=2)
+        completed(paths, str(tmp_path / "points"), tmp_path / "o2", tiles=2)
     with pytest.raises(UserError, match="sparse names no file of measured depth"):
         completed(paths, [], tmp_path / "o2")
     with pytest.raises(UserError, match=r"sparse depth and was given none.*`depthkd predict` --sparse"):
@@ -105,7 +111,7 @@ def test_points_that_cannot_be_used_are_told(tmp_path: Path, command_line: Comma
     with pytest.raises(UserError, match="sparse_scale and pair say how files of --sparse are read"):
         predict(paths, Bright(), tmp_path / "o3", pair="order")
     with pytest.raises(UserError, match="sparse_scale would be meters for a number in the files, above 0"):
-        completed(paths, str(tmp_path / "s"), tmp_path / "o4", sparse_scale=0)
+        completed(paths, str(tmp_path / "points"), tmp_path / "o4", sparse_scale=0)
     status, _, said = command_line(
         "predict", *paths, "--model", "depthkd.models.InterpolatedPoints", "--sparse", "nowhere/*.png"
     )

@@ -21,9 +21,8 @@ Pair = Literal["name", "order"]
 class Measured:
     """A file of measured depth for each photograph: a .png or .npy of its size, 0 where nothing was measured.
 
-    A single file is that of a single photograph. Of several, those with one name belong together, but for the
-    suffix, and there may be more than are asked for; or else those that `depthkd shards pack --depth` would
-    pair.
+    A single file is that of a single photograph. Several are paired as by `depthkd shards pack --depth`, and
+    where each photograph has a file of its name, but for the suffix, others are left alone.
 
     Args:
         patterns: of the files.
@@ -46,15 +45,13 @@ class Measured:
         if not files:
             raise UserError("sparse names no file of measured depth: leave it out, or give one")
         images, maps = without_shared(photographs, files)
-        by_stem = {path.stem: path for path in maps}
-        stems = {path.stem for path in images}
-        same = len(by_stem) == len(maps) and len(stems) == len(images) and stems <= by_stem.keys()
-        if pair == "order" or len(images) == len(maps) == 1:
+        if pair == "order":
             found = in_order(images, maps)
-        elif same:
-            found = [by_stem[path.stem] for path in images]
         else:
-            found = partners(images, maps)
+            asked = {path.stem for path in images}
+            same = [path for path in maps if path.stem in asked]
+            maps = same if {path.stem for path in same} == asked else maps
+            found = maps if len(images) == len(maps) == 1 else partners(images, maps)
         self.files = dict(zip(images, found, strict=True))
 
     def read(self, photograph: Path, image: RGB) -> DepthArray:
